@@ -1,0 +1,56 @@
+"""archscope: what a network's shapes, parameters, MACs and memory are, and why.
+
+    model, inputs = archscope.load("alexnet")
+    trace = archscope.trace(model, inputs)
+    archscope.totals(trace)["params"]        60965224
+    trace.to_frame()                         a row a layer, raw values
+
+Importing this package imports neither torch nor anything else of weight; the first call does.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from archscope.errors import ArchscopeError as ArchscopeError
+    from archscope.errors import ShapeError as ShapeError
+    from archscope.errors import SpecError as SpecError
+    from archscope.errors import TraceError as TraceError
+    from archscope.ir import Trace as Trace
+    from archscope.passes import totals as totals
+    from archscope.spec import load as load
+    from archscope.table import Table as Table
+    from archscope.tracer import trace as trace
+    from archscope.views import layer_table as layer_table
+    from archscope.weightless import weightless as weightless
+
+_FACE = {
+    "ArchscopeError": "errors",
+    "ShapeError": "errors",
+    "SpecError": "errors",
+    "TraceError": "errors",
+    "Trace": "ir",
+    "Table": "table",
+    "totals": "passes",
+    "load": "spec",
+    "trace": "tracer",
+    "layer_table": "views",
+    "weightless": "weightless",
+}
+
+__all__ = ["__version__", *_FACE]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FACE:
+        raise AttributeError(f"module 'archscope' has no attribute {name!r}")
+    import_module("archscope.views")  # what a Trace shows of itself
+    value = getattr(import_module(f"archscope.{_FACE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,477 @@
+"""trace(model, inputs) -> Trace: the one place that runs a model.
+
+The model runs once under a `TorchDispatchMode`. Where `ops.py` knows an operator's output shape the output is made
+from that rule, an empty tensor on the meta device, and PyTorch's own kernel is never called; every other operator
+falls through to PyTorch's meta kernel. Nothing is computed and no weight is read.
+
+Inference mode is what makes the record readable: below it PyTorch does not take `linear`, `conv2d`, `batch_norm`,
+`lstm` or attention apart before they reach the dispatch mode, so one layer is one operator. An operator that
+`ops.py` does not know and that PyTorch can take apart is taken apart here, and its pieces are recorded.
+
+Values stay real where they are small and already known: a model may count, index and branch on constants. A tensor
+that existed before the run is never written to.
+"""
+
+import copy
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from archscope import __version__
+from archscope.errors import ArchscopeError, ShapeError, TraceError
+from archscope.ir import Layer, Op, Param, Tensor, Trace
+from archscope.ops import RULES, VIEWS, Work
+
+SMALL = 1 << 16  # elements; a real tensor up to this size keeps its values while the model runs
+
+_DTYPES = {d: str(d).removeprefix("torch.") for d in vars(torch).values() if isinstance(d, torch.dtype)}
+_LOCK = threading.RLock()  # one run at a time replaces nn.Module.__call__
+
+
+class _Call(NamedTuple):
+    """What is known of one operator overload."""
+
+    name: str
+    rule: Callable[..., Work] | None
+    arguments: tuple[str, ...]
+    in_place: bool
+    composite: bool
+    view: bool
+
+
+class Failure(NamedTuple):
+    """Where a run stopped: the layers and operators before it, and the path of the module that was running."""
+
+    path: str
+    trace: Trace
+
+
+def trace(
+    model: nn.Module,
+    inputs: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    train: bool | None = False,
+    rules: bool = True,
+) -> Trace:
+    """Run `model(*inputs, **kwargs)` once without computing anything, and return the record.
+
+    inputs: a tuple of tensors on any device, of which only shape and dtype are read, or of shapes (float32), or of
+    anything else that the forward takes. kwargs: likewise. train: run in training mode (True), in evaluation mode
+    (False), or as the model is (None). rules: False runs every operator on PyTorch's meta kernels instead of the
+    shape rules of `ops.py`, to compare the two.
+
+    The model is left as it was: mode of every submodule, parameters, buffers, attributes, hooks, gradients, device,
+    and the state of the random generator. Raises ShapeError when an operator refuses its input, and TraceError when
+    the forward needs the value of a tensor or fails in another way; both carry a `failure` with the record so far.
+    """
+    if any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in model.parameters()):
+        model = copy.deepcopy(model)  # a lazy module would become another class in the user's hands
+    run = _Run(model, name or type(model).__name__, rules)
+    arguments = [_abstract(value) for value in inputs]
+    named = {key: _abstract(value) for key, value in (kwargs or {}).items()}
+    run.inputs = tuple(run.record(t) for t in _tensors([*arguments, *named.values()]))
+    with _LOCK, ExitStack() as stack:
+        stack.enter_context(_untouched(model, train))
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(run.watch())
+        stack.enter_context(run)
+        try:
+            model(*arguments, **named)
+        except ArchscopeError as error:
+            raise run.explain(error) from error.__cause__
+        except Exception as error:
+            raise run.explain(error) from error
+    return run.finish(bool(train) if train is not None else model.training)
+
+
+class _Run(TorchDispatchMode):
+    """One run: the operators and layer calls seen so far."""
+
+    def __init__(self, model: nn.Module, name: str, rules: bool) -> None:
+        super().__init__()
+        self.model, self.name, self.rules = model, name, rules
+        self.ops: list[Op] = []
+        self.layers: list[Layer | None] = []
+        self.stack: list[str] = []
+        self.failed: str | None = None
+        self.calls: dict[nn.Module, int] = {}
+        self.paths = {module: path for path, module in model.named_modules()}
+        self.records: dict[int, Tensor] = {}
+        self.alive: list[torch.Tensor] = []  # an id() is unique only while its tensor lives
+        self.born: set[int] = set()  # real tensors made during the run: the only ones that may be written to
+        self.metas: dict[int, torch.Tensor] = {}
+        self.inputs: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else PyTorch wraps the dispatch below and imports its compiler at the first operator
+
+    # ------------------------------------------------------------------------------------------------- tensors
+
+    def record(self, tensor: torch.Tensor) -> Tensor:
+        known = self.records.get(id(tensor))
+        if known is None:
+            known = Tensor(len(self.alive), tuple(tensor.shape), _DTYPES[tensor.dtype])
+            self.records[id(tensor)] = known
+            self.alive.append(tensor)
+        return known
+
+    def made(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """A new tensor of the run, on the meta device."""
+        tensor = torch.empty(shape, dtype=dtype, device="meta")
+        self.records[id(tensor)] = Tensor(len(self.alive), tuple(shape), _DTYPES[dtype])
+        self.alive.append(tensor)
+        return tensor
+
+    def plain(self, value: Any) -> Any:
+        """An operator's argument as the record keeps it."""
+        kind = type(value)
+        if kind is int or kind is bool or kind is float or kind is str or value is None:
+            return value
+        if isinstance(value, torch.Tensor):
+            return self.record(value)
+        if kind is list or kind is tuple:
+            return tuple([self.plain(v) for v in value])
+        if kind is torch.dtype:
+            return _DTYPES[value]
+        return value if isinstance(value, (int, float, complex)) else str(value)
+
+    def meta(self, value: Any) -> Any:
+        """The same argument with every tensor on the meta device."""
+        if isinstance(value, torch.Tensor):
+            if value.device.type == "meta":
+                return value
+            kept = self.metas.get(id(value))
+            if kept is None:
+                self.record(value)  # keeps it alive
+                kept = self.metas[id(value)] = value.to("meta")
+            return kept
+        if isinstance(value, (list, tuple)):
+            return [self.meta(v) for v in value]
+        if isinstance(value, torch.device):
+            return torch.device("meta")
+        return value
+
+    # ----------------------------------------------------------------------------------------------- operators
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        call = _CALLS.get(func)
+        if call is None:
+            call = _CALLS[func] = _describe(func)
+        if call.rule is not None and self.rules:
+            return self.ruled(call, func, args, kwargs)
+        return self.kernel(call, func, args, kwargs or {})
+
+    def ruled(self, call: _Call, func: Any, args: Any, kwargs: Any) -> Any:
+        """Make the output from the rule, in the memory format that PyTorch would choose."""
+        named = dict(zip(call.arguments, [self.plain(a) for a in args], strict=False))
+        if kwargs:
+            named.update({k: self.plain(v) for k, v in kwargs.items()})
+        assert call.rule is not None
+        done = call.rule(**named)
+        first = args[0] if args else None
+        if not isinstance(first, torch.Tensor):
+            first = first[0] if isinstance(first, (list, tuple)) and first else None
+        if done.shapes is None or first is None or done.dtype is not None:
+            return self.kernel(call, func, args, kwargs or {})
+        if call.in_place:
+            if done.shapes[0] != first.shape:
+                raise ShapeError(f"an in-place operation cannot change {tuple(first.shape)} into {done.shapes[0]}")
+            output = first
+            if first.device.type != "meta" and id(first) in self.born:
+                return self.kernel(call, func, args, kwargs or {})
+        elif call.name == "aten.dropout" and not (named.get("train") and named.get("p")):
+            output = first  # PyTorch gives the input back
+        elif call.name in _DENSE or all(t.is_contiguous() for t in _tensors(args)):
+            if first.device.type != "meta" and all(t.device.type != "meta" for t in _tensors(args)):
+                return self.kernel(call, func, args, kwargs or {})  # constants stay real
+            made = [self.made(shape, first.dtype) for shape in done.shapes]
+            output = made[0] if len(made) == 1 else tuple(made)
+        else:
+            return self.kernel(call, func, args, kwargs or {})
+        outputs = (output,) if isinstance(output, torch.Tensor) else output
+        self.ops.append(
+            Op(call.name, tuple(_records(named.values())), tuple(self.records[id(t)] for t in outputs), named)
+        )
+        return output
+
+    def kernel(self, call: _Call, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run PyTorch's own kernel: for real on small constants, on the meta device otherwise."""
+        tensors = [*_tensors(args), *_tensors(kwargs.values())]
+        real = all(t.device.type == "cpu" and t.numel() <= SMALL for t in tensors)
+        if real and not tensors:
+            device = kwargs.get("device")
+            real = device is None or torch.device(device).type == "cpu"
+        if call.in_place and tensors and tensors[0].device.type != "meta" and id(tensors[0]) not in self.born:
+            self.keep(call, args, kwargs, args[0])
+            return args[0]  # a tensor of the user's: recorded, not written to
+        if call.composite and not real:
+            with self:
+                taken_apart = func.decompose(*args, **kwargs)
+            if taken_apart is not NotImplemented:
+                return taken_apart
+        if real:
+            output = func(*args, **kwargs)
+            if not call.view:
+                self.born.update(id(t) for t in _tensors([output]))
+            elif tensors and id(tensors[0]) in self.born:
+                self.born.update(id(t) for t in _tensors([output]))
+        else:
+            output = func(*[self.meta(a) for a in args], **{k: self.meta(v) for k, v in kwargs.items()})
+        if call.in_place:
+            output = args[0]
+        self.keep(call, args, kwargs, output)
+        return output
+
+    def keep(self, call: _Call, args: Any, kwargs: Any, output: Any) -> None:
+        """Write an operator down."""
+        named = dict(zip(call.arguments, [self.plain(a) for a in args], strict=False))
+        named.update({k: self.plain(v) for k, v in kwargs.items()})
+        outputs = tuple(self.record(t) for t in _tensors([output]))
+        self.ops.append(Op(call.name, tuple(_records(named.values())), outputs, named))
+
+    # -------------------------------------------------------------------------------------------------- layers
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Replace `nn.Module.__call__` while the model runs, in this thread, for modules of this model."""
+        original = nn.Module.__call__
+        here = threading.get_ident()
+        paths, layers, stack, ops, calls = self.paths, self.layers, self.stack, self.ops, self.calls
+
+        def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            path = paths.get(module)
+            if path is None or threading.get_ident() != here:
+                return original(module, *args, **kwargs)
+            index, start, depth = len(layers), len(ops), len(stack)
+            call = calls[module] = calls.get(module, -1) + 1
+            layers.append(None)
+            stack.append(path)
+            output: Any = ()
+            try:
+                output = original(module, *args, **kwargs)
+            except BaseException:
+                if self.failed is None:
+                    self.failed = path
+                raise
+            finally:
+                stack.pop()
+                kind, config = describe(module)
+                ins = tuple(self.record(t) for t in _tensors(args)) if args else ()
+                if kwargs:
+                    ins += tuple(self.record(t) for t in _tensors(kwargs.values()))
+                outs = (
+                    (self.record(output),)
+                    if isinstance(output, torch.Tensor)
+                    else tuple(self.record(t) for t in _tensors([output]))
+                )
+                layers[index] = Layer(path, call, kind, depth, config, ins, outs, start, len(ops))
+            return output
+
+        nn.Module.__call__ = called  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            nn.Module.__call__ = original  # type: ignore[method-assign]
+
+    def finish(self, train: bool) -> Trace:
+        """The record."""
+        return Trace(
+            model=self.name,
+            inputs=self.inputs,
+            params=tuple(
+                Param(name, self.record(p), p.requires_grad)
+                for name, p in self.model.named_parameters(remove_duplicate=False)
+            ),
+            buffers=tuple(
+                Param(name, self.record(b), False) for name, b in self.model.named_buffers(remove_duplicate=False)
+            ),
+            layers=tuple(layer for layer in self.layers if layer is not None),
+            ops=tuple(self.ops),
+            modules={path: kind_of(type(module)) for module, path in self.paths.items()},
+            train=train,
+            versions={"archscope": __version__, "torch": torch.__version__},
+        )
+
+    def explain(self, error: Exception) -> ArchscopeError:
+        """The error as the user reads it, with the record up to the failure attached."""
+        path = self.failed or ""
+        where = f"{path} ({kind_of(type(self.model.get_submodule(path)))})" if path else self.name
+        line = _user_line(error)
+        place = f", at {line}" if line else ""
+        if isinstance(error, ShapeError):
+            told: ArchscopeError = ShapeError(f"{where}: {error}{place}", expected=error.expected, got=error.got)
+        else:
+            text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            if "meta tensor" in text or "data-dependent" in text or "item()" in text or isinstance(error, _VALUE):
+                text = (
+                    "the forward depends on the value of a tensor, which a trace does not compute. "
+                    f"Make that a constant or an argument ({text})"
+                )
+            elif isinstance(error, TypeError) and "forward()" in text:
+                text = f"the forward was called with other inputs than it takes: {text}"
+            told = TraceError(f"{where}: {text}{place}")
+        told.failure = Failure(path, self.finish(False))
+        return told
+
+
+_VALUE = (torch._subclasses.fake_tensor.DataDependentOutputException,)
+_CALLS: dict[Any, _Call] = {}
+
+# the output is contiguous whatever the memory format of the input
+_DENSE = frozenset(f"aten.{name}" for name in "linear addmm mm bmm baddbmm mv embedding lstm gru rnn_tanh rnn_relu".split())
+
+# recorded whole, though PyTorch could take them apart: a view with a name that a reader knows
+_WHOLE = VIEWS - {"aten.reshape", "aten.flatten", "aten._reshape_alias"}
+
+
+def _describe(func: Any) -> _Call:
+    schema = func._schema
+    name = schema.name.replace("::", ".")
+    composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+    first = schema.arguments[0] if schema.arguments else None
+    in_place = bool(first is not None and first.alias_info is not None and first.alias_info.is_write)
+    return _Call(
+        name=name,
+        rule=RULES.get(name),
+        arguments=tuple(a.name for a in schema.arguments),
+        in_place=in_place,
+        composite=composite and name not in _WHOLE,
+        view=any(r.alias_info is not None for r in schema.returns),
+    )
+
+
+def _tensors(values: Any) -> list[torch.Tensor]:
+    """Every tensor in nested lists, tuples, dicts and dataclasses, in order."""
+    found: list[torch.Tensor] = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif value is None or isinstance(value, (int, float, str)):
+            continue
+        elif isinstance(value, (list, tuple)):
+            found += _tensors(value)
+        elif isinstance(value, Mapping):
+            found += _tensors(value.values())
+        elif is_dataclass(value) and not isinstance(value, type):
+            found += _tensors([getattr(value, f.name) for f in fields(value)])
+    return found
+
+
+def _records(values: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    for value in values:
+        if type(value) is Tensor:
+            found.append(value)
+        elif type(value) is tuple:
+            found += _records(value)
+    return found
+
+
+def _abstract(value: Any) -> Any:
+    """An input as the run sees it: a tensor of the same shape and dtype on the meta device."""
+    if isinstance(value, torch.Tensor):
+        if value.layout is torch.strided:
+            return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+        return torch.empty(value.shape, dtype=value.dtype, device="meta")
+    if isinstance(value, (tuple, torch.Size)) and value and all(type(side) is int for side in value):
+        return torch.empty(value, device="meta")
+    if isinstance(value, Mapping):
+        return {k: _abstract(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_abstract(v) for v in value) if type(value) in (list, tuple) else value
+    return value
+
+
+@contextmanager
+def _untouched(model: nn.Module, train: bool | None) -> Iterator[None]:
+    """Set the mode, and give the model back as it was: flags, attributes, parameters, buffers, random state."""
+    kept = [
+        (m, m.__dict__.copy(), m._parameters.copy(), m._buffers.copy(), m._modules.copy()) for m in model.modules()
+    ]
+    random = torch.get_rng_state()
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # the fused path hides the work of attention
+    try:
+        if train is not None:
+            for module, *_ in kept:
+                module.__dict__["training"] = train
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.set_rng_state(random)
+        for module, attributes, *groups in kept:
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
+            for group, contents in zip((module._parameters, module._buffers, module._modules), groups, strict=True):
+                group.clear()
+                group.update(contents)
+
+
+# ---------------------------------------------------------------------------------------------- what a module is
+
+_KINDS: dict[type, tuple[str, tuple[str, ...]]] = {}
+
+# arguments that a class does not name in `__constants__`
+_EXTRA = {
+    "MultiheadAttention": ("embed_dim", "num_heads", "kdim", "vdim", "dropout", "add_zero_attn"),
+    "LayerNorm": ("normalized_shape", "elementwise_affine"),
+    "Softmax": ("dim",),
+    "Flatten": ("start_dim", "end_dim"),
+    "Dropout": ("p",),
+}
+
+
+def kind_of(cls: type) -> str:
+    """The class that gives a module its forward, where that is one of PyTorch's layers; else its own name."""
+    return _kind(cls)[0]
+
+
+def _kind(cls: type) -> tuple[str, tuple[str, ...]]:
+    known = _KINDS.get(cls)
+    if known is None:
+        owner = next((c for c in cls.__mro__ if "forward" in c.__dict__), cls)
+        layer = owner.__module__.startswith("torch.nn.modules") and owner.__module__ != "torch.nn.modules.container"
+        kind = owner.__name__ if layer and owner is not nn.Module and not owner.__name__.startswith("_") else cls.__name__
+        names = dict.fromkeys((*_EXTRA.get(kind, ()), *getattr(cls, "__constants__", ())))
+        known = _KINDS[cls] = (kind, tuple(names))
+    return known
+
+
+def describe(module: nn.Module) -> tuple[str, dict[str, Any]]:
+    """Kind and configuration of a module: the arguments it was built with, as plain values."""
+    kind, names = _kind(type(module))
+    config: dict[str, Any] = {}
+    for name in names:
+        value = getattr(module, name, None)
+        if isinstance(value, (int, float, str)):
+            config[name] = value
+        elif isinstance(value, (list, tuple)) and all(isinstance(v, (int, float, str)) for v in value):
+            config[name] = tuple(value)
+    if "bias" not in config:
+        if "bias" in module._parameters:
+            config["bias"] = module._parameters["bias"] is not None
+        elif "in_proj_bias" in module._parameters:
+            config["bias"] = module._parameters["in_proj_bias"] is not None
+    return kind, config
+
+
+def _user_line(error: BaseException) -> str:
+    """File and line of the innermost frame that is neither torch's nor archscope's."""
+    here, torch_home = Path(__file__).parent, Path(torch.__file__).parent
+    found, at = "", error.__traceback__
+    while at is not None:
+        code = Path(at.tb_frame.f_code.co_filename)
+        if not code.is_relative_to(torch_home) and (not code.is_relative_to(here) or code.parent.name == "zoo"):
+            found = f"{code.name}:{at.tb_lineno}" if code.is_relative_to(here) else f"{code}:{at.tb_lineno}"
+        at = at.tb_next
+    return found

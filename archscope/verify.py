@@ -1,0 +1,93 @@
+"""Do the derivations agree? The one place where closed forms and observations meet.
+
+`formulas.py` derives a layer from its configuration; `ops.py`, through the trace, says what its operators did. A row
+agrees when output shape, parameters and MACs are the same by both.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+from archscope.errors import ShapeError
+from archscope.formulas import FORMULAS, Derived, derive
+from archscope.ir import Shape, Trace
+from archscope.passes import Row, kept, rows, works
+from archscope.zoo.registry import Entry
+
+WHOLE = frozenset(FORMULAS)  # kinds with a closed form are one row, whatever they call inside
+
+
+class Check(NamedTuple):
+    """One row compared. agrees: None where no closed form is known. differences: one sentence each."""
+
+    derived: Derived | None
+    agrees: bool | None
+    differences: tuple[str, ...] = ()
+
+
+@functools.lru_cache(maxsize=4096)
+def _derived(kind: str, config: tuple[tuple[str, Any], ...], shapes: tuple[Shape, ...]) -> Derived | str | None:
+    try:
+        return derive(kind, dict(config), shapes)
+    except (ShapeError, KeyError) as error:
+        return f"the closed form refuses it: {error}"
+
+
+def check(trace: Trace, table: list[Row]) -> list[Check]:
+    """Compare each row with the closed form of its kind."""
+    under = _elements(trace)
+    return [_check(trace, row, under) for row in table]
+
+
+def _check(trace: Trace, row: Row, under: dict[str, int]) -> Check:
+    if row.layer is None or not row.inputs:
+        return Check(None, None)
+    derived = _derived(row.kind, tuple(row.config.items()), tuple(t.shape for t in row.inputs))
+    if derived is None:
+        return Check(None, None)
+    if isinstance(derived, str):
+        return Check(None, False, (derived,))
+    told = []
+    seen = tuple(t.shape for t in row.outputs)[: len(derived.shapes)]
+    if seen != derived.shapes[: len(seen)] or not seen:
+        told.append(f"output {list(map(list, derived.shapes))} by formula, {list(map(list, seen))} observed")
+    own = under.get(row.path, 0)
+    if own != int(derived.params):
+        told.append(f"{int(derived.params):,} parameters by formula, {own:,} observed")
+    ran = works(trace)[row.start : row.stop]
+    macs = sum(done.macs for done in ran if done is not None)
+    if None not in ran and macs != int(derived.macs):
+        told.append(f"{int(derived.macs):,} MACs by formula, {macs:,} observed")
+    return Check(derived, not told, tuple(told))
+
+
+@kept
+def _elements(trace: Trace) -> dict[str, int]:
+    """Parameter elements of each module with all it contains."""
+    under: dict[str, int] = {}
+    for param in trace.params:
+        count, path = param.tensor.numel, param.name
+        while path:
+            path = path.rpartition(".")[0]
+            under[path] = under.get(path, 0) + count
+    return under
+
+
+def disagreements(trace: Trace, entry: Entry | None = None) -> list[str]:
+    """Every difference between the derivations of a model, one sentence each; empty when it is verified.
+
+    entry: the registration whose published or derived counts the totals are held against.
+    """
+    table = rows(trace, whole=WHOLE)
+    told = [
+        f"{row.path}: {difference}"
+        for row, checked in zip(table, check(trace, table), strict=True)
+        for difference in checked.differences
+    ]
+    if entry is not None:
+        found = sum({p.tensor.id: p.tensor.numel for p in trace.params}.values())
+        if found != entry.params:
+            told.append(f"{found:,} parameters, {entry.params:,} published or derived")
+        done = sum(w.macs for w in works(trace) if w is not None)
+        if done != entry.macs:
+            told.append(f"{done:,} MACs, {entry.macs:,} published or derived")
+    return told

@@ -1,0 +1,76 @@
+"""Build a model without its weights: nothing is initialised, nothing is allocated that is ever touched.
+
+`with torch.device("meta")` would do, but it sends every function call through Python, runs every initialiser, and
+fails for models that read the values of small tensors while they are built (`torch.linspace(...).tolist()`). Here
+only what holds weights goes to the meta device: `torch.empty`, and any other constructor when the tensor is large.
+The initialisers of `torch.nn.init` return such a tensor as it is. Small tensors stay real and keep their values.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+
+LARGE = 1 << 16  # elements; a constructor that fills its tensor goes to the meta device from here on
+
+_LOCK = threading.RLock()
+_FILLED = ("zeros", "ones", "full", "rand", "randn", "randint")
+
+
+@contextmanager
+def weightless() -> Iterator[None]:
+    """Within this block, in this thread, parameters are made on the meta device and initialisers do nothing.
+
+    The state of the random generator is left as it was.
+    """
+    with _LOCK:
+        here = threading.get_ident()
+        saved = {name: (torch, name, getattr(torch, name)) for name in ("empty", *_FILLED)}
+        saved |= {
+            f"init.{name}": (nn.init, name, value)
+            for name, value in vars(nn.init).items()
+            if name.endswith("_") and not name.startswith("_") and callable(value)
+        }
+        random = torch.get_rng_state()
+        for key, (module, name, original) in saved.items():
+            replace = _kept if key.startswith("init.") else _placed
+            setattr(module, name, replace(original, here))
+        try:
+            yield
+        finally:
+            for module, name, original in saved.values():
+                setattr(module, name, original)
+            torch.set_rng_state(random)
+
+
+def _placed(original: Callable[..., Any], here: int) -> Callable[..., Any]:
+    always = original.__name__ == "empty"
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("device") is None and threading.get_ident() == here and (always or _count(args, kwargs) >= LARGE):
+            kwargs["device"] = "meta"
+        return original(*args, **kwargs)
+
+    return make
+
+
+def _count(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Elements that a constructor's arguments ask for."""
+    size = kwargs.get("size", args)
+    if len(size) and isinstance(size[0], (tuple, list)):
+        size = size[0]
+    sides = [side for side in size if isinstance(side, int)]
+    return prod(sides) if sides else 0
+
+
+def _kept(original: Callable[..., Any], here: int) -> Callable[..., Any]:
+    def initialise(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if tensor.is_meta and threading.get_ident() == here:
+            return tensor
+        return original(tensor, *args, **kwargs)
+
+    return initialise
