@@ -2,43 +2,43 @@
 
 from collections.abc import Iterable
 
-from archscope.spec import SOURCES, Spec, parse_input
+from archscope.spec import Spec, input_of, written
 from archscope.table import Column, Table
 from archscope.zoo.registry import entries
 
 COLUMNS = (
-    Column("name", "Name"),
-    Column("input", "Input", "shape"),
+    Column("model", "Model"),
+    Column("input", "Input", "shape", priority=1),
     Column("params", "Parameters", "count"),
     Column("macs", "MACs", "count"),
-    Column("keys", "Arguments", priority=1),
-    Column("paper", "Paper", priority=2),
+    Column("keys", "Arguments", priority=2),
+    Column("paper", "Paper", priority=3),
 )
 
 
-def catalogue(specs: Iterable[Spec]) -> Table:
+def listing(specs: Iterable[Spec]) -> Table:
     """One row a network: name, default input, published or derived counts, arguments, paper."""
     listed = []
     for spec in specs:
-        default, layout = SOURCES[spec.source].default(spec.name)
+        default = input_of(spec)
         entry = entries()[spec.name]
         keys = {key: spec.arguments.get(key, value) for key, value in entry.keys.items()}
         counted = not spec.arguments  # the registered counts are those of the default build
         listed.append(
             {
-                "name": spec.text,
-                "input": parse_input(None, default, layout).shape,
+                "model": spec.text,
+                "input": default.shape,
                 "dtype": default.dtype,
                 "params": entry.params if counted else None,
                 "macs": entry.macs if counted else None,
-                "keys": " ".join(f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in keys.items()),
+                "keys": " ".join(f"{key}={written(value)}" for key, value in keys.items()),
                 "paper": entry.paper,
             }
         )  # fmt: skip
     return Table(
-        title="Networks",
+        title="",
         columns=COLUMNS,
         hidden=(Column("dtype", "Input dtype"),),
         rows=tuple(listed),
-        caption="Counts as published or derived for the default arguments; `archscope table` computes them.",
+        caption="Counts as published or derived for the default arguments; `archscope table` computes them anew.",
     )

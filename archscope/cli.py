@@ -3,34 +3,51 @@
 Exit codes: 0 fine, 1 a model failed or a check did not hold, 2 what was asked for cannot be understood or written.
 """
 
+import codecs
+import io
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from enum import Enum
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from archscope import __version__
 from archscope.errors import ArchscopeError, ShapeError, SpecError
 
+FORMATS = ("terminal", "md", "csv", "latex", "json", "html")
 
-class Format(str, Enum):
-    """What a table is written as."""
 
-    terminal = "terminal"
-    md = "md"
-    csv = "csv"
-    latex = "latex"
-    json = "json"
-    html = "html"
+class _Text:
+    """Hands on what was typed; archscope reads it itself. For the same, newer typers load all of pydantic, which
+    takes longer than `archscope list`."""
+
+    def coerce(self, value: Any, **context: Any) -> Any:
+        return value
+
+
+def _as_text(params: list[Any]) -> list[Any]:
+    for param in params:
+        if getattr(param, "_runtime_param", ...) is None:
+            param._runtime_param = _Text()
+    return params
+
+
+class OneCommand(TyperCommand):
+    """A command all of whose values are text."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _as_text(super().get_params(ctx))
 
 
 class Commands(TyperGroup):
     """The commands in the order they are written, every error one line on stderr and an exit code."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _as_text(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
@@ -40,47 +57,82 @@ class Commands(TyperGroup):
             code = super().main(*args, standalone_mode=False, **kwargs)
         except ArchscopeError as error:
             code = _refuse(str(error), error.exit_code)
+        except BrokenPipeError:
+            code = _closed()
+        except SystemExit:
+            if type(sys.stdout).__name__ != "PacifyFlushWrapper":  # how click leaves, without a word, a closed pipe
+                raise
+            code = _closed()
+        except OSError as error:
+            code = _refuse(f"cannot write the output: {error.strerror or error}", 2)
         except KeyboardInterrupt:
             code = _refuse("interrupted", 130)
-        except Exception as error:  # a usage error, in whatever package typer keeps it
-            if not hasattr(error, "format_message"):
-                if type(error).__name__ == "Abort":
-                    code = _refuse("interrupted", 130)
-                else:
-                    raise
-            else:
-                code = _refuse(_one_sentence(error), 2)
+        except Exception as error:
+            code = _refuse(*_told(error))
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _one_sentence(error: Any) -> str:
-    text = " ".join(error.format_message().split())
-    command = error.ctx.command_path if getattr(error, "ctx", None) else "archscope"
-    return f"{text.rstrip('.')}; see `{command} --help`"
+def _told(error: Any) -> tuple[str, int]:
+    """A usage error, in whatever package typer keeps it, an interruption, or a bug: one sentence and the exit code."""
+    if type(error).__name__ == "Abort":
+        return "interrupted", 130
+    if hasattr(error, "format_message"):
+        text = " ".join(error.format_message().split())
+        command = error.ctx.command_path if getattr(error, "ctx", None) else "archscope"
+        return f"{text.rstrip('.')}; see `{command} --help`", 2
+    if os.environ.get("ARCHSCOPE_DEBUG"):
+        raise error
+    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    return f"this is a bug: {text[:200]} (ARCHSCOPE_DEBUG=1 shows where)", 1
 
 
 def _refuse(message: str, code: int) -> int:
     """One line on stderr."""
-    print(f"archscope: {' '.join(message.split())}", file=sys.stderr)
+    if sys.stderr is not None:
+        try:
+            print(f"archscope: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        except OSError:
+            pass  # nobody listens there either
     return code
 
 
+def _closed() -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains once more at its end
+    return _refuse("the output was closed before all was written", 2)
+
+
 # typer draws help in boxes with rich's markdown, which costs more than everything else this command does
-app = typer.Typer(cls=Commands, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(cls=Commands, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _names(incomplete: str) -> list[str]:
+    from archscope.zoo.registry import entries
+
+    return [name for name in entries() if name.startswith(incomplete)]
+
+
+def _formats(incomplete: str) -> list[str]:
+    return [name for name in FORMATS if name.startswith(incomplete)]
+
 
 Input = Annotated[
     str | None,
     typer.Option("--input", "-i", help="227, 3x227x227, 8x3x227x227 or 1x128:int64.", metavar="SHAPE"),
 ]
-Batch = Annotated[int | None, typer.Option("--batch", "-b", help="Examples in the batch.", metavar="N")]
+Batch = Annotated[str | None, typer.Option("--batch", "-b", help="Examples in the batch.", metavar="N")]
 Train = Annotated[bool, typer.Option("--train/--eval", help="Training or evaluation mode.")]
 Columns = Annotated[
     str | None, typer.Option("--columns", "-c", help="Keys of the columns, separated by commas.", metavar="KEYS")
 ]
-As = Annotated[Format, typer.Option("--format", "-f", help="Format of the table.")]
-Output = Annotated[str | None, typer.Option("--output", "-o", help="Write to a file, whole or not at all.", metavar="FILE")]
+As = Annotated[
+    str,
+    typer.Option("--format", "-f", help=f"{', '.join(FORMATS)}.", metavar="FORMAT", autocompletion=_formats),
+]
+Output = Annotated[
+    str | None, typer.Option("--output", "-o", help="Write to a file, whole or not at all.", metavar="FILE")
+]
 
 
 def _version(wanted: bool) -> None:
@@ -89,14 +141,9 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _complete(incomplete: str) -> list[str]:
-    from archscope.zoo.registry import entries
-
-    return [name for name in entries() if name.startswith(incomplete)]
-
-
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
@@ -108,38 +155,46 @@ def root(
     archscope trace alexnet                 layer by layer, with the working
     archscope table --models 'vgg*,nin'     side by side
     """
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
 
 
-@app.command("list")
+@app.command("list", cls=OneCommand, short_help="The networks of the zoo, with their counts and papers.")
 def list_models(
     pattern: Annotated[list[str] | None, typer.Argument(help="Names or wildcards; all when left out.")] = None,
     columns: Columns = None,
-    format: As = Format.terminal,
+    format: As = "terminal",
     output: Output = None,
 ) -> None:
-    """The networks of the zoo, with their counts and papers.
+    """The networks of the zoo, with their counts, arguments and papers.
 
     \b
     archscope list
     archscope list 'resnet*' --format json
     """
-    from archscope.catalogue import catalogue
+    from archscope.catalogue import listing
     from archscope.spec import expand
 
-    _print(catalogue(expand(pattern or ["all"])), columns, format, output)
+    shown = _Shown(columns, format, output)
+    listed = listing(expand(["all"] if pattern is None else pattern))
+    shown.print(listed)
 
 
-@app.command()
+@app.command(cls=OneCommand, short_help="One model, layer by layer.")
 def trace(
-    model: Annotated[str, typer.Argument(help="A network, `NAME@key=value` to set its arguments.", autocompletion=_complete)],
+    model: Annotated[
+        str,
+        typer.Argument(help="A network, NAME@key=value to set its arguments.", autocompletion=_names, metavar="MODEL"),
+    ],
     input: Input = None,
     batch: Batch = None,
     depth: Annotated[
-        int | None, typer.Option("--depth", "-d", help="Show modules down to this depth.", min=1, metavar="N")
+        str | None, typer.Option("--depth", "-d", help="Show modules down to this depth.", metavar="N")
     ] = None,
     train: Train = False,
     columns: Columns = None,
-    format: As = Format.terminal,
+    format: As = "terminal",
     output: Output = None,
 ) -> None:
     """One model, layer by layer: shapes, parameters and MACs, each with its derivation and whether it holds.
@@ -152,39 +207,38 @@ def trace(
     """
     from archscope.spec import load, parse
 
+    shown = _Shown(columns, format, output)
+    level, examples = _whole("--depth", depth), _whole("--batch", batch)
     spec = parse(model)
-    built, inputs = load(spec, input, batch)
+    built, inputs = load(spec, input, examples)
 
     import archscope.tracer as tracer
-    from archscope.views import layer_table
+    from archscope.views import LAYER_COLUMNS, LAYER_HIDDEN, layer_table
 
+    shown.check(LAYER_COLUMNS + LAYER_HIDDEN)
     try:
         record = tracer.trace(built, inputs, name=spec.text, train=train)
     except ArchscopeError as error:
-        if error.failure is not None and format in (Format.terminal, Format.md) and error.failure.trace.layers:
-            _print(layer_table(error.failure.trace, depth), columns, format, output)
+        before = error.failure
+        if before is not None and before.trace.ops and format == "terminal" and output is None:
+            shown.print(layer_table(before.trace, level, stopped=before.path))
         if isinstance(error, ShapeError):
-            raise ShapeError(_diagnosis(error, spec, built, inputs)) from error
+            from archscope.doctor import diagnose
+
+            raise ShapeError(diagnose(error, spec, built, inputs, train)) from error
         raise
-    table = layer_table(record, depth)
-    _print(table, columns, format, output)
+    table = layer_table(record, level)
+    shown.print(table)
     if any(row["agrees"] is False for row in table.rows):
         raise typer.Exit(1)
 
 
-def _diagnosis(error: ShapeError, spec: Any, model: Any, inputs: tuple[Any, ...]) -> str:
-    import archscope.tracer as tracer
-    from archscope.doctor import diagnose, square
-
-    shape = tuple(inputs[0].shape)
-    text = diagnose(error, lambda side: tracer.trace(model, (square(shape, side),)) if len(shape) == 4 else None)
-    if "input channels" in text and error.failure.trace.ops == () and len(shape) == 4:
-        text += f"; `{spec.name}@in_channels={shape[1]}` is built for {shape[1]}"
-    return text
-
-
-@app.command()
+@app.command(cls=OneCommand, short_help="Models side by side.")
 def table(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names and wildcards, as with --models.", autocompletion=_names, metavar="[MODEL]..."),
+    ] = None,
     models: Annotated[
         list[str] | None,
         typer.Option("--models", "-m", help="all, or names and wildcards separated by commas.", metavar="MODELS"),
@@ -196,7 +250,7 @@ def table(
         str | None, typer.Option("--sort", "-s", help="Key to sort by; -KEY for the largest first.", metavar="KEY")
     ] = None,
     columns: Columns = None,
-    format: As = Format.terminal,
+    format: As = "terminal",
     output: Output = None,
 ) -> None:
     """Models side by side: parameters, MACs, memory, receptive field, and whether every derivation holds.
@@ -208,34 +262,122 @@ def table(
     """
     from archscope.spec import expand
 
-    specs = expand(models or ["all"])
+    shown = _Shown(columns, format, output)
+    examples = _whole("--batch", batch)
+    specs = expand([*(names or []), *(models or [])] if names or models else ["all"])
 
-    from archscope.compare import compare
+    from archscope.views import MODEL_COLUMNS, MODEL_HIDDEN
+
+    shown.check(MODEL_COLUMNS + MODEL_HIDDEN, sort)
+
+    from archscope.compare import side_by_side
 
     with _progress(specs) as counted:
-        compared = compare(counted, input, batch, train)
+        compared = side_by_side(counted, input, examples, train)
     if sort:
-        compared = _asked(lambda: compared.sort(sort.lstrip("-"), descending=sort.startswith("-")))
-    _print(compared, columns, format, output)
+        compared = compared.sort(sort.removeprefix("-"), descending=sort.startswith("-"))
+    shown.print(compared)
     if any(row.get("error") or row.get("verified") is False for row in compared.rows):
         raise typer.Exit(1)
 
 
-# ------------------------------------------------------------------------------------------------------- output
+# ----------------------------------------------------------------------------------------------- what was typed
 
 
-def _asked(make: Any) -> Any:
+def _whole(option: str, text: str | None) -> int | None:
+    """A whole number from 1 on, of which typer's own message is different in every version."""
+    if text is None:
+        return None
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise SpecError(f"{option} is a whole number from 1 on, not {text!r}")
+    return number
+
+
+class _Shown:
+    """How and where a table is printed: what is wrong with that is said before any work is done."""
+
+    def __init__(self, columns: str | None, format: str, output: str | None) -> None:
+        from archscope.table import unknown
+
+        if format not in FORMATS:
+            raise SpecError(unknown("format", format, FORMATS))
+        self.format, self.output = format, output
+        self.columns = None if columns is None else [key.strip() for key in columns.split(",") if key.strip()]
+        if self.columns == []:
+            raise SpecError(f"--columns names no column: {columns!r}")
+        if output is not None:
+            _may_write(output)
+
+    def check(self, columns: tuple[Any, ...], sort: str | None = None) -> None:
+        """Raises SpecError for a key that no column has."""
+        from archscope.table import Table
+
+        empty = Table("", columns, ())
+        with _asked():
+            if self.columns is not None:
+                empty.select(self.columns)
+            if sort in ("", "-"):
+                raise SpecError(f"--sort names no column: {sort!r}")
+            if sort is not None:
+                empty.sort(sort.removeprefix("-"))
+
+    def print(self, shown: Any) -> None:
+        """Write a table to stdout or to the file. Raises SpecError where that cannot be done."""
+        from archscope.render import save, text_of
+
+        if self.columns is not None:
+            with _asked():
+                shown = shown.select(self.columns)
+        options: dict[str, Any] = {}
+        if self.format == "terminal" and self.output is None:
+            options = {"width": _width(), "color": _color()}
+        text = text_of(shown, self.format, **options)
+        try:
+            if self.output is not None:
+                save(text, self.output)
+            elif sys.stdout is None:
+                raise SpecError("there is no standard output to write to")
+            else:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+        except OSError as error:
+            if self.output is None:
+                raise
+            raise SpecError(f"cannot write {self.output}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _asked() -> Iterator[None]:
     """A ValueError of the tables is about what the user typed."""
     try:
-        return make()
+        yield
     except ValueError as error:
         raise SpecError(str(error)) from error
+
+
+def _may_write(path: str) -> None:
+    """Raises SpecError for a file that cannot be written, as far as one can know before it is."""
+    full = os.path.expanduser(path)
+    folder = os.path.dirname(os.path.realpath(full))
+    if not path:
+        raise SpecError("--output names no file")
+    if os.path.isdir(full):
+        raise SpecError(f"cannot write {path}: it is a folder")
+    if not os.path.isdir(folder):
+        raise SpecError(f"cannot write {path}: there is no folder {folder}")
+
+
+# ------------------------------------------------------------------------------------------------- the terminal
 
 
 @contextmanager
 def _progress(items: list[Any]) -> Iterator[Iterable[Any]]:
     """A progress bar on stderr, where someone is looking."""
-    if len(items) < 8 or not sys.stderr.isatty():
+    if len(items) < 8 or sys.stderr is None or not sys.stderr.isatty():
         yield items
         return
     from rich.console import Console
@@ -245,35 +387,9 @@ def _progress(items: list[Any]) -> Iterator[Iterable[Any]]:
         yield bar.track(items, description="tracing")
 
 
-def _print(shown: Any, columns: str | None, format: Format, output: str | None) -> None:
-    """Write a table to stdout or to a file. Raises SpecError for an unknown column and for a file that cannot be
-    written."""
-    from archscope.render import save, text_of
-
-    if columns:
-        keys = [key.strip() for key in columns.split(",") if key.strip()]
-        shown = _asked(lambda: shown.select(keys))
-    options: dict[str, Any] = {}
-    if format is Format.terminal and output is None:
-        options = {"width": _width(), "color": _color()}
-    text = text_of(shown, format.value, **options)
-    if output is not None:
-        try:
-            save(text, output)
-        except OSError as error:
-            raise SpecError(f"cannot write {output}: {error.strerror or error}") from error
-        return
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
-        raise SpecError("the output was closed before all was written") from None
-
-
 def _width() -> int | None:
     """Columns of the terminal, None where the output is not one."""
-    if os.environ.get("COLUMNS", "").isdigit() or sys.stdout.isatty():
+    if os.environ.get("COLUMNS", "").isdigit() or (sys.stdout is not None and sys.stdout.isatty()):
         return shutil.get_terminal_size().columns
     return None
 
@@ -281,12 +397,27 @@ def _width() -> int | None:
 def _color() -> bool:
     if os.environ.get("NO_COLOR"):
         return False
-    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
+    if os.environ.get("FORCE_COLOR", "0") != "0":
+        return True
+    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+# what a stream shows that has no such characters; [x] is how Gauss wrote ⌊x⌋
+_PLAIN = {"×": "x", "·": "*", "−": "-", "–": "-", "─": "-", "⌊": "[", "⌋": "]", "⌈": "ceil(", "⌉": ")", "✓": "y",
+          "✗": "n", "γ": "gamma", "β": "beta", "ᵀ": "'", "²": "^2", "→": "->", "≤": "<=", "≥": ">="}  # fmt: skip
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    """For characters that an encoding does not have."""
+    assert isinstance(error, UnicodeEncodeError)
+    wrong = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(character, "?") for character in wrong), error.end
 
 
 def main() -> None:
     """The entry point of the `archscope` command."""
+    codecs.register_error("archscope", _spelled)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal without × still shows the numbers
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="archscope")
     app()

@@ -106,6 +106,30 @@ def _require(holds: bool, sentence: str) -> None:
         raise ShapeError(sentence)
 
 
+def _positive(**named: Sequence[int]) -> None:
+    for name, values in named.items():
+        _require(min(values) > 0, f"{name} is at least 1, gets {list(values)}")
+
+
+def _padded(mode: str, batch: Shape, c: int, sides: Shape, pads: Sequence[tuple[int, int]]) -> tuple[Expr, ...]:
+    """The sides with what is put before and after them; pads: one pair a side.
+
+    A reflection shows at most the side less its edge, a circle at most the side once.
+    """
+    out = []
+    for m, (before, after) in zip(sides, pads, strict=True):
+        most = {"reflect": m - 1, "circular": m}.get(mode, max(before, after))
+        _require(max(before, after) <= most, f"a side of {m} takes {mode} padding up to {most}, gets {before}, {after}")
+        # what is cut off is cut from the input, except where the padding is a copy of what is left
+        cut = before + after if mode in ("reflect", "replicate") else min(before, 0) + min(after, 0)
+        least = 1 if mode == "replicate" or (mode == "reflect" and len(sides) == 1) else 0
+        _require(min(m + cut, m + before + after) >= least, f"a side of {m} padded by {before} and {after} is empty")
+        out.append(symbol("m", m) + symbol("before", before) + symbol("after", after))
+    if mode in ("reflect", "replicate"):
+        _require(c > 0 and min(sides) > 0, f"{mode} padding needs a non-empty input, gets {[*batch, c, *sides]}")
+    return tuple(out)
+
+
 def _per_example(batch: Shape) -> tuple[Number, ...]:
     """The batch as a factor, left out where it is 1."""
     return (symbol("N", prod(batch)),) if prod(batch) != 1 else ()
@@ -117,8 +141,15 @@ def _conv(n: int) -> Formula:
         k, s, d = (_each(config[name], n) for name in ("kernel_size", "stride", "dilation"))
         groups, pad = config["groups"], config["padding"]
         _require(c == config["in_channels"], f"takes {config['in_channels']} channels, gets {c}")
-        _require(min(k) > 0 and min(s) > 0 and min(d) > 0, "kernel, stride and dilation are at least 1")
+        _positive(kernel_size=k, stride=s, dilation=d)
+        _require(min(sides) > 0 or not prod(batch), f"the sides are at least 1, get {list(sides)}")
+        mode = config.get("padding_mode", "zeros")
+        if mode != "zeros":  # the input is padded first, by its own values
+            both = [di * (ki - 1) for ki, di in zip(k, d, strict=True)] if pad == "same" else []
+            each = [] if pad == "same" else [0] * n if pad == "valid" else _each(pad, n)
+            _padded(mode, batch, c, sides, [(b // 2, b - b // 2) for b in both] or [(p, p) for p in each])
         if pad == "same":  # as much padding as keeps the side; stride is 1
+            _require(min(sides) > 0, f"the sides are at least 1, get {list(sides)}")
             out = tuple(symbol("m", m) for m in sides)
             lost: tuple[tuple[int, int, int], ...] = ()
         else:
@@ -155,7 +186,8 @@ def _conv_transpose(n: int) -> Formula:
         names = ("kernel_size", "stride", "padding", "dilation", "output_padding")
         k, s, p, d, extra = (_each(config[name], n) for name in names)
         _require(c == config["in_channels"], f"takes {config['in_channels']} channels, gets {c}")
-        _require(min(p) >= 0 and min(s) > 0, "padding is at least 0, stride at least 1")
+        _positive(kernel_size=k, stride=s, dilation=d)
+        _require(min(p) >= 0, f"padding is at least 0, gets {list(p)}")
         _require(
             all(0 <= e < max(si, di) for e, si, di in zip(extra, s, d, strict=True)),
             f"output_padding {list(extra)} is smaller than stride {list(s)} or dilation {list(d)}",
@@ -166,7 +198,9 @@ def _conv_transpose(n: int) -> Formula:
             span = p_ if di == 1 else symbol("d", di) * (p_ - 1) + 1
             side = (m_ - 1) * s_ + span - 2 * pad_
             out.append(side + symbol("extra", e) if e else side)
-        _require(min(o.value for o in out) > 0, f"the output would be {[o.value for o in out]}")
+        # an empty batch may have empty sides
+        least = 1 if prod(batch) else 0
+        _require(min(*sides, *(o.value for o in out)) >= least, f"the output would be {[o.value for o in out]}")
         c_in, c_out = symbol("c_in", c), symbol("c_out", config["out_channels"])
         depth = c_out / symbol("g", config["groups"]) if config["groups"] != 1 else c_out
         kernel = tuple(symbol(f"k_{axis}", side) for axis, side in zip("thw"[-n:], k, strict=True))
@@ -183,22 +217,27 @@ def _conv_transpose(n: int) -> Formula:
     return conv_transpose
 
 
-def _pool(n: int) -> Formula:
+def _pool(n: int, kind: str) -> Formula:
     def pool(config: Config, shapes: tuple[Shape, ...]) -> Derived:
         batch, c, sides = _sides(shapes[0], n, "pooling")
         k = _each(config["kernel_size"], n)
-        s = _each(config.get("stride") or k, n)
+        stride = config.get("stride")
+        s = k if stride is None else _each(stride, n)
         p, d = _each(config.get("padding", 0), n), _each(config.get("dilation", 1), n)
-        _require(min(k) > 0 and min(s) > 0 and min(d) > 0 and min(p) >= 0, "kernel, stride and dilation are positive")
+        _positive(kernel_size=k, stride=s, dilation=d)
+        _require(min(p) >= 0, f"padding is at least 0, gets {list(p)}")
         _require(
-            all(2 * pi <= di * (ki - 1) + 1 for ki, pi, di in zip(k, p, d, strict=True)),
-            f"padding {list(p)} is at most half of the window",
+            all(2 * pi <= ki for ki, pi in zip(k, p, strict=True)),
+            f"padding {list(p)} is at most half of the window {list(k)}",
         )
+        _require(config.get("divisor_override") != 0, "nothing can be divided by 0")
+        if kind == "Avg" and n == 3:  # PyTorch asks this of this one kind
+            _require(all(m >= ki for m, ki in zip(sides, k, strict=True)), f"{list(sides)} is less than {list(k)}")
         ceil_mode = bool(config.get("ceil_mode", False))
         out = tuple(window(*at, ceil_mode) for at in zip(sides, k, s, p, d, strict=True))
         _require(
-            min(sides) > 0 and min(o.value for o in out) > 0,
-            f"a window of {list(k)} does not fit an input of {list(sides)}",
+            c > 0 and min(sides) > 0 and min(o.value for o in out) > 0,
+            f"a window of {list(k)} does not fit an input of {[c, *sides]}",
         )
         lost = tuple(
             _lost(m, ki, si, pi, di, o.value) for m, ki, si, pi, di, o in zip(sides, k, s, p, d, out, strict=True)
@@ -212,9 +251,11 @@ def _adaptive(n: int) -> Formula:
     def adaptive(config: Config, shapes: tuple[Shape, ...]) -> Derived:
         batch, c, sides = _sides(shapes[0], n, "adaptive pooling")
         wanted = config.get("output_size")
-        wanted = (wanted,) * n if wanted is None or isinstance(wanted, int) else tuple(wanted)
+        _require(wanted is not None, "output_size has to be given")
+        wanted = (wanted,) * n if isinstance(wanted, int) else tuple(wanted or ())
         out = tuple(symbol("out", m if o is None else o) for m, o in zip(sides, wanted, strict=True))
-        _require(min(sides) > 0, f"pooling needs a non-empty input, gets {list(sides)}")
+        _require(c > 0 and min(sides) > 0, f"pooling needs a non-empty input, gets {[c, *sides]}")
+        _require(min(o.value for o in out) >= 0, f"a side is at least 0, gets {list(wanted)}")
         return Derived(((*batch, c, *(o.value for o in out)),), out)
 
     return adaptive
@@ -223,7 +264,8 @@ def _adaptive(n: int) -> Formula:
 for _n in (1, 2, 3):
     formula(f"Conv{_n}d", source="[D] relationships 6 (stride, padding) and 15 (dilation)")(_conv(_n))
     formula(f"ConvTranspose{_n}d", source="[D] relationship 14")(_conv_transpose(_n))
-    formula(f"MaxPool{_n}d", f"AvgPool{_n}d", source="[D] relationship 7")(_pool(_n))
+    for _kind in ("Max", "Avg"):
+        formula(f"{_kind}Pool{_n}d", source="[D] relationship 7")(_pool(_n, _kind))
     formula(f"AdaptiveAvgPool{_n}d", f"AdaptiveMaxPool{_n}d", source="the output side is the argument")(_adaptive(_n))
 
 
@@ -233,6 +275,7 @@ for _n in (1, 2, 3):
 @formula("Linear", "LazyLinear", source="y = x·Wᵀ + b: one weight per pair of features, one bias per output")
 def linear(config: Config, shapes: tuple[Shape, ...]) -> Derived:
     """n_in·n_out + n_out parameters; n_in·n_out MACs for each vector. After a flatten it is a convolution."""
+    _require(len(shapes[0]) > 0, "takes at least one axis")
     *rows, features = shapes[0]
     n_in, n_out = symbol("n_in", config["in_features"]), symbol("n_out", config["out_features"])
     _require(features == n_in.value, f"takes {n_in.value} features, gets {features}")
@@ -254,24 +297,37 @@ def embedding(config: Config, shapes: tuple[Shape, ...]) -> Derived:
 # -------------------------------------------------------------------------------------------------- normalising
 
 
+def _batch_norm(kind: str, axes: tuple[int, ...]) -> Formula:
+    def norm(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+        shape, c = shapes[0], symbol("c", config["num_features"])
+        _require(len(shape) in axes, f"takes {' or '.join(map(str, axes))} axes, gets {list(shape)}")
+        at = 0 if kind == "instance" and len(shape) == axes[0] else 1  # one example, without its batch
+        if config["affine"] or config.get("track_running_stats", True):
+            _require(shape[at] == c.value, f"takes {c.value} channels, gets {shape[at]}")
+        if kind == "instance" and at and config["affine"]:
+            _require(shape[0] > 0, "learned weights need a batch that is not empty")
+        if not config.get("track_running_stats", True):  # statistics of this batch, which one value has none of
+            values = prod(shape[at + 1 :]) * (shape[0] if kind == "batch" else 1)
+            _require(values != 1, f"one value a channel has no variance: {list(shape)}")
+        return Derived((shape,), params=2 * c if config["affine"] else 0)
+
+    return norm
+
+
+_IOFFE = "Ioffe, Szegedy, arXiv:1502.03167, algorithm 1: γ and β per channel (mean and variance are buffers)"
+_ULYANOV = "Ulyanov et al., arXiv:1607.08022, equation 5: batch norm of each example alone"
+for _n, _axes in ((1, (2, 3)), (2, (4,)), (3, (5,))):
+    formula(f"BatchNorm{_n}d", source=_IOFFE)(_batch_norm("batch", _axes))
+    formula(f"InstanceNorm{_n}d", source=_ULYANOV)(_batch_norm("instance", (_n + 1, _n + 2)))
+formula("SyncBatchNorm", source=_IOFFE)(_batch_norm("batch", (2, 3, 4, 5)))
+
+
 @formula(
-    *(f"BatchNorm{n}d" for n in (1, 2, 3)),
-    *(f"InstanceNorm{n}d" for n in (1, 2, 3)),
-    "SyncBatchNorm",
-    source="Ioffe, Szegedy, arXiv:1502.03167, algorithm 1: γ and β per channel (mean and variance are buffers)",
+    "LayerNorm", source="Ba, Kiros, Hinton, arXiv:1607.06450, equation 4: a gain and a bias per normalised element"
 )
-def batch_norm(config: Config, shapes: tuple[Shape, ...]) -> Derived:
-    c = symbol("c", config["num_features"])
-    shape = shapes[0]
-    axis = 0 if len(shape) == 1 else 1
-    _require(c.value in shape[: axis + 1], f"takes {c.value} channels, gets {shape[axis]}")
-    return Derived((shape,), params=2 * c if config["affine"] else 0)
-
-
-@formula("LayerNorm", source="Ba, Kiros, Hinton, arXiv:1607.06450, equation 4: a gain and a bias per normalised element")
 def layer_norm(config: Config, shapes: tuple[Shape, ...]) -> Derived:
     wanted = tuple(config["normalized_shape"])
-    _require(shapes[0][-len(wanted) :] == wanted, f"normalises {list(wanted)}, gets {list(shapes[0])}")
+    _require(bool(wanted) and shapes[0][-len(wanted) :] == wanted, f"normalises {list(wanted)}, gets {list(shapes[0])}")
     d = product(*(symbol("d", side) for side in wanted))
     if not config["elementwise_affine"]:
         return Derived(shapes[:1])
@@ -281,7 +337,7 @@ def layer_norm(config: Config, shapes: tuple[Shape, ...]) -> Derived:
 @formula("RMSNorm", source="Zhang, Sennrich, arXiv:1910.07467, equation 4: a gain per normalised element")
 def rms_norm(config: Config, shapes: tuple[Shape, ...]) -> Derived:
     wanted = tuple(config["normalized_shape"])
-    _require(shapes[0][-len(wanted) :] == wanted, f"normalises {list(wanted)}, gets {list(shapes[0])}")
+    _require(bool(wanted) and shapes[0][-len(wanted) :] == wanted, f"normalises {list(wanted)}, gets {list(shapes[0])}")
     return Derived(
         shapes[:1], params=product(*(symbol("d", side) for side in wanted)) if config["elementwise_affine"] else 0
     )
@@ -289,9 +345,13 @@ def rms_norm(config: Config, shapes: tuple[Shape, ...]) -> Derived:
 
 @formula("GroupNorm", source="Wu, He, arXiv:1803.08494, equations 1 and 2: γ and β per channel")
 def group_norm(config: Config, shapes: tuple[Shape, ...]) -> Derived:
-    c = symbol("c", config["num_channels"])
-    _require(shapes[0][1] == c.value, f"takes {c.value} channels, gets {shapes[0][1]}")
-    _require(c.value % config["num_groups"] == 0, f"{c.value} channels in {config['num_groups']} groups")
+    c, groups, shape = symbol("c", config["num_channels"]), config["num_groups"], shapes[0]
+    _require(len(shape) > 1, f"takes [N, c, *], gets {list(shape)}")
+    n, channels, *sides = shape
+    _require(channels == c.value or not config["affine"], f"takes {c.value} channels, gets {channels}")
+    _require(channels > 0 and channels % groups == 0, f"{channels} channels in {groups} groups")
+    _require(prod(sides) > 0, f"the sides are at least 1, get {sides}")
+    _require(n * channels // groups * prod(sides) != 1, f"one value a group has no variance: {list(shape)}")
     return Derived(shapes[:1], params=2 * c if config["affine"] else 0)
 
 
@@ -300,30 +360,86 @@ def group_norm(config: Config, shapes: tuple[Shape, ...]) -> Derived:
 
 @formula(
     *"ReLU ReLU6 Sigmoid Tanh GELU SiLU Mish ELU SELU CELU LeakyReLU Hardswish Hardsigmoid Hardtanh Softplus".split(),
-    *"Softsign Softshrink Hardshrink Tanhshrink Threshold LogSigmoid RReLU Softmin Softmax Softmax2d".split(),
-    *"LogSoftmax Identity Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout".split(),
-    *"LocalResponseNorm CrossMapLRN2d ChannelShuffle".split(),
-    source="element by element, or along an axis: the shape stays; nothing is learned",
+    *"Softsign Softshrink Hardshrink Tanhshrink Threshold LogSigmoid RReLU Identity".split(),
+    *"Dropout Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout".split(),
+    source="element by element: the shape stays; nothing is learned",
 )
 def unchanged(config: Config, shapes: tuple[Shape, ...]) -> Derived:
     return Derived(shapes[:1])
 
 
+@formula("Softmax", "LogSoftmax", "Softmin", source="exp(x) over its sum along one axis: the shape stays")
+def softmax(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+    if "dim" in config:
+        _axis(config["dim"], shapes[0])
+    return Derived(shapes[:1])
+
+
+def _axis(dim: int, shape: Shape) -> int:
+    """An axis counted from the front; a single number has one axis to speak of."""
+    n = max(len(shape), 1)
+    _require(-n <= dim < n, f"axis {dim} is not among the {len(shape)} axes of {list(shape)}")
+    return dim % n
+
+
+def _unchanged(least: int, most: int) -> Formula:
+    def same(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+        _require(least <= len(shapes[0]) <= most, f"takes {least} to {most} axes, gets {list(shapes[0])}")
+        return Derived(shapes[:1])
+
+    return same
+
+
+formula("Softmax2d", source="softmax over the channels of [N, c, h, w] or [c, h, w]")(_unchanged(3, 4))
+formula("Dropout1d", source="whole channels of [N, c, t] or [c, t]")(_unchanged(2, 3))
+formula(
+    "LocalResponseNorm", source="Krizhevsky et al. (2012), section 3.3: over neighbouring channels; nothing learned"
+)(_unchanged(3, 99))
+formula("CrossMapLRN2d", source="Krizhevsky et al. (2012), section 3.3")(_unchanged(4, 4))
+
+
+@formula("GLU", source="Dauphin et al., arXiv:1612.08083, equation 1: one half of an axis gates the other")
+def glu(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+    at = _axis(config["dim"], shapes[0])
+    _require(len(shapes[0]) > 0 and shapes[0][at] % 2 == 0, f"axis {at} of {list(shapes[0])} cannot be halved")
+    half = symbol("n", shapes[0][at]) / 2
+    return Derived(((*shapes[0][:at], half.value, *shapes[0][at + 1 :]),), (half,))
+
+
 @formula("PReLU", source="He et al., arXiv:1502.01852, equation 1: a slope for all channels, or one for each")
 def prelu(config: Config, shapes: tuple[Shape, ...]) -> Derived:
-    return Derived(shapes[:1], params=symbol("slopes", config["num_parameters"]))
+    slopes, c = config["num_parameters"], shapes[0][1] if len(shapes[0]) > 1 else 1
+    _require(slopes in (1, c), f"{slopes} slopes for {c} channels")
+    return Derived(shapes[:1], params=symbol("slopes", slopes))
 
 
 @formula("Flatten", source="the product of the flattened axes")
 def flatten(config: Config, shapes: tuple[Shape, ...]) -> Derived:
     shape = shapes[0]
-    first, last = config["start_dim"] % len(shape), config["end_dim"] % len(shape)
+    first, last = _axis(config["start_dim"], shape), _axis(config["end_dim"], shape)
     _require(first <= last, f"flattens axes {first} to {last}")
-    joined = product(*(symbol(f"n_{i}", side) for i, side in enumerate(shape[first : last + 1])))
+    joined = product(
+        *(symbol(f"n_{i}", side) for i, side in enumerate(shape[first : last + 1])), *(() if shape else (1,))
+    )
     return Derived(((*shape[:first], joined.value, *shape[last + 1 :]),), (joined,))
 
 
+@formula("Unflatten", source="the product of the new axes is the axis that they replace")
+def unflatten(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+    shape, parts = shapes[0], list(config["unflattened_size"])
+    at = _axis(config["dim"], shape)
+    _require(len(shape) > 0 and len(parts) > 0 and parts.count(-1) < 2, f"{list(shape)} cannot be parted into {parts}")
+    rest = prod(side for side in parts if side != -1)
+    if -1 in parts and rest:
+        parts[parts.index(-1)] = shape[at] // rest
+    _require(prod(parts) == shape[at], f"{shape[at]} cannot be parted into {parts}")
+    return Derived(((*shape[:at], *parts, *shape[at + 1 :]),))
+
+
 # ---------------------------------------------------------------------------------------------------- recurrent
+
+
+_ORDER = {False: ("t", "n"), True: ("n", "t")}  # by batch_first
 
 
 def _recurrent(gates: int) -> Formula:
@@ -333,8 +449,9 @@ def _recurrent(gates: int) -> Formula:
         Shapes [t, n, in] → [t, n, directions·h], [layers·directions, n, h] (and the cell state).
         """
         shape = shapes[0]
-        *order, features = shape
         _require(len(shape) in (2, 3), f"takes [t, n, features] or [t, features], gets {list(shape)}")
+        *order, features = shape
+        packed = len(shape) == 2 and len(shapes) > 1 and len(shapes[1]) == 1  # [steps of all, features], [rows a step]
         _require(features == config["input_size"], f"takes {config['input_size']} features, gets {features}")
         directions, layers = (2 if config["bidirectional"] else 1), config["num_layers"]
         h, projected = symbol("h", config["hidden_size"]), config.get("proj_size", 0)
@@ -349,11 +466,15 @@ def _recurrent(gates: int) -> Formula:
             twice = product(2, *g, h)
             biases.append(symbol("directions", 2) * twice if directions == 2 else twice)
         products = total(*weights)
-        steps = tuple(symbol(name, side) for name, side in zip(("t", "n"), order, strict=False) if side != 1)
-        state = tuple(order[1:]) if not config["batch_first"] else tuple(order[:1])
-        states = [(layers * directions, *(state if len(shape) == 3 else ()), out.value)]
-        if gates == 4:
-            states.append((layers * directions, *(state if len(shape) == 3 else ()), h.value))
+        steps = tuple(symbol(name, side) for name, side in zip(_ORDER[config["batch_first"]], order, strict=False))
+        _require(packed or steps[config["batch_first"] and len(shape) == 3].value > 0, "takes at least one step")
+        batch = () if len(shape) == 2 else (order[0 if config["batch_first"] else 1],)
+        states = [(layers * directions, *batch, side.value) for side in ((out, h) if gates == 4 else (out,))]
+        if packed:
+            states = []
+        elif len(shapes) > 1:
+            _require(list(shapes[1 : 1 + len(states)]) == states, f"takes states {states}, gets {list(shapes[1:])}")
+        steps = tuple(step for step in steps if step.value != 1)
         return Derived(
             shapes=((*order, directions * out.value), *states),
             params=total(products, *biases) if config["bias"] else products,
@@ -366,9 +487,12 @@ def _recurrent(gates: int) -> Formula:
 
 def _cell(gates: int) -> Formula:
     def cell(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+        _require(len(shapes[0]) in (1, 2), f"takes [n, features] or [features], gets {list(shapes[0])}")
         *batch, features = shapes[0]
         _require(features == config["input_size"], f"takes {config['input_size']} features, gets {features}")
         i, h = symbol("in", features), symbol("h", config["hidden_size"])
+        states = shapes[1:3] if gates == 4 else shapes[1:2]
+        _require(all(s == (*batch, h.value) for s in states), f"takes states {[*batch, h.value]}, gets {list(states)}")
         g = (symbol("gates", gates),) if gates > 1 else ()
         weights = product(*g, h, i + h)
         return Derived(
@@ -400,8 +524,11 @@ def attention(config: Config, shapes: tuple[Shape, ...]) -> Derived:
     e, heads = symbol("e", config["embed_dim"]), config["num_heads"]
     _require(query[-1] == e.value and e.value % heads == 0, f"takes {e.value} features in {heads} heads")
     k_dim, v_dim = symbol("k_dim", config["kdim"]), symbol("v_dim", config["vdim"])
+    _require(len(query) in (2, 3) and len(key) == len(value) == len(query), "takes [l, e] or [l, n, e], three times")
     _require(key[-1] == k_dim.value and value[-1] == v_dim.value, f"takes keys of {k_dim} and values of {v_dim}")
+    _require(key[:-1] == value[:-1], f"as many keys as values, gets {list(key)} and {list(value)}")
     at = 1 if config["batch_first"] and len(query) == 3 else 0
+    _require(len(query) == 2 or query[1 - at] == key[1 - at], f"one batch, gets {list(query)} and {list(key)}")
     n = tuple(symbol("N", query[1 - at]) for _ in (0,) if len(query) == 3 and query[1 - at] != 1)
     l, s = symbol("l", query[at]), symbol("s", key[at])  # noqa: E741  (the letters of the paper)
     weights = e * e + k_dim * e + v_dim * e + e * e
@@ -419,20 +546,72 @@ def attention(config: Config, shapes: tuple[Shape, ...]) -> Derived:
 
 @formula("PixelShuffle", source="Shi et al., arXiv:1609.05158, equation 4: [c·r², h, w] → [c, h·r, w·r]")
 def pixel_shuffle(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+    _require(len(shapes[0]) > 2, f"takes [*, c, h, w], gets {list(shapes[0])}")
     *batch, c, h, w = shapes[0]
     r = symbol("r", config["upscale_factor"])
-    _require(c % r.value**2 == 0, f"{c} channels cannot be spread over {r.value}×{r.value} places")
+    _require(r.value > 0 and c % r.value**2 == 0, f"{c} channels cannot be spread over {r.value}×{r.value} places")
     sides = (symbol("h", h) * r, symbol("w", w) * r)
     return Derived(((*batch, c // r.value**2, *(s.value for s in sides)),), sides)
 
 
-@formula(*(f"{kind}Pad{n}d" for kind in ("Zero", "Constant", "Reflection", "Replication", "Circular") for n in (1, 2, 3)),
-         source="the side grows by its padding on both ends")  # fmt: skip
-def pad(config: Config, shapes: tuple[Shape, ...]) -> Derived:
-    amounts: Sequence[int] = config["padding"]
-    shape, n = shapes[0], len(config["padding"]) // 2
-    sides = tuple(
-        symbol("m", m) + symbol("before", amounts[2 * (n - 1 - i)]) + symbol("after", amounts[2 * (n - 1 - i) + 1])
-        for i, m in enumerate(shape[-n:])
-    )
-    return Derived(((*shape[:-n], *(s.value for s in sides)),), sides)
+@formula("PixelUnshuffle", source="Shi et al., arXiv:1609.05158, equation 4, backwards: [c, h·r, w·r] → [c·r², h, w]")
+def pixel_unshuffle(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+    _require(len(shapes[0]) > 2, f"takes [*, c, h, w], gets {list(shapes[0])}")
+    *batch, c, h, w = shapes[0]
+    r = symbol("r", config["downscale_factor"])
+    _require(r.value > 0 and h % r.value == 0 and w % r.value == 0, f"{h}×{w} is no multiple of {r.value}")
+    sides = (symbol("h", h) / r, symbol("w", w) / r)
+    return Derived(((*batch, c * r.value**2, *(s.value for s in sides)),), sides)
+
+
+@formula("ChannelShuffle", source="Zhang et al., arXiv:1707.01083, section 3.1: the channels of each group in turn")
+def channel_shuffle(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+    _require(len(shapes[0]) > 2, f"takes [N, c, *], gets {list(shapes[0])}")
+    _require(shapes[0][1] % config["groups"] == 0, f"{shapes[0][1]} channels in {config['groups']} groups")
+    return Derived(shapes[:1])
+
+
+@formula("Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d", source="the side asked for, or ⌊side · factor⌋")
+def upsample(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+    *batch, c = shapes[0][:2]
+    sides, n = shapes[0][2:], len(shapes[0]) - 2
+    mode = config.get("mode", "nearest")
+    takes = {"linear": (1,), "bilinear": (2,), "bicubic": (2,), "trilinear": (3,)}.get(mode, (1, 2, 3))
+    _require(n in takes, f"{mode} interpolation takes {takes} sides, gets {list(shapes[0])}")
+    size, factor = config.get("size"), config.get("scale_factor")
+    wanted = factor if size is None else size
+    wanted = wanted if isinstance(wanted, tuple) else (wanted,) * n
+    _require(len(wanted) == n, f"one number or {n}, gets {list(wanted)}")
+    if size is None:
+        out = tuple(_scaled(m, f) for m, f in zip(sides, wanted, strict=True))
+    else:
+        out = tuple(symbol("size", side) for side in wanted)
+    _require(min(*sides, *(o.value for o in out)) > 0, f"{list(sides)} would become {[o.value for o in out]}")
+    return Derived(((*batch, c, *(o.value for o in out)),), out)
+
+
+def _scaled(m: int, factor: Any) -> Expr:
+    if float(factor).is_integer():
+        return symbol("m", m) * symbol("factor", int(factor))
+    return symbol("out", int(m * factor))
+
+
+def _pad(n: int, mode: str) -> Formula:
+    def pad(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+        shape, amounts = shapes[0], _each(config["padding"], 2 * n)
+        least, most = (n, 99) if mode == "constant" else (n + 1, n + 2)
+        _require(least <= len(shape) <= most, f"takes {n} sides, after a batch and channels, gets {list(shape)}")
+        pads = [amounts[i : i + 2] for i in range(0, 2 * n, 2)][::-1]  # the last axis is named first
+        batch, c = shape[: -n - 1], shape[-n - 1] if len(shape) > n else 1
+        sides = _padded(mode, batch, c, shape[-n:], [(before, after) for before, after in pads])
+        return Derived(((*shape[:-n], *(s.value for s in sides)),), sides)
+
+    return pad
+
+
+for _kind, _mode in (
+    *(("Zero", "constant"), ("Constant", "constant"), ("Reflection", "reflect")),
+    *(("Replication", "replicate"), ("Circular", "circular")),
+):
+    for _n in (1, 2, 3):
+        formula(f"{_kind}Pad{_n}d", source="the side grows by its padding on both ends")(_pad(_n, _mode))

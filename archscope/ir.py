@@ -14,6 +14,7 @@ slice, and a container's own work is its slice minus its children's. This file n
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,10 +40,7 @@ class Tensor(NamedTuple):
     @property
     def numel(self) -> int:
         """How many elements; 1 for a scalar."""
-        count = 1
-        for side in self.shape:
-            count *= side
-        return count
+        return prod(self.shape)
 
     @property
     def nbytes(self) -> int:

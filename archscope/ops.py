@@ -4,9 +4,9 @@ Counting semantics, version 1
 -----------------------------
 `macs` are multiply–accumulates: one multiplication and the addition that goes with it.
 
-    convolution                 outputs · k · c_in/groups          (k = product of the kernel's sides)
+    convolution                 outputs · k · c_in/groups          (k = product of the kernel's sides), deformable too
     transposed convolution      inputs  · k · c_out/groups         by input size: each input element is spread once
-    matrix products             n · m · p                          linear, mm, bmm, matmul, einsum
+    matrix products             n · m · p                          linear, mm, bmm, matmul, mv, dot, einsum
     attention                   queries · keys · (d_qk + d_v) · heads; a causal mask is not discounted
     recurrent gates             steps · gates · h · (in + h)
 
@@ -15,17 +15,21 @@ Counting semantics, version 1
     bias                        1 per output element
     batch, instance norm        2 per element; 4 more to take the statistics of a batch in training
     layer, group, RMS norm      5 per element (RMS: 4)
-    activation, arithmetic      1 per output element, whatever the function
+    activation, arithmetic      1 per output element, whatever the function (what PyTorch writes as several
+                                operators counts as those: softsign 3, tanhshrink 2)
     softmax                     5 per element (maximum, subtract, exponential, sum, divide)
     max pooling                 k − 1 comparisons per output;  adaptive: window − 1
     average pooling             k per output (k − 1 additions and a division);  adaptive: its window
-    reductions                  1 per input element (mean: one division more per output)
+    reductions, losses          1 per input element (mean: one division more per output; embedding bag: 1 per
+                                element of the rows looked up; scatter, index add: 1 per element added)
     interpolation               nearest 0; linear 2^n · 2 per output in n dimensions; bicubic 32
+    deformable convolution      8 per sampled element (bilinear), 1 more with a mask
+    weight norm                 2 per element of the weight, 1 per gain
     recurrent pointwise         per step and unit: RNN 2, LSTM 13, GRU 10, and 2 per gate for the biases
 
-Zero by definition: views and copies, concatenation, padding, indexing and embedding, dropout, comparison and creation
-of tensors. They move numbers and compute none. An operator that is in none of these lists is *unknown*: its cost is
-`None`, never 0, and it is named under every table.
+Zero by definition: views and copies, concatenation, padding, indexing and embedding, dropout, comparison, sorting and
+creation of tensors. They move numbers and compute none. An operator that is in none of these lists is *unknown*: its
+cost is `None`, never 0, and it is named under every table.
 
 A rule takes the operator's arguments by their schema names, tensors as `ir.Tensor`, and returns a `Work`. It refuses
 what PyTorch refuses (PyTorch's own meta kernels are more lenient than its real ones). Rules see shapes only, never
@@ -49,7 +53,7 @@ class Work(NamedTuple):
 
     shapes: of its outputs, or None where only PyTorch's own kernel says. macs, flops: see above.
     reach: the window of each spatial axis (the last axes of the output), None where it has none.
-    dtype: of the outputs, where it is not that of the first tensor.
+    dtype: of an output, where it is not that of the first tensor.
     """
 
     shapes: tuple[Shape, ...] | None
@@ -60,6 +64,7 @@ class Work(NamedTuple):
 
 
 Rule = Callable[..., Work]
+Maybe = Tensor | None
 
 RULES: dict[str, Rule] = {}
 
@@ -119,7 +124,23 @@ def _batched(x: Tensor, n: int, what: str) -> tuple[Shape, int, Shape]:
     return x.shape[: -n - 1], x.shape[-n - 1], x.shape[-n:]
 
 
-def _same_dtype(what: str, *tensors: Tensor | None) -> None:
+def _channels(expected: int, got: int) -> None:
+    if expected != got:
+        raise ShapeError(f"expects {expected} input channels, gets {got}", expected=expected, got=got)
+
+
+def _features(expected: int, got: int) -> None:
+    if expected != got:
+        raise ShapeError(f"expects {expected} input features, gets {got}", expected=expected, got=got)
+
+
+def _per_channel(c: int, *tensors: Maybe) -> None:
+    for tensor in tensors:
+        if tensor is not None and tensor.shape != (c,):
+            raise ShapeError(f"expects {prod(tensor.shape)} channels, gets {c}", expected=prod(tensor.shape), got=c)
+
+
+def _same_dtype(what: str, *tensors: Maybe) -> None:
     kinds = {t.dtype for t in tensors if t is not None}
     if len(kinds) > 1:
         raise ShapeError(f"{what} needs one dtype, gets {' and '.join(sorted(kinds))}")
@@ -127,14 +148,9 @@ def _same_dtype(what: str, *tensors: Tensor | None) -> None:
 
 def _conv(n: int) -> Rule:
     def conv(
-        input: Tensor,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
+        input: Tensor, weight: Tensor, bias: Maybe = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
         groups: int = 1,
-    ) -> Work:
+    ) -> Work:  # fmt: skip
         # [N, c_out, (h + 2p − d(k − 1) − 1)//s + 1, …] = conv([N, c_in, h, …], [c_out, c_in/g, k, …], [c_out])
         what = f"a {n}-d convolution"
         batch, c_in, sides = _batched(input, n, what)
@@ -145,15 +161,14 @@ def _conv(n: int) -> Rule:
         _positive("stride", s)
         _positive("dilation", d)
         _positive("kernel_size", k)
-        if c_in != c_in_g * groups:
-            raise ShapeError(
-                f"expects {c_in_g * groups} input channels, gets {c_in}", expected=c_in_g * groups, got=c_in
-            )
+        _channels(c_in_g * groups, c_in)
+        if min(sides) < 1 and prod(batch):
+            raise ShapeError(f"{what} needs sides of at least 1, gets {_x(sides)}")
         if c_out % groups:
             raise ShapeError(f"{c_out} output channels cannot be split into {groups} groups")
         if padding == "same":
-            if max(s) > 1:
-                raise ShapeError("padding='same' needs stride 1")
+            if max(s) > 1 or min(sides) < 1:
+                raise ShapeError(f"padding='same' needs stride 1 and sides of at least 1, gets {_x(s)} and {_x(sides)}")
             out = sides
         else:
             p = (0,) * n if padding == "valid" else _axes(padding, n, "padding")
@@ -164,8 +179,7 @@ def _conv(n: int) -> Rule:
                         f"the kernel spans {di * (ki - 1) + 1} and the padded input only {m + 2 * pi} = {m} + 2·{pi}"
                     )
             out = tuple(
-                (m + 2 * pi - di * (ki - 1) - 1) // si + 1
-                for m, ki, si, pi, di in zip(sides, k, s, p, d, strict=True)
+                (m + 2 * pi - di * (ki - 1) - 1) // si + 1 for m, ki, si, pi, di in zip(sides, k, s, p, d, strict=True)
             )
         outputs = prod(batch) * c_out * prod(out)
         macs = outputs * prod(k) * c_in_g
@@ -177,15 +191,9 @@ def _conv(n: int) -> Rule:
 
 def _conv_transpose(n: int) -> Rule:
     def conv_transpose(
-        input: Tensor,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        output_padding: Any = 0,
-        groups: int = 1,
-        dilation: Any = 1,
-    ) -> Work:
+        input: Tensor, weight: Tensor, bias: Maybe = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+        groups: int = 1, dilation: Any = 1,
+    ) -> Work:  # fmt: skip
         # [N, c_out, (h − 1)s − 2p + d(k − 1) + o + 1, …] = conv_transpose([N, c_in, h, …], [c_in, c_out/g, k, …])
         what = f"a {n}-d transposed convolution"
         batch, c_in, sides = _batched(input, n, what)
@@ -199,8 +207,7 @@ def _conv_transpose(n: int) -> Rule:
         _positive("kernel_size", k)
         _positive("padding", p, 0)
         _positive("output_padding", o, 0)
-        if c_in != c_in_w:
-            raise ShapeError(f"expects {c_in_w} input channels, gets {c_in}", expected=c_in_w, got=c_in)
+        _channels(c_in_w, c_in)
         if c_in % groups:
             raise ShapeError(f"{c_in} input channels cannot be split into {groups} groups")
         for oi, si, di in zip(o, s, d, strict=True):
@@ -210,8 +217,8 @@ def _conv_transpose(n: int) -> Rule:
             (m - 1) * si - 2 * pi + di * (ki - 1) + oi + 1
             for m, ki, si, pi, di, oi in zip(sides, k, s, p, d, o, strict=True)
         )
-        if min(out) < 1 or min(sides) < 1:
-            raise ShapeError(f"the output would be {_x(out)}")
+        if min(*out, *sides) < (1 if prod(batch) else 0):  # an empty batch may have empty sides
+            raise ShapeError(f"an input of {_x(sides)} would give an output of {_x(out)}")
         inputs, outputs = prod(batch) * c_in * prod(sides), prod(batch) * c_out_g * groups * prod(out)
         macs = inputs * prod(k) * c_out_g
         reach = tuple((-(-(di * (ki - 1) + 1) // si), Fraction(1, si)) for ki, si, di in zip(k, s, d, strict=True))
@@ -227,40 +234,44 @@ for _n in (1, 2, 3):
 
 
 @op("aten.convolution")
-def convolution(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    transposed: bool,
-    output_padding: Any,
-    groups: int,
-) -> Work:
+def convolution(input: Tensor, weight: Tensor, bias: Maybe, transposed: bool, output_padding: Any, **more: Any) -> Work:
     # the general form, reached when a model calls torch.convolution itself
     n = len(weight.shape) - 2
     if transposed:
-        return _conv_transpose(n)(input, weight, bias, stride, padding, output_padding, groups, dilation)
-    return _conv(n)(input, weight, bias, stride, padding, dilation, groups)
+        return _conv_transpose(n)(input, weight, bias, output_padding=output_padding, **more)
+    return _conv(n)(input, weight, bias, **more)
 
 
 # --------------------------------------------------------------------------------------------- matrix products
 
 
 @op("aten.linear")
-def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Work:
+def linear(input: Tensor, weight: Tensor, bias: Maybe = None) -> Work:
     # [*, p] = linear([*, m], [p, m], [p])
     _same_dtype("a linear layer", input, weight, bias)
     if not input.shape:
         raise ShapeError("a linear layer needs at least one axis")
     *n, m = input.shape
-    *p, features = weight.shape
-    if m != features:
-        raise ShapeError(f"expects {features} input features, gets {m}", expected=features, got=m)
+    *p, features = _axes_of(weight, "the weight of a linear layer", 1, 2)
+    _features(features, m)
     outputs = prod(n) * prod(p)
     macs = outputs * m
+    if bias is not None:
+        _fits(bias.shape, (*n, *p))
     return Work(((*n, *p),), macs, 2 * macs + (outputs if bias is not None else 0))
+
+
+def _axes_of(t: Tensor, what: str, *counts: int) -> Shape:
+    """The shape of a tensor that must have one of these numbers of axes."""
+    if len(t.shape) not in counts:
+        raise ShapeError(f"{what} has {' or '.join(map(str, counts))} axes, gets {len(t.shape)}: {_x(t.shape)}")
+    return t.shape
+
+
+def _fits(small: Shape, large: Shape) -> None:
+    """Refuse what cannot be expanded to a shape."""
+    if broadcast(small, large) != large:
+        raise ShapeError(f"{_x(small)} cannot be expanded to {_x(large)}")
 
 
 def _inner(left: int, right: int) -> None:
@@ -271,52 +282,69 @@ def _inner(left: int, right: int) -> None:
 @op("aten.mm")
 def mm(self: Tensor, mat2: Tensor) -> Work:
     # [n, p] = mm([n, m], [m, p])
-    n, m = self.shape
-    rows, p = mat2.shape
+    n, m = _axes_of(self, "a matrix", 2)
+    rows, p = _axes_of(mat2, "a matrix", 2)
     _inner(m, rows)
     return Work(((n, p),), n * m * p, 2 * n * m * p)
-
-
-@op("aten.addmm")
-def addmm(self: Tensor, mat1: Tensor, mat2: Tensor, beta: Any = 1, alpha: Any = 1) -> Work:
-    # [n, p] = addmm([n, p] or [p], [n, m], [m, p])
-    n, m = mat1.shape
-    rows, p = mat2.shape
-    _inner(m, rows)
-    return Work(((n, p),), n * m * p, 2 * n * m * p + n * p)
 
 
 @op("aten.bmm")
 def bmm(self: Tensor, mat2: Tensor) -> Work:
     # [b, n, p] = bmm([b, n, m], [b, m, p])
-    b, n, m = self.shape
-    batches, rows, p = mat2.shape
+    b, n, m = _axes_of(self, "a batch of matrices", 3)
+    batches, rows, p = _axes_of(mat2, "a batch of matrices", 3)
     _inner(m, rows)
     if b != batches:
         raise ShapeError(f"the batches do not fit: {b} against {batches}", expected=b, got=batches)
     return Work(((b, n, p),), b * n * m * p, 2 * b * n * m * p)
 
 
-@op("aten.baddbmm")
-def baddbmm(self: Tensor, batch1: Tensor, batch2: Tensor, beta: Any = 1, alpha: Any = 1) -> Work:
-    # [b, n, p] = baddbmm([b, n, p], [b, n, m], [b, m, p])
-    product = bmm(batch1, batch2)
-    return product._replace(flops=product.flops + product.macs // max(batch1.shape[2], 1))
-
-
 @op("aten.mv")
 def mv(self: Tensor, vec: Tensor) -> Work:
     # [n] = mv([n, m], [m])
-    n, m = self.shape
-    _inner(m, vec.shape[0])
+    n, m = _axes_of(self, "a matrix", 2)
+    _inner(m, *_axes_of(vec, "a vector", 1))
     return Work(((n,),), n * m, 2 * n * m)
 
 
 @op("aten.dot", "aten.vdot")
-def dot(self: Tensor, tensor: Tensor | None = None, other: Tensor | None = None) -> Work:
+def dot(self: Tensor, tensor: Maybe = None, other: Maybe = None) -> Work:
     # [] = dot([m], [m])
-    (m,) = self.shape
+    (m,) = _axes_of(self, "a vector", 1)
+    _inner(m, *_axes_of(tensor or other or self, "a vector", 1))
     return Work(((),), m, 2 * m)
+
+
+def _plus(self: Tensor, product: Work) -> Work:
+    """A product with a tensor added to it: one addition per element."""
+    assert product.shapes is not None
+    _fits(self.shape, product.shapes[0])
+    return product._replace(flops=product.flops + prod(product.shapes[0]))
+
+
+@op("aten.addmm")
+def addmm(self: Tensor, mat1: Tensor, mat2: Tensor, beta: Any = 1, alpha: Any = 1) -> Work:
+    # [n, p] = addmm([n, p] or [p], [n, m], [m, p])
+    return _plus(self, mm(mat1, mat2))
+
+
+@op("aten.baddbmm")
+def baddbmm(self: Tensor, batch1: Tensor, batch2: Tensor, beta: Any = 1, alpha: Any = 1) -> Work:
+    # [b, n, p] = baddbmm([b, n, p], [b, n, m], [b, m, p])
+    return _plus(self, bmm(batch1, batch2))
+
+
+@op("aten.addbmm")
+def addbmm(self: Tensor, batch1: Tensor, batch2: Tensor, beta: Any = 1, alpha: Any = 1) -> Work:
+    # [n, p] = addbmm([n, p], [b, n, m], [b, m, p]): the products of all b, added up
+    product = bmm(batch1, batch2)
+    return _plus(self, product._replace(shapes=((batch1.shape[1], batch2.shape[2]),)))
+
+
+@op("aten.addmv")
+def addmv(self: Tensor, mat: Tensor, vec: Tensor, beta: Any = 1, alpha: Any = 1) -> Work:
+    # [n] = addmv([n], [n, m], [m])
+    return _plus(self, mv(mat, vec))
 
 
 @op("aten.matmul")
@@ -337,24 +365,29 @@ def matmul(self: Tensor, other: Tensor) -> Work:
 
 @op("aten.scaled_dot_product_attention")
 def scaled_dot_product_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Work:
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Maybe = None, is_causal: bool = False,
+    enable_gqa: bool = False, **_: Any,
+) -> Work:  # fmt: skip
     # [*, h, l, v] = attention([*, h, l, e], [*, h, s, e], [*, h, s, v]): softmax(q kᵀ/√e) v
     _same_dtype("attention", query, key, value)
+    if min(len(t.shape) for t in (query, key, value)) < 2 + enable_gqa:
+        raise ShapeError(f"attention needs {2 + enable_gqa} axes or more")
     *batch, length, e = query.shape
     *keys, s, e_key = key.shape
     *values, s_value, v = value.shape
     if e != e_key or s != s_value:
         raise ShapeError(f"query {_x(query.shape)}, key {_x(key.shape)} and value {_x(value.shape)} do not fit")
-    if not enable_gqa:
-        batch = list(broadcast(broadcast(tuple(batch), tuple(keys)), tuple(values)))
+    if enable_gqa:  # each head of the keys and values serves several of the queries
+        h = batch[-1]
+        if any(not side or h % side for side in (keys[-1], values[-1])):
+            raise ShapeError(f"{h} heads cannot be shared out to {keys[-1]} heads of keys and {values[-1]} of values")
+        keys[-1] = values[-1] = h
+    scored = broadcast(tuple(batch), tuple(keys))
+    batch = broadcast(scored, tuple(values))
+    if attn_mask is not None:
+        if is_causal:
+            raise ShapeError("a causal attention takes no other mask")
+        _fits(attn_mask.shape, ((1,) * (2 - len(scored)) + (*scored, length, s)))
     scores = prod(batch) * length * s
     macs = scores * (e + v)
     extra = scores * (6 if attn_mask is None else 7)  # scale, softmax, mask
@@ -367,21 +400,11 @@ def scaled_dot_product_attention(
 def _gates(name: str, gates: int, pointwise: int) -> None:
     """The rules of one recurrent family: the cell, and the whole run over a sequence."""
 
-    def cell(
-        input: Tensor,
-        hx: Any,
-        w_ih: Tensor,
-        w_hh: Tensor,
-        b_ih: Tensor | None = None,
-        b_hh: Tensor | None = None,
-    ) -> Work:
+    def cell(input: Tensor, hx: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Maybe = None, b_hh: Maybe = None) -> Work:
         # [n, h] = cell([n, i], [n, h], [g·h, i], [g·h, h], [g·h], [g·h])
         state = hx if isinstance(hx, Tensor) else hx[0]
         i, (rows, h) = input.shape[-1], w_hh.shape
-        if i != w_ih.shape[1]:
-            raise ShapeError(
-                f"expects {w_ih.shape[1]} input features, gets {i}", expected=w_ih.shape[1], got=i
-            )
+        _features(w_ih.shape[1], i)
         if state.shape[-1] != h or state.shape[:-1] != input.shape[:-1]:
             raise ShapeError(f"the state {_x(state.shape)} does not fit the input {_x(input.shape)} and {h} units")
         n = prod(input.shape[:-1])
@@ -391,38 +414,28 @@ def _gates(name: str, gates: int, pointwise: int) -> None:
         return Work(shapes, macs, 2 * macs + bias + n * h * pointwise)
 
     def run(
-        input: Tensor,
-        hx: Any,
-        params: Sequence[Tensor],
-        has_biases: bool,
-        num_layers: int,
-        dropout: float,
-        train: bool,
-        bidirectional: bool,
-        batch_first: bool,
-    ) -> Work:
+        hx: Any, params: Sequence[Tensor], has_biases: bool, num_layers: int, bidirectional: bool,
+        input: Maybe = None, data: Maybe = None, batch_first: bool = False, **_: Any,
+    ) -> Work:  # fmt: skip
         # [t, n, d·out] = run([t, n, i], [l·d, n, out], params): per layer and direction [g·h, i] [g·h, h] …
-        steps, batch = (input.shape[1], input.shape[0]) if batch_first else input.shape[:2]
+        # sequences of different lengths arrive packed, [steps of all of them, i], under the name of data
+        x = input or data
+        assert x is not None
+        *order, i = x.shape
         states = (hx,) if isinstance(hx, Tensor) else tuple(hx)
         directions = 2 if bidirectional else 1
         per = len(params) // (num_layers * directions)
         projected = per in (3, 5)
         h = params[1].shape[0] // gates
         out = params[per - 1].shape[0] if projected else h
-        if input.shape[2] != params[0].shape[1]:
-            raise ShapeError(
-                f"expects {params[0].shape[1]} input features, gets {input.shape[2]}",
-                expected=params[0].shape[1],
-                got=input.shape[2],
-            )
-        macs = flops = 0
-        for at in range(0, len(params), per):
-            products = sum(prod(w.shape) for w in params[at : at + per] if len(w.shape) == 2)
-            macs += steps * batch * products
-            flops += steps * batch * ((2 * gates * h if has_biases else 0) + pointwise * h)
-        order = (batch, steps) if batch_first else (steps, batch)
+        _features(params[0].shape[1], i)
+        steps = prod(order)  # of all sequences together
+        if len(order) == 2 and order[1 if batch_first else 0] == 0:
+            raise ShapeError("a sequence needs at least one step")
+        products = sum(prod(w.shape) for w in params if len(w.shape) == 2)
+        flops = num_layers * directions * ((2 * gates * h if has_biases else 0) + pointwise * h)
         shapes = ((*order, directions * out), *(s.shape for s in states))
-        return Work(shapes, macs, 2 * macs + flops)
+        return Work(shapes, steps * products, steps * (2 * products + flops))
 
     op(f"aten.{name}_cell")(cell)
     op(f"aten.{name}")(run)
@@ -435,49 +448,27 @@ for _name, _count, _pointwise in (("rnn_tanh", 1, 2), ("rnn_relu", 1, 2), ("lstm
 # --------------------------------------------------------------------------------------------------- normalise
 
 
-@op("aten.batch_norm")
-def batch_norm(
-    input: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-    cudnn_enabled: bool = True,
-) -> Work:
-    # [N, c, *] = batch_norm([N, c, *], [c], [c], [c], [c])
-    if len(input.shape) < 2:
-        raise ShapeError(f"batch norm expects at least 2 axes, gets {len(input.shape)}")
-    c = input.shape[1]
-    for tensor in (running_mean, running_var, weight, bias):
-        if tensor is not None and tensor.shape != (c,):
-            raise ShapeError(f"expects {prod(tensor.shape)} channels, gets {c}", expected=prod(tensor.shape), got=c)
-    return Work((input.shape,), 0, (6 if training else 2) * prod(input.shape))
+def _by_channel(of_batch: str) -> Rule:
+    """Batch and instance norm: the rule, by the name of the argument that asks for the statistics of this batch."""
+
+    def norm(input: Tensor, weight: Maybe, bias: Maybe, running_mean: Maybe, running_var: Maybe, **more: Any) -> Work:
+        # [N, c, *] = norm([N, c, *], [c], [c], [c], [c])
+        if len(input.shape) < 2:
+            raise ShapeError(f"needs at least 2 axes, [N, c], gets {_x(input.shape)}")
+        n, c, *_ = input.shape
+        _per_channel(c, running_mean, running_var, weight, bias)
+        if not n and weight is not None and of_batch == "use_input_stats":
+            raise ShapeError("instance norm with learned weights needs a batch that is not empty")
+        return Work((input.shape,), 0, (6 if more[of_batch] else 2) * prod(input.shape))
+
+    return norm
 
 
-@op("aten.instance_norm")
-def instance_norm(
-    input: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    use_input_stats: bool,
-    momentum: float,
-    eps: float,
-    cudnn_enabled: bool = True,
-) -> Work:
-    # [N, c, *] = instance_norm([N, c, *], [c], [c], [c], [c])
-    c = input.shape[1]
-    for tensor in (running_mean, running_var, weight, bias):
-        if tensor is not None and tensor.shape != (c,):
-            raise ShapeError(f"expects {prod(tensor.shape)} channels, gets {c}", expected=prod(tensor.shape), got=c)
-    return Work((input.shape,), 0, (6 if use_input_stats else 2) * prod(input.shape))
+op("aten.batch_norm")(_by_channel("training"))
+op("aten.instance_norm")(_by_channel("use_input_stats"))
 
 
-def _last_axes(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, bias: Tensor | None) -> None:
+def _last_axes(input: Tensor, normalized_shape: Sequence[int], weight: Maybe, bias: Maybe) -> None:
     shape = tuple(normalized_shape)
     if not shape or input.shape[-len(shape) :] != shape:
         raise ShapeError(
@@ -492,12 +483,7 @@ def _last_axes(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | 
 
 @op("aten.layer_norm")
 def layer_norm(
-    input: Tensor,
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    cudnn_enable: bool = True,
+    input: Tensor, normalized_shape: Sequence[int], weight: Maybe = None, bias: Maybe = None, **_: Any
 ) -> Work:
     # [*, d] = layer_norm([*, d], [d], [d])
     _last_axes(input, normalized_shape, weight, bias)
@@ -505,33 +491,24 @@ def layer_norm(
 
 
 @op("aten.rms_norm")
-def rms_norm(
-    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
-) -> Work:
+def rms_norm(input: Tensor, normalized_shape: Sequence[int], weight: Maybe = None, **_: Any) -> Work:
     # [*, d] = rms_norm([*, d], [d])
     _last_axes(input, normalized_shape, weight, None)
     return Work((input.shape,), 0, 4 * prod(input.shape))
 
 
 @op("aten.group_norm")
-def group_norm(
-    input: Tensor,
-    num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    cudnn_enabled: bool = True,
-) -> Work:
+def group_norm(input: Tensor, num_groups: int, weight: Maybe = None, bias: Maybe = None, **_: Any) -> Work:
     # [N, c, *] = group_norm([N, c, *], [c], [c])
     if len(input.shape) < 2:
         raise ShapeError(f"group norm expects at least 2 axes, gets {len(input.shape)}")
-    c = input.shape[1]
+    c, sides = input.shape[1], input.shape[2:]
     _positive("num_groups", [num_groups])
-    if c % num_groups:
+    if c % num_groups or not c:
         raise ShapeError(f"{c} channels cannot be split into {num_groups} groups")
-    for tensor in (weight, bias):
-        if tensor is not None and tensor.shape != (c,):
-            raise ShapeError(f"expects {prod(tensor.shape)} channels, gets {c}", expected=prod(tensor.shape), got=c)
+    _per_channel(c, weight, bias)
+    if not prod(sides):
+        raise ShapeError(f"group norm needs sides of at least 1, gets {_x(sides)}")
     return Work((input.shape,), 0, 5 * prod(input.shape))
 
 
@@ -559,9 +536,9 @@ def _window(
     _positive("stride", s)
     _positive("dilation", d)
     _positive("padding", p, 0)
-    for ki, pi, di in zip(k, p, d, strict=True):
-        if pi > (di * (ki - 1) + 1) // 2:
-            raise ShapeError(f"padding {pi} is more than half of the window {di * (ki - 1) + 1}")
+    for ki, pi in zip(k, p, strict=True):
+        if pi > ki // 2:
+            raise ShapeError(f"padding {pi} is more than half of the window {ki}")
     if c < 1 or min(sides) < 1:
         raise ShapeError(f"{what} needs a non-empty input, gets {_x(input.shape)}")
     out = tuple(pooled(m, *at, ceil_mode) for m, *at in zip(sides, k, s, p, d, strict=True))
@@ -579,25 +556,23 @@ def _max_pool(n: int, indices: bool) -> Rule:
         shape, outputs, k, reach = _window(
             self, n, kernel_size, stride, padding, dilation, ceil_mode, f"{n}-d max pooling"
         )
-        return Work((shape, shape) if indices else (shape,), 0, outputs * (k - 1), reach)
+        if indices:
+            return Work((shape, shape), 0, outputs * (k - 1), reach, dtype="int64")
+        return Work((shape,), 0, outputs * (k - 1), reach)
 
     return max_pool
 
 
 def _avg_pool(n: int) -> Rule:
     def avg_pool(
-        self: Tensor,
-        kernel_size: Any,
-        stride: Any = (),
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
+        self: Tensor, kernel_size: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False, **more: Any
     ) -> Work:
         # [N, c, out, …] = avg_pool([N, c, h, …])
-        if divisor_override == 0:
+        if more.get("divisor_override") == 0:
             raise ShapeError("divisor_override must not be 0")
         shape, outputs, k, reach = _window(self, n, kernel_size, stride, padding, 1, ceil_mode, f"{n}-d pooling")
+        if n == 3 and any(m < span for m, (span, _) in zip(self.shape[-3:], reach, strict=True)):
+            raise ShapeError(f"3-d average pooling needs an input of at least its window, gets {_x(self.shape[-3:])}")
         return Work((shape,), 0, outputs * k, reach)
 
     return avg_pool
@@ -615,7 +590,9 @@ def _adaptive(n: int, kind: str) -> Rule:
         outputs, inputs = prod(batch) * c * prod(out), prod(batch) * c * prod(map(sum, seen))
         reach = tuple((max(w, default=0), Fraction(m, o or 1)) for w, m, o in zip(seen, sides, out, strict=True))
         shape = (*batch, c, *out)
-        return Work((shape, shape) if kind == "max" else (shape,), 0, inputs - (outputs if kind == "max" else 0), reach)
+        if kind == "max":
+            return Work((shape, shape), 0, inputs - outputs, reach, dtype="int64")
+        return Work((shape,), 0, inputs, reach)
 
     return adaptive
 
@@ -649,7 +626,9 @@ def broadcast(a: Shape, b: Shape) -> Shape:
 
 def elementwise(self: Tensor, *_: Any, **__: Any) -> Work:
     """[*] = f([*]): one operation per element."""
-    return Work((self.shape,), 0, prod(self.shape))
+    # of integers, f may give floats: PyTorch's own promotion decides
+    known = self.dtype.startswith(("float", "bfloat"))
+    return Work((self.shape,) if known else None, 0, prod(self.shape))
 
 
 def arithmetic(self: Any, other: Any = None, *_: Any, **__: Any) -> Work:
@@ -665,34 +644,63 @@ def arithmetic(self: Any, other: Any = None, *_: Any, **__: Any) -> Work:
     return Work((self.shape,) if known else None, 0, prod(self.shape))
 
 
-for _name in """relu relu6 sigmoid tanh gelu silu mish hardswish hardsigmoid hardtanh elu selu celu leaky_relu
-    log_sigmoid softplus softsign softshrink hardshrink tanhshrink threshold exp exp2 expm1 log log2 log10 log1p sqrt
-    rsqrt reciprocal neg abs square sin cos erf erfinv floor ceil round sign trunc frac clamp clamp_min clamp_max
-    clip""".split():
-    op(f"aten.{_name}", f"aten.{_name}_")(elementwise)
-
-for _name in "add sub mul rsub".split():
-    op(f"aten.{_name}", *([] if _name == "rsub" else [f"aten.{_name}_"]))(arithmetic)
+_IN_PLACE_TOO = """relu relu6 sigmoid tanh gelu silu mish hardswish hardsigmoid hardtanh elu selu celu leaky_relu
+    threshold rrelu exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal neg abs square sin cos erf erfinv floor
+    ceil round sign trunc frac""".split()
+for _name in [*_IN_PLACE_TOO, *(f"{name}_" for name in _IN_PLACE_TOO)]:
+    op(f"aten.{_name}")(elementwise)
+for _name in "log_sigmoid softplus softshrink hardshrink".split():
+    op(f"aten.{_name}")(elementwise)
+for _name in "add add_ sub sub_ mul mul_ rsub".split():
+    op(f"aten.{_name}")(arithmetic)
 
 # one operation per element of the output; PyTorch decides shape and dtype
-_PER_OUTPUT = """div div_ divide true_divide pow pow_ float_power maximum minimum fmod remainder floor_divide atan2
-    prelu glu addcmul addcmul_ addcdiv addcdiv_ lerp lerp_ cumsum cumprod logaddexp where_arithmetic tan asin acos
-    atan sinh cosh asinh acosh atanh lgamma digamma logit polar complex angle pixel_norm rrelu xlogy hypot copysign
-    nan_to_num bernoulli_p sinc i0 erfc __rpow__ fake_quantize_per_tensor_affine quantize_per_tensor""".split()
+_PER_OUTPUT = """clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ clip clip_ div div_ divide true_divide pow pow_
+    float_power maximum minimum fmax fmin fmod remainder remainder_ floor_divide floor_divide_ atan2 addcmul addcmul_
+    addcdiv addcdiv_ lerp lerp_ addr outer cumsum cumprod logcumsumexp logaddexp logaddexp2 tan asin acos atan sinh
+    cosh asinh acosh atanh lgamma digamma logit logit_ sgn heaviside deg2rad rad2deg polar complex angle
+    rrelu_with_noise _prelu_kernel xlogy hypot copysign nan_to_num nan_to_num_ sinc i0 erfc
+    fake_quantize_per_tensor_affine quantize_per_tensor""".split()
+
+
+@op("aten.prelu")
+def prelu(self: Tensor, weight: Tensor) -> Work:
+    # [N, c, *] = prelu([N, c, *], [c] or [1])
+    slopes = prod(_axes_of(weight, "the weight of prelu", 0, 1))
+    c = self.shape[1] if len(self.shape) > 1 else 1
+    if slopes != 1:
+        _channels(slopes, c)
+    return Work((self.shape,), 0, prod(self.shape))
+
+
+@op("aten.glu")
+def glu(self: Tensor, dim: int = -1) -> Work:
+    # [*, a, *] = glu([*, 2a, *]): one half times the sigmoid of the other
+    at = _axis(dim, self)
+    a, odd = divmod(self.shape[at], 2) if self.shape else (0, 1)
+    if odd:
+        raise ShapeError(f"axis {dim} of {_x(self.shape)} cannot be halved")
+    shape = (*self.shape[:at], a, *self.shape[at + 1 :])
+    return Work((shape,), 0, prod(shape))
+
+
+def _axis(dim: int, t: Tensor) -> int:
+    """An axis counted from the front; a scalar has one that can be named."""
+    n = max(len(t.shape), 1)
+    if not -n <= dim < n:
+        raise ShapeError(f"axis {dim} is not among the {len(t.shape)} axes of {_x(t.shape)}")
+    return dim % n
 
 
 @op("aten.softmax", "aten.log_softmax")
 def softmax(self: Tensor, dim: int, dtype: str | None = None) -> Work:
     # [*] = softmax([*], dim)
-    if self.shape and not -len(self.shape) <= dim < len(self.shape):
-        raise ShapeError(f"axis {dim} is not among the {len(self.shape)} axes of {_x(self.shape)}")
+    _axis(dim, self)
     return Work((self.shape,), 0, 5 * prod(self.shape), dtype=dtype)
 
 
 @op("aten.embedding")
-def embedding(
-    weight: Tensor, indices: Tensor, padding_idx: int = -1, scale_grad_by_freq: bool = False, sparse: bool = False
-) -> Work:
+def embedding(weight: Tensor, indices: Tensor, **_: Any) -> Work:
     # [*, d] = embedding([v, d], [*]): a lookup
     if not indices.dtype.startswith("int"):
         raise ShapeError(f"an embedding looks up integers, gets {indices.dtype}")
@@ -708,11 +716,11 @@ def dropout(input: Tensor, p: float, train: bool) -> Work:
 @op("aten.cat")
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Work:
     # [*, a + b + …, *] = cat([*, a, *], [*, b, *], …)
-    kept = [t for t in tensors if t.shape != (0,)] or list(tensors)
+    kept = [t for t in tensors if t.shape != (0,)]  # an empty vector may stand beside anything
+    if not kept:
+        return Work(((0,),) if len({t.dtype for t in tensors}) == 1 else None)
     first = kept[0].shape
-    if not -len(first) <= dim < len(first):
-        raise ShapeError(f"axis {dim} is not among the {len(first)} axes of {_x(first)}")
-    dim %= len(first)
+    dim = _axis(dim, kept[0])
     total = 0
     for t in kept:
         if t.shape[:dim] + t.shape[dim + 1 :] != first[:dim] + first[dim + 1 :] or len(t.shape) != len(first):
@@ -722,15 +730,100 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Work:
     return Work(((*first[:dim], total, *first[dim + 1 :]),) if known else None)
 
 
+# --------------------------------------------------------------------------------------------------- resampling
+
+
+@op("aten.pixel_shuffle")
+def pixel_shuffle(self: Tensor, upscale_factor: int) -> Work:
+    # [*, c, h·r, w·r] = pixel_shuffle([*, c·r², h, w])
+    r = upscale_factor
+    if len(self.shape) < 3 or r < 1 or self.shape[-3] % r**2:
+        raise ShapeError(f"pixel shuffle by {r} needs [*, c·{r}², h, w], gets {_x(self.shape)}")
+    *n, c, h, w = self.shape
+    return Work(((*n, c // r**2, h * r, w * r),))
+
+
+@op("aten.pixel_unshuffle")
+def pixel_unshuffle(self: Tensor, downscale_factor: int) -> Work:
+    # [*, c·r², h, w] = pixel_unshuffle([*, c, h·r, w·r])
+    r = downscale_factor
+    if len(self.shape) < 3 or r < 1 or self.shape[-2] % r or self.shape[-1] % r:
+        raise ShapeError(f"pixel unshuffle by {r} needs [*, c, h·{r}, w·{r}], gets {_x(self.shape)}")
+    *n, c, h, w = self.shape
+    return Work(((*n, c * r**2, h // r, w // r),))
+
+
+@op("aten.pad")
+def pad(self: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Work:
+    # [*, h + before + after, …] = pad([*, h, …], (…, before, after)): pairs from the last axis forward
+    n, axes = len(pad) // 2, len(self.shape)
+    if len(pad) % 2 or n > axes or (mode != "constant" and (not 1 <= n <= 3 or axes not in (n + 1, n + 2))):
+        raise ShapeError(f"{mode} padding of {axes} axes by {list(pad)}: one pair an axis, from the last forward")
+    out = list(self.shape)
+    for i in range(n):
+        m, before, after = self.shape[-1 - i], pad[2 * i], pad[2 * i + 1]
+        most = {"reflect": m - 1, "circular": m}.get(mode)
+        if most is not None and max(before, after) > most:
+            raise ShapeError(f"{mode} padding of a side of {m} is at most {most}, gets {max(before, after)}")
+        least = 1 if mode == "replicate" or (mode == "reflect" and n == 1) else 0
+        cut = min(before, 0) + min(after, 0) if mode in ("constant", "circular") else before + after
+        if m + cut < least or m + before + after < least:
+            raise ShapeError(f"padding a side of {m} by {before} and {after} leaves {m + before + after}")
+        out[-1 - i] += before + after
+    if mode in ("reflect", "replicate") and not prod(self.shape[-n - 1 :]):
+        raise ShapeError(f"{mode} padding needs a non-empty input, gets {_x(self.shape)}")
+    return Work((tuple(out),))
+
+
+def _upsample(n: int, cost: int) -> Rule:
+    def upsample(self: Maybe = None, output_size: Any = None, *_: Any, input: Maybe = None, **more: Any) -> Work:
+        # [N, c, ⌊h·factor⌋, …] = upsample([N, c, h, …])
+        x = self or input
+        assert x is not None
+        *batch, c = _axes_of(x, f"the input of {n}-d interpolation", n + 2)[:2]
+        sides, factors = x.shape[2:], more.get("scale_factors")
+        if output_size is None:
+            factors = _axes(factors, n, "scale_factors")
+            out = tuple(int(m * factor) for m, factor in zip(sides, factors, strict=True))
+        else:
+            out = _axes(output_size, n, "output_size")
+        if min(*sides, *out) < 1:
+            raise ShapeError(f"interpolation needs sides of at least 1, gets {_x(sides)} and gives {_x(out)}")
+        shape = (*batch, c, *out)
+        return Work((shape,), 0, cost * prod(shape))
+
+    return upsample
+
+
+for _kind, _n, _cost in (
+    *(("nearest", n, 0) for n in (1, 2, 3)),
+    *(("linear", 1, 4), ("bilinear", 2, 8), ("trilinear", 3, 16), ("bicubic", 2, 32)),
+):
+    op(f"aten.upsample_{_kind}{_n}d")(_upsample(_n, _cost))
+for _n in (1, 2, 3):
+    op(f"aten._upsample_nearest_exact{_n}d")(_upsample(_n, 0))
+
+
+@op("torchvision.deform_conv2d")
+def deform_conv2d(input: Tensor, weight: Tensor, bias: Tensor, groups: int, use_mask: bool, **more: Any) -> Work:
+    # [N, c_out, h, w] = conv([N, c_in, …], [c_out, c_in/g, k, k]), each weight at an offset of its own, interpolated
+    at = [(more[f"{name}_h"], more[f"{name}_w"]) for name in ("stride", "pad", "dilation")]
+    plain = RULES["aten.conv2d"](input, weight, bias, *at, groups)
+    assert plain.shapes is not None
+    n, _, h, w = plain.shapes[0]
+    sampled = n * input.shape[1] * prod(weight.shape[2:]) * h * w
+    return plain._replace(flops=plain.flops + sampled * (9 if use_mask else 8), reach=None)
+
+
 # -------------------------------------------------------------------- known cost, shape by PyTorch's own kernel
 
-BY_OUTPUT: dict[str, Callable[[Op], Work]] = {}
+BY_OUTPUT: dict[str, Callable[[Op], Work | None]] = {}
 
 
-def by_output(*names: str) -> Callable[[Callable[[Op], Work]], Callable[[Op], Work]]:
+def by_output(*names: str) -> Callable[[Callable[[Op], Any]], Callable[[Op], Any]]:
     """Enter the cost of operators whose output shape is left to PyTorch's own kernel."""
 
-    def enter(cost: Callable[[Op], Work]) -> Callable[[Op], Work]:
+    def enter(cost: Callable[[Op], Any]) -> Callable[[Op], Any]:
         for name in names:
             if name in BY_OUTPUT or name in RULES:
                 raise ValueError(f"two rules for {name}")
@@ -749,7 +842,9 @@ def per_output(operator: Op) -> Work:
 @by_output(
     *"aten.sum aten.amax aten.amin aten.max aten.min aten.prod aten.any aten.all aten.argmax aten.argmin".split(),
     *"aten.logsumexp aten.norm aten.linalg_vector_norm aten.var aten.std aten.var_mean aten.std_mean".split(),
-    *"aten.nansum aten.count_nonzero aten.cummax aten.cummin".split(),
+    *"aten.nansum aten.count_nonzero aten.cummax aten.cummin aten.aminmax aten.trace".split(),
+    *"aten.nll_loss_forward aten.nll_loss2d_forward aten.mse_loss aten.smooth_l1_loss aten.huber_loss".split(),
+    *"aten.binary_cross_entropy aten.binary_cross_entropy_with_logits".split(),
 )
 def reduction(operator: Op) -> Work:
     # 1 per element of the input
@@ -778,22 +873,46 @@ def batch_norm_kernel(operator: Op) -> Work:
 
 
 @by_output(
-    *(f"aten.upsample_{k}" for k in ("linear1d", "bilinear2d", "trilinear3d", "bicubic2d")),
-    *(f"aten._upsample_{k}_aa" for k in ("bilinear2d", "bicubic2d")),
-    "aten.grid_sampler_2d",
-    "aten.grid_sampler_3d",
+    "aten._upsample_bilinear2d_aa", "aten._upsample_bicubic2d_aa", "aten.grid_sampler_2d", "aten.grid_sampler_3d"
 )
 def interpolate(operator: Op) -> Work:
     # linear in n dimensions: 2^n neighbours, a product and an addition each; cubic: 4·4 of them
-    per = {"linear1d": 4, "trilinear3d": 16, "sampler_3d": 16}
-    cost = next((v for k, v in per.items() if k in operator.name), 32 if "bicubic" in operator.name else 8)
+    cost = 32 if "bicubic" in operator.name else 16 if "3d" in operator.name else 8
     return Work(None, 0, cost * operator.outputs[0].numel)
 
 
+@by_output("aten.scatter_add", "aten.scatter_add_", "aten.index_add", "aten.index_add_", "aten.scatter_reduce")
+def added(operator: Op) -> Work:
+    # 1 per element that is added
+    return Work(None, 0, operator.args.get("src", operator.args.get("source", operator.outputs[0])).numel)
+
+
+@by_output("aten._embedding_bag", "aten._embedding_bag_forward_only")
+def embedding_bag(operator: Op) -> Work:
+    # [bags, d] = embedding_bag([v, d], [*]): 1 per element of the rows looked up
+    return Work(None, 0, operator.args["indices"].numel * operator.args["weight"].shape[1])
+
+
+@by_output("aten._weight_norm")
+def weight_norm(operator: Op) -> Work:
+    # w = v · (g / |v|)
+    return Work(None, 0, 2 * operator.args["v"].numel + operator.args["g"].numel)
+
+
 @by_output("aten.einsum")
-def einsum(operator: Op) -> Work:
-    # kept whole only when it needs no product; otherwise it arrives as its bmm
-    return Work(None)
+def einsum(operator: Op) -> Work | None:
+    # kept whole only between constants; otherwise it arrives as its bmm. Two operands, each letter once in each:
+    # a product of the sides of all letters, less those that one operand sums over alone
+    left, _, out = operator.args["equation"].replace(" ", "").partition("->")
+    terms = left.split(",")
+    letters = [set(term) for term in terms]
+    if len(terms) != 2 or "." in left or not out or any(len(t) != len(s) for t, s in zip(terms, letters, strict=True)):
+        return None
+    sides = {c: m for term, t in zip(terms, operator.inputs, strict=True) for c, m in zip(term, t.shape, strict=True)}
+    shared = letters[0] & letters[1]
+    cost = prod(m for c, m in sides.items() if c in shared or c in out)
+    summed = sum(t.numel for t, s in zip(operator.inputs, letters, strict=True) if s - shared - set(out))
+    return Work(None, cost, 2 * cost + summed) if shared - set(out) else Work(None, 0, cost + summed)
 
 
 # ---------------------------------------------------------------------------------------------- zero by definition
@@ -801,29 +920,29 @@ def einsum(operator: Op) -> Work:
 # the output shares the memory of its input
 VIEWS = frozenset(
     f"aten.{name}"
-    for name in """view reshape flatten unflatten permute transpose t T mT swapaxes movedim expand expand_as squeeze
+    for name in """view reshape flatten unflatten permute transpose t mT swapaxes movedim expand expand_as squeeze
     unsqueeze select slice split split_with_sizes tensor_split chunk unbind narrow diagonal as_strided detach alias
     contiguous view_as unfold hsplit vsplit real imag view_as_real view_as_complex _unsafe_view _reshape_alias
-    lift_fresh lift chunk_ squeeze_ unsqueeze_ transpose_ t_ detach_ as_strided_ adjoint numpy_T _conj conj
+    lift_fresh lift squeeze_ unsqueeze_ transpose_ t_ detach_ as_strided_ adjoint numpy_T _conj conj
     resolve_conj resolve_neg""".split()
 )
 
 # copies, creation, comparison, indexing: no arithmetic
 ZERO = VIEWS | frozenset(
     f"aten.{name}"
-    for name in """clone copy copy_ to _to_copy type_as pad constant_pad_nd reflection_pad1d reflection_pad2d
-    reflection_pad3d replication_pad1d replication_pad2d replication_pad3d circular_pad stack hstack vstack column_stack
-    concat concatenate repeat repeat_interleave tile roll flip rot90 index index_put index_put_ _unsafe_index
-    index_select gather scatter scatter_ masked_fill masked_fill_ masked_select where tril triu tril_indices
-    triu_indices zeros ones empty full zeros_like ones_like empty_like full_like new_zeros new_ones new_empty new_full
-    arange linspace eye scalar_tensor tensor randn rand randint randn_like rand_like normal_ uniform_ bernoulli_ bernoulli
-    randperm fill fill_ zero_ zero eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and
-    bitwise_or bitwise_not bitwise_xor __and__ __or__ isnan isinf isfinite pixel_shuffle pixel_unshuffle channel_shuffle
-    native_channel_shuffle upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d
-    _upsample_nearest_exact2d _upsample_nearest_exact3d im2col col2im native_dropout sort argsort topk unique
-    _unique2 one_hot meshgrid broadcast_tensors broadcast_to empty_strided new_empty_strided set_ resize_ is_same_size
-    sym_size size numel item _local_scalar_dense equal embedding_bag_lookup max_unpool2d max_unpool3d dropout_
-    searchsorted bucketize triu_ tril_ take take_along_dim diag diag_embed cartesian_prod histc bincount nonzero
+    for name in """clone copy copy_ to _to_copy type_as constant_pad_nd reflection_pad1d reflection_pad2d
+    reflection_pad3d replication_pad1d replication_pad2d replication_pad3d _pad_circular stack hstack vstack
+    column_stack concat concatenate repeat repeat_interleave tile roll flip rot90 index index_put index_put_
+    _unsafe_index index_select gather scatter scatter_ masked_fill masked_fill_ masked_select where tril
+    triu tril_indices triu_indices zeros ones empty full zeros_like ones_like empty_like full_like new_zeros
+    new_ones new_empty new_full arange linspace eye scalar_tensor tensor randn rand randint randn_like
+    rand_like normal_ uniform_ bernoulli_ bernoulli randperm fill fill_ zero_ zero eq ne lt le gt ge
+    logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor
+    bitwise_and_ bitwise_or_ bitwise_xor_ median kthvalue block_diag __and__ __or__ isnan isinf isfinite
+    channel_shuffle native_channel_shuffle im2col col2im native_dropout sort argsort topk _unique2 one_hot
+    meshgrid broadcast_tensors broadcast_to empty_strided new_empty_strided set_ resize_ is_same_size
+    sym_size size numel item _local_scalar_dense equal max_unpool2d max_unpool3d dropout_ searchsorted
+    bucketize triu_ tril_ take take_along_dim diag diag_embed cartesian_prod histc bincount nonzero
     feature_dropout_ alpha_dropout_ __lshift__ __rshift__ slice_scatter select_scatter _assert_async
-    _assert_tensor_metadata complex_view hann_window dequantize""".split()
+    _assert_tensor_metadata hann_window dequantize""".split()
 )

@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+from archscope import receptive
 from archscope.ir import Layer, Op, Param, Tensor, Trace
 from archscope.ops import VIEWS, Work, work
-from archscope.receptive import Field, fields
+
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -87,17 +88,32 @@ def weighted(trace: Trace) -> list[bool]:
 
 
 @kept
+def fields(trace: Trace) -> dict[int, receptive.Field]:
+    """The receptive field of each tensor that has one, by tensor id."""
+    return receptive.fields(trace, works(trace))
+
+
+@kept
 def unknown(trace: Trace) -> dict[str, int]:
     """Operators whose cost no rule knows, and how often each ran."""
     return dict(Counter(op.name for op, done in zip(trace.ops, works(trace), strict=True) if done is None))
 
 
-def new_outputs(op: Op) -> tuple[Tensor, ...]:
-    """The outputs that take memory of their own: not views, not written in place."""
-    if op.name in VIEWS:
-        return ()
-    seen = {t.id for t in op.inputs}
-    return tuple(t for t in op.outputs if t.id not in seen)
+@kept
+def stored(trace: Trace) -> list[int]:
+    """Bytes that each operator's outputs take: views, results in place and rearranged weights take none."""
+    weights = learned(trace)
+    seen = {t.id for t in trace.inputs} | {p.tensor.id for p in (*trace.params, *trace.buffers)}
+    out = []
+    for op in trace.ops:
+        count = 0
+        for t in op.outputs:
+            if t.id not in seen:
+                seen.add(t.id)
+                if op.name not in VIEWS and t.id not in weights:
+                    count += t.nbytes
+        out.append(count)
+    return out
 
 
 # ---------------------------------------------------------------------------------------------------------- rows
@@ -238,22 +254,20 @@ def trainable(trace: Trace, table: list[Row]) -> list[int]:
 @column("macs", "MAC")
 def macs(trace: Trace, table: list[Row]) -> list[int | None]:
     """Multiply–accumulates of convolutions, matrix products, attention and recurrent gates; None where unknown."""
-    return [_sum(trace, row, "macs") for row in table]
+    done = [w and w.macs for w in works(trace)]
+    return [_sum(done[row.start : row.stop]) for row in table]
 
 
 @column("flops", "FLOP")
 def flops(trace: Trace, table: list[Row]) -> list[int | None]:
     """2·macs, and the work that `ops.py` lists under Counting semantics; None where unknown."""
-    return [_sum(trace, row, "flops") for row in table]
+    done = [w and w.flops for w in works(trace)]
+    return [_sum(done[row.start : row.stop]) for row in table]
 
 
-def _sum(trace: Trace, row: Row, what: str) -> int | None:
-    total = 0
-    for done in works(trace)[row.start : row.stop]:
-        if done is None:
-            return None
-        total += getattr(done, what)
-    return total
+def _sum(amounts: list[int | None]) -> int | None:
+    """The sum, None when a part of it is unknown."""
+    return None if None in amounts else sum(amounts)  # type: ignore[arg-type]
 
 
 @column("neurons", "neurons")
@@ -268,16 +282,8 @@ def neurons(trace: Trace, table: list[Row]) -> list[int | None]:
 @column("activations", "B")
 def activations(trace: Trace, table: list[Row]) -> list[int]:
     """Bytes of the tensors that a row makes: its operators' outputs, less views and in-place results."""
-    weights = learned(trace)
-    return [
-        sum(
-            t.nbytes
-            for op in trace.ops[row.start : row.stop]
-            for t in new_outputs(op)
-            if t.id not in weights
-        )
-        for row in table
-    ]
+    made = stored(trace)
+    return [sum(made[row.start : row.stop]) for row in table]
 
 
 @column("output_shape")
@@ -306,7 +312,7 @@ def effective_stride(trace: Trace, table: list[Row]) -> list[Any]:
     return [_plain(known.get(row.outputs[0].id), "jump") if row.outputs else None for row in table]
 
 
-def _plain(field: Field | None, what: str) -> Any:
+def _plain(field: receptive.Field | None, what: str) -> Any:
     if field is None or not field.size:
         return None
     if what == "jump":
@@ -332,19 +338,19 @@ def totals(trace: Trace) -> dict[str, Any]:
     done = works(trace)
     once = {p.tensor.id: p for p in trace.params}
     trained = {p.tensor.id for p in trace.params if p.trainable}
-    stored = {b.tensor.id: b.tensor for b in trace.buffers if b.tensor.id not in once}
-    learns, weights = weighted(trace), learned(trace)
+    buffers = {b.tensor.id: b.tensor for b in trace.buffers if b.tensor.id not in once}
+    learns = weighted(trace)
     return {
         "model": trace.model,
         "input": _shapes(trace.inputs),
         "depth": depth(trace),
         "params": sum(p.tensor.numel for p in once.values()),
         "trainable": sum(once[i].tensor.numel for i in trained),
-        "buffers": sum(t.numel for t in stored.values()),
-        "memory": sum(p.tensor.nbytes for p in once.values()) + sum(t.nbytes for t in stored.values()),
+        "buffers": sum(t.numel for t in buffers.values()),
+        "memory": sum(p.tensor.nbytes for p in once.values()) + sum(t.nbytes for t in buffers.values()),
         "macs": sum(w.macs for w in done if w is not None),
         "flops": sum(w.flops for w in done if w is not None),
-        "activations": sum(t.nbytes for op in trace.ops for t in new_outputs(op) if t.id not in weights),
+        "activations": sum(stored(trace)),
         "neurons": sum(op.outputs[0].numel for op, is_one in zip(trace.ops, learns, strict=True) if is_one),
         "receptive_field": _model_field(trace),
         "fc_share": _fc_share(trace),

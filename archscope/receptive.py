@@ -10,12 +10,12 @@ follows a flatten sees every position, as the convolution it is equal to. Once a
 apart (attention, an arbitrary view) its field is unknown, and so is all that follows from it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
 from archscope.ir import Op, Trace
-from archscope.ops import BY_OUTPUT, RULES, work
+from archscope.ops import BY_OUTPUT, RULES, Work
 
 
 class Field(NamedTuple):
@@ -23,23 +23,23 @@ class Field(NamedTuple):
     with their extents, ((side, extent), …). windowed: made by a sliding window, and so a feature map."""
 
     size: tuple[int, ...]
-    jump: tuple[Fraction, ...]
+    jump: tuple[int | Fraction, ...]
     axes: tuple[tuple[tuple[int, int], ...], ...]
     windowed: bool = False
 
 
-def fields(trace: Trace) -> dict[int, Field]:
-    """The field of every tensor that has one, by tensor id."""
+def fields(trace: Trace, done: Sequence[Work | None]) -> dict[int, Field]:
+    """The field of every tensor that has one, by tensor id. done: the work of each operator."""
     known: dict[int, Field] = {}
     for tensor in trace.inputs:
         n = len(tensor.shape) - 2
         if n < 1 or n > 3 or len(trace.inputs) > 1 or tensor.dtype.startswith("int"):
             return {}
         axes = ((), (), *(((side, tensor.shape[2 + side]),) for side in range(n)))
-        known[tensor.id] = Field((1,) * n, (Fraction(1),) * n, axes)
+        known[tensor.id] = Field((1,) * n, (1,) * n, axes)
     weights = {p.tensor.id for p in (*trace.params, *trace.buffers)}
     lost: set[int] = set()
-    for op in trace.ops:
+    for op, did in zip(trace.ops, done, strict=True):
         inputs = [t for t in op.inputs if t.id in known]
         if any(t.id in lost for t in op.inputs):
             after = None
@@ -48,7 +48,7 @@ def fields(trace: Trace) -> dict[int, Field]:
                 weights.update(t.id for t in op.outputs)
             continue
         else:
-            after = _step(op, [known[t.id] for t in inputs])
+            after = _step(op, did, [known[t.id] for t in inputs])
         for t in op.outputs:
             if after is not None and len(after.axes) == len(t.shape):
                 known[t.id] = after
@@ -58,23 +58,21 @@ def fields(trace: Trace) -> dict[int, Field]:
     return known
 
 
-def _step(op: Op, inputs: list[Field]) -> Field | None:
+def _step(op: Op, done: Work | None, inputs: list[Field]) -> Field | None:
     """The field after one operator, None where it is lost."""
     name = op.name
     move = MOVES.get(name)
     if move is not None:
         return move(op, inputs[0])
-    done = work(op) if name in RULES else None
     if done is not None and done.reach is not None:
         return _slide(op, inputs[0], done.reach)
     if name == "aten.linear":
         return _gather(inputs[0], (len(op.inputs[0].shape) - 1,))
     if name.startswith(("aten.upsample", "aten._upsample")):
         return _resize(op, inputs[0])
-    same = all(t.shape == op.outputs[0].shape for t in op.inputs if len(t.shape) > 1)
-    if name in ("aten.cat", "aten.concat") or (done is not None and not done.macs) or (name in BY_OUTPUT and same):
+    if name in KEEP or (name in RULES and done is not None and not done.macs):
         return _meet(op, inputs)
-    if name in KEEP:
+    if name in BY_OUTPUT and all(t.shape == op.outputs[0].shape for t in op.inputs if len(t.shape) > 1):
         return _meet(op, inputs)
     return None
 
@@ -88,7 +86,7 @@ def _slide(op: Op, field: Field, reach: tuple[tuple[int, Fraction], ...]) -> Fie
             return None
         for side, _ in axes[i]:
             size[side] += int((span - 1) * jump[side])
-            jump[side] *= step
+            jump[side] = jump[side] * (step.numerator if step.denominator == 1 else step)  # integers are quicker
             axes[i] = ((side, shape[i]),)
     whole = op.name.startswith("aten.adaptive")
     if whole:
@@ -107,6 +105,8 @@ def _resize(op: Op, field: Field) -> Field | None:
 def _meet(op: Op, inputs: list[Field]) -> Field | None:
     """Branches that meet element by element or side by side."""
     shape = op.outputs[0].shape
+    if len(inputs) == 1 and op.inputs[0].shape == shape:
+        return inputs[0]
     widest = max(inputs, key=lambda f: (len(f.axes), sum(map(bool, f.axes))))
     if len(widest.axes) != len(shape):
         return None
@@ -195,4 +195,4 @@ MOVES: dict[str, Callable[[Op, Field], Field | None]] = {
 
 # operators without arithmetic that leave every position where it is
 KEEP = frozenset(f"aten.{name}" for name in "clone contiguous alias detach to copy chunk split dropout slice".split())
-KEEP |= frozenset(f"aten.{name}" for name in "pad constant_pad_nd reflection_pad2d replication_pad2d".split())
+KEEP |= frozenset(f"aten.{name}" for name in "cat concat pad constant_pad_nd reflection_pad2d replication_pad2d".split())

@@ -20,7 +20,6 @@ import json as json_format
 import numbers
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
@@ -218,7 +217,7 @@ def md(table: Table) -> str:
         f"**{_md(table.title)}**" if table.title else "",
         body,
         "\n".join(f"- {_md(note)}" for note in table.notes),
-        f"*{_md(table.caption)}*" if table.caption else "",
+        f"*{_md(table.legend())}*" if table.legend() else "",
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -257,7 +256,7 @@ def latex(table: Table) -> str:
         return f"    {' & '.join(_tex(cell) for cell in cells)} \\\\"
 
     label = re.sub(r"[^a-z0-9]+", "-", table.title.lower()).strip("-")
-    below = [_tex(text) for text in (*table.notes, table.caption) if text]
+    below = [_tex(text) for text in (*table.notes, table.legend()) if text]
     lines = [
         r"% \usepackage{booktabs, amssymb}",
         r"\begin{table}[htbp]",
@@ -320,8 +319,8 @@ def html(table: Table) -> str:
     lines.append("</table>")
     if table.notes:
         lines += ["<ul>", *(f"<li>{escape(_one_line(note))}</li>" for note in table.notes), "</ul>"]
-    if table.caption:
-        lines.append(f"<p>{escape(_one_line(table.caption))}</p>")
+    if legend := table.legend():
+        lines.append(f"<p>{escape(_one_line(legend))}</p>")
     return "\n".join([*lines, "</div>"]) + "\n"
 
 
@@ -332,6 +331,7 @@ VIEWS["html"] = html
 
 GAP = 2  # blanks between two columns
 NARROW = 8  # text is not folded to less than this
+APART = "   "  # between two derivations on one line
 
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
@@ -340,16 +340,19 @@ _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 def terminal(table: Table, width: int | None = None, color: bool = False) -> str:
     """For a terminal of `width` columns; None: not a terminal, nothing is left out or folded. ANSI codes with `color`.
 
-    What is too wide gets, in this order: titles on several lines; fewer columns, by their priority, and a line that
-    names them; text on several lines. A number is never cut: where nothing else helps, the lines are too long.
+    What is too wide gets, in this order: titles on several lines; fewer columns, by their priority, their contents on
+    a line of their own under each row or else a line that names them; text on several lines. A number is never cut:
+    where nothing else helps, the lines are too long. A column without contents is not shown, unless it was asked for.
     rich measures the characters; its Table takes 130 ms for 200 rows and knows no priorities, so the layout is ours.
     """
     totals = _totals(table)
     rows = [_cells(table, row) for row in table.rows] + ([totals] if totals else [])
     strips = [_Strip(column, [row[i] for row in rows]) for i, column in enumerate(table.columns)]
+    strips = strips[:1] + [strip for strip in strips[1:] if any(strip.cells) or not strip.column.priority]
     widths = _fit(strips, width)
     kept = [strip for strip in strips if strip.column.key in widths]
-    left_out = [strip.column.key for strip in strips if strip.column.key not in widths]
+    under = [strip for strip in strips if strip.column.key not in widths and strip.column.below]
+    left_out = [strip.column.key for strip in strips if strip not in kept and strip not in under]
     rule = "─" * _total(list(widths.values()))
 
     # every cell as a block of lines; titles stand on the rule
@@ -359,6 +362,7 @@ def terminal(table: Table, width: int | None = None, color: bool = False) -> str
     cells = [[_fold(text, widths[strip.column.key]) for text in strip.cells] for strip in kept]
     body = [_join(row, kept, widths) for row in zip(*cells, strict=True)]
     last = body.pop() if totals else None
+    legend = table.legend(strip.column for strip in (*kept, *under))
 
     out: list[str] = []
 
@@ -370,12 +374,13 @@ def terminal(table: Table, width: int | None = None, color: bool = False) -> str
         put([*_fold(_one_line(table.title), width), ""], _BOLD)
     put(header, _BOLD)
     put([rule], _DIM)
-    for lines in body:
+    for i, lines in enumerate(body):
         put(lines)
+        put(_packed([strip.cells[i] for strip in under if strip.cells[i]], width), _DIM)
     if last:
         put([rule], _DIM)
         put(last, _BOLD)
-    if left_out or table.notes or table.caption:
+    if left_out or table.notes or legend:
         put([""])
     if left_out:
         them = "it" if len(left_out) == 1 else "them"
@@ -383,8 +388,8 @@ def terminal(table: Table, width: int | None = None, color: bool = False) -> str
     for note in table.notes:
         first, *more = _fold(_one_line(note), width and width - 2)
         put([f"· {first}", *(f"  {line}" for line in more)], _DIM)
-    if table.caption:
-        put(_fold(_one_line(table.caption), width), _DIM)
+    if legend:
+        put(_fold(_one_line(legend), width), _DIM)
     return "\n".join(out) + "\n"
 
 
@@ -413,7 +418,8 @@ def _fit(strips: list[_Strip], width: int | None) -> dict[str, int]:
         return {strip.column.key: strip.full for strip in strips}
     kept = list(strips)
     for strip in sorted(reversed(strips), key=lambda strip: -strip.column.priority):
-        if strip.column.priority and _total([strip.tight for strip in kept]) > width:
+        last = strip.column.priority == 1  # text folds rather than that such a column goes
+        if strip.column.priority and _total([one.least() if last else one.tight for one in kept]) > width:
             kept.remove(strip)
     widths = {strip.column.key: strip.tight for strip in kept}
     room = width - _total(list(widths.values()))
@@ -447,8 +453,19 @@ def _join(row: Sequence[list[str]], strips: list[_Strip], widths: Mapping[str, i
     return lines
 
 
-_PART = re.compile(r"\d[\d.,×]*|[^\d._/]+[._/]?|.")  # of a long word: "encoder." "layer_" "0"
+_PART = re.compile(r"\d[\d.,×]*|[A-Z]?[^\dA-Z._/]+[._/]?|.")  # of a long word: "encoder." "layer_" "0" "Max" "Pool"
 _ATOM = re.compile(r"\d[\d.,×]*|.")  # what is never cut: a number, a character
+
+
+def _packed(texts: list[str], width: int | None) -> list[str]:
+    """Several texts, indented, as many on a line as have room."""
+    lines: list[str] = []
+    for text in texts:
+        if lines and (width is None or _width(f"{lines[-1]}{APART}{text}") <= width):
+            lines[-1] += f"{APART}{text}"
+        else:
+            lines += [f"  {line}" for line in _fold(text, width and width - 2)]
+    return lines
 
 
 def _fold(text: str, width: int | None) -> list[str]:
@@ -496,7 +513,7 @@ def save(text: str, path: str | os.PathLike[str]) -> None:
     if mode is not None:
         open(path, "r+b").close()  # a file that may not be written says no
     target = os.path.realpath(path)
-    part = os.path.join(os.path.dirname(target), f".archscope-{secrets.token_hex(8)}.part")
+    part = os.path.join(os.path.dirname(target), f".archscope-{os.urandom(8).hex()}.part")
     try:
         with open(part, "xb") as new:
             new.write(data)

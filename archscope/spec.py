@@ -3,25 +3,27 @@
     alexnet                            a network of the zoo
     mobilenet-v1@width=0.5@num_classes=10
     alexnet,vgg*,resnet50              several, with wildcards (in lists)
-    227   3x227x227   8x3x227x227   1x128:int64        an input
+    227   227x300   3x227x227   8x3x227x227   1x128:int64        an input
 
 Sources are entered with `@source`; a name without a colon belongs to the zoo. Nothing imports torch before a model
 is built.
 """
 
 import ast
-import difflib
 import fnmatch
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, NamedTuple
 
 from archscope.errors import ArchscopeError, SpecError, TraceError
 from archscope.ir import BYTES
+from archscope.table import did_you_mean, unknown
 from archscope.zoo import registry
 
 MOST = 1 << 40  # elements of an input; more is a typing error
+DTYPES = [name for name in BYTES if not name.startswith(("q", "uq")) and name != "complex32"]
 
 
 class Input(NamedTuple):
@@ -46,7 +48,8 @@ class Spec:
 
 
 class Source(NamedTuple):
-    """Where models come from. names: those it has. build: (name, arguments) -> module. default: -> input, layout."""
+    """Where models come from. names: those it has. build: (name, arguments) -> module. default: -> input, layout.
+    keys: -> the arguments of its builder, with their defaults."""
 
     names: Callable[[], Iterable[str]]
     build: Callable[[str, dict[str, Any]], Any]
@@ -92,25 +95,47 @@ def zoo() -> Source:
 def parse(text: str) -> Spec:
     """Read `[SOURCE:]NAME[@key=value…]`. Raises SpecError, naming the nearest right name or key."""
     head, *pairs = text.strip().split("@")
-    origin, colon, name = head.rpartition(":")
-    origin = origin if colon else "zoo"
-    if origin not in SOURCES:
-        raise SpecError(f"no source of models is called {origin!r}; there is {_list(SOURCES)}")
+    origin, name = _origin(head)
     known = SOURCES[origin]
     names = list(known.names())
     if name not in names:
-        raise SpecError(f"no model is called {name!r}{_nearest(name, names)}; see `archscope list`")
+        if not name:
+            raise SpecError(f"no model was named; {_SEE}")
+        if re.search(r"[,*?\[]", name):
+            raise SpecError(f"one model at a time, not {head!r}; `archscope table --models {head!r}` takes several")
+        raise SpecError(_sentences(f"no model is called {name!r}", did_you_mean(name, names), _SEE))
     keys = known.keys(name)
     arguments: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        if not equals:
-            raise SpecError(f"{pair!r} in {text!r} is not key=value")
         if key not in keys:
+            if not key:
+                raise SpecError(f"an argument of {text.strip()!r} is empty; write {name}@key=value")
             there = f"it has {_list(keys)}" if keys else "it has none"
-            raise SpecError(f"{name} has no key {key!r}{_nearest(key, keys)}; {there}")
+            raise SpecError(_sentences(f"{name} has no key {key!r}", did_you_mean(key, keys), there))
+        if not equals or not value:
+            raise SpecError(f"{key} has no value in {text.strip()!r}; write {name}@{key}={written(keys[key])}")
+        if key in arguments:
+            raise SpecError(f"{key} is set twice in {text.strip()!r}")
         arguments[key] = _typed(key, value, keys[key])
     return Spec(text.strip(), origin, name, arguments)
+
+
+_SEE = "`archscope list` shows all"
+
+
+def _origin(head: str) -> tuple[str, str]:
+    """Source and name of `[SOURCE:]NAME`."""
+    origin, colon, name = head.rpartition(":")
+    origin = origin if colon else "zoo"
+    if origin not in SOURCES:
+        raise SpecError(f"no source of models is called {origin!r}: there is {_list(SOURCES)}")
+    return origin, name
+
+
+def _sentences(what: str, question: str, rest: str) -> str:
+    """`what: question? rest`, or `what; rest` where there is no question."""
+    return f"{what}: {question} ({rest})" if question else f"{what}; {rest}"
 
 
 def expand(texts: Iterable[str]) -> list[Spec]:
@@ -124,15 +149,12 @@ def expand(texts: Iterable[str]) -> list[Spec]:
         if not re.search(r"[*?\[]", head):
             found.setdefault(text, parse(text))
             continue
-        origin, colon, pattern = head.rpartition(":")
-        origin = origin if colon else "zoo"
-        if origin not in SOURCES:
-            raise SpecError(f"no source of models is called {origin!r}; there is {_list(SOURCES)}")
-        matches = fnmatch.filter(SOURCES[origin].names(), pattern)
+        origin, pattern = _origin(head)
+        matches = [name for name in SOURCES[origin].names() if fnmatch.fnmatchcase(name, pattern)]
         if not matches:
-            raise SpecError(f"no model matches {head!r}; see `archscope list`")
+            raise SpecError(f"no model matches {head!r}; {_SEE}")
         for name in matches:
-            full = f"{origin}:{name}{at}{tail}" if colon else f"{name}{at}{tail}"
+            full = f"{origin}:{name}{at}{tail}" if ":" in head else f"{name}{at}{tail}"
             found.setdefault(full, parse(full))
     if not found:
         raise SpecError("no model was named; `archscope list` shows them, `all` takes every one")
@@ -142,28 +164,29 @@ def expand(texts: Iterable[str]) -> list[Spec]:
 def _typed(key: str, value: str, default: Any) -> Any:
     """A value as the builder's default says it should be."""
     if isinstance(default, bool):
-        known = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
-        if value.lower() not in known:
-            raise SpecError(f"{key} is true or false, not {value!r}")
-        return known[value.lower()]
+        if value.lower() in ("true", "yes", "on", "1"):
+            return True
+        if value.lower() in ("false", "no", "off", "0"):
+            return False
+        raise SpecError(f"{key} is true or false, not {value!r}")
     if isinstance(default, str):
         return value
+    number = "a whole number" if isinstance(default, int) else "a number" if isinstance(default, float) else ""
     try:
         read = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        raise SpecError(f"{key} is a number, not {value!r} (its default is {default})") from None
-    if isinstance(default, float) and type(read) in (int, float):
-        return float(read)
-    if isinstance(default, int) and type(read) is not int:
-        raise SpecError(f"{key} is a whole number, not {value!r} (its default is {default})")
-    if default is not None and not isinstance(read, type(default)):
-        raise SpecError(f"{key} is like {default!r}, not {value!r}")
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        read = None
+    if isinstance(default, float) and type(read) is int and abs(read) < 1 << 53:
+        read = float(read)
+    if type(read) is not type(default) and default is not None:
+        what = f"{number} (its default is {default})" if number else f"like {default!r}"
+        raise SpecError(f"{key} is {what}, not {value!r}")
     return read
 
 
-def _nearest(word: str, words: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word.lower(), list(words), n=3, cutoff=0.5)
-    return f"; did you mean {_list(close, 'or')}?" if close else ""
+def written(value: Any) -> str:
+    """A value as a user types it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _list(words: Iterable[str], join: str = "and") -> str:
@@ -177,41 +200,38 @@ def _list(words: Iterable[str], join: str = "and") -> str:
 def _shape_and_dtype(text: str) -> tuple[list[int], str]:
     shape, _, dtype = text.strip().lower().replace("×", "x").partition(":")
     dtype = dtype or "float32"
-    if dtype not in BYTES:
-        raise SpecError(f"no dtype is called {dtype!r}{_nearest(dtype, BYTES)}")
+    if dtype not in DTYPES:
+        raise SpecError(unknown("dtype", dtype, DTYPES))
     try:
         sides = [int(side) for side in shape.split("x")]
     except ValueError:
         raise SpecError(f"{text!r} is not an input: write 224, 3x224x224, 8x3x224x224 or 1x128:int64") from None
-    if any(side < 1 for side in sides):
+    if min(sides) < 1:
         raise SpecError(f"{text!r} is not an input: every side is at least 1")
-    count = 1
-    for side in sides:
-        count *= side
-    if count > MOST:
-        raise SpecError(f"{text!r} is not an input that fits any machine: {count:,} elements")
     return sides, dtype
 
 
 def parse_input(text: str | None, default: Input, layout: str, batch: int | None = None) -> Input:
     """An input from what was typed and the model's default.
 
-    One number sets every side that has a place (h, w, or t of a sequence); a shape that is one axis short gets the
-    default's batch. batch: sets the batch axis. Raises SpecError.
+    One number sets every side that has a place (h, w, or t of a sequence), as many numbers as there are such sides
+    set each; a shape that is one axis short gets the default's batch. batch: sets the batch axis. Raises SpecError.
     """
     shape, dtype = default.shape, default.dtype
     if text is not None:
         sides, given = _shape_and_dtype(text)
         dtype = given if ":" in text else default.dtype
-        if len(sides) == 1 and len(shape) > 1:
-            movable = [axis for axis, letter in enumerate(layout) if letter in "dhwt"]
-            shape = tuple(sides[0] if axis in movable else side for axis, side in enumerate(shape))
+        movable = [axis for axis, letter in enumerate(layout) if letter in "dhwt"]
+        if len(sides) == len(shape):
+            shape = tuple(sides)
+        elif movable and len(sides) in (1, len(movable)):
+            each = dict(zip(movable, sides * len(movable) if len(sides) == 1 else sides, strict=True))
+            shape = tuple(each.get(axis, side) for axis, side in enumerate(shape))
         elif len(sides) == len(shape) - 1 and layout.startswith("n"):
             shape = (shape[0], *sides)
-        elif len(sides) == len(shape):
-            shape = tuple(sides)
         else:
-            raise SpecError(f"the input {text!r} has {len(sides)} axes; the model takes {len(shape)}, such as {default}")
+            axes = "1 axis" if len(sides) == 1 else f"{len(sides)} axes"
+            raise SpecError(f"the input {text!r} has {axes}; the model takes {len(shape)}, such as {default}")
     if batch is not None:
         if batch < 1:
             raise SpecError(f"the batch is at least 1, not {batch}")
@@ -219,7 +239,14 @@ def parse_input(text: str | None, default: Input, layout: str, batch: int | None
             raise SpecError(f"the input {default} has no batch axis")
         axis = layout.index("n")
         shape = (*shape[:axis], batch, *shape[axis + 1 :])
+    if prod(shape) > MOST:
+        raise SpecError(f"an input of {'×'.join(map(str, shape))} fits no machine: {prod(shape):,} elements")
     return Input(shape, dtype)
+
+
+def check_input(text: str) -> None:
+    """Raises SpecError where the text is no input of any model."""
+    _shape_and_dtype(text)
 
 
 # ------------------------------------------------------------------------------------------------------ loading
@@ -235,13 +262,17 @@ def input_of(spec: Spec, text: str | None = None, batch: int | None = None) -> I
     return parse_input(text, default, layout, batch)
 
 
-def load(spec: str | Spec, input: str | None = None, batch: int | None = None) -> tuple[Any, tuple[Any, ...]]:
+def load(
+    spec: str | Spec, input: str | int | Sequence[int] | None = None, batch: int | None = None
+) -> tuple[Any, tuple[Any, ...]]:
     """Build a model without weights, and its inputs on the meta device: `model(*inputs)` runs.
 
-    spec: "alexnet", "mobilenet-v1@width=0.5", or what `parse` returned. input: "227", "8x3x227x227", "1x128:int64".
-    Raises SpecError for a wrong name, key or input, and for a value that the builder refuses.
+    spec: "alexnet", "mobilenet-v1@width=0.5", or what `parse` returned. input: 227, (8, 3, 227, 227), "8x3x227x227",
+    "1x128:int64". Raises SpecError for a wrong name, key or input, and for a value that the builder refuses.
     """
     wanted = parse(spec) if isinstance(spec, str) else spec
+    if input is not None and not isinstance(input, str):
+        input = "x".join(map(str, [input] if isinstance(input, int) else input))
     given = input_of(wanted, input, batch)
     import torch
 
@@ -256,4 +287,7 @@ def load(spec: str | Spec, input: str | None = None, batch: int | None = None) -
         raise SpecError(f"{wanted.text}: {error}") from error
     except Exception as error:
         raise TraceError(f"{wanted.text} could not be built: {type(error).__name__}: {error}") from error
-    return model, (torch.empty(given.shape, dtype=getattr(torch, given.dtype), device="meta"),)
+    try:
+        return model, (torch.empty(given.shape, dtype=getattr(torch, given.dtype), device="meta"),)
+    except (AttributeError, RuntimeError) as error:
+        raise SpecError(f"torch {torch.__version__} makes no input of dtype {given.dtype}") from error

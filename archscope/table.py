@@ -23,7 +23,9 @@ class Column:
 
     key: what scripts use, "params". title: what people read, "Parameters". form: how a raw value is shown, one of
     FORMS. unit: "MAC"; goes with the title where the title does not say it already. priority: on a terminal that is
-    too narrow the columns with the highest number are left out first, those with 0 never.
+    too narrow the columns with the highest number are left out first, those with 1 only when folding their text does
+    not help, those with 0 never. below: what is left out stands on a line of its own under the row. means: a sentence
+    for readers, printed under every table that shows the column.
     """
 
     key: str
@@ -31,6 +33,8 @@ class Column:
     form: str = "text"
     unit: str = ""
     priority: int = 0
+    below: bool = False
+    means: str = ""
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
@@ -64,9 +68,19 @@ class Table:
     def select(self, keys: Iterable[str]) -> "Table":
         """The columns with these keys, in this order and no others; a hidden column may be asked for.
 
-        Raises ValueError on an unknown key. The rows stay whole.
+        Raises ValueError on an unknown key and on one that is named twice. The rows stay whole, and what was asked
+        for is not left out on a narrow terminal.
         """
-        return replace(self, columns=tuple(self._column(key) for key in keys), hidden=())
+        chosen = list(keys)
+        if twice := [key for i, key in enumerate(chosen) if key in chosen[:i]]:
+            raise ValueError(f"column {twice[0]!r} is named twice")
+        columns = tuple(replace(self._column(key), priority=0) for key in chosen)
+        return replace(self, columns=columns, hidden=())
+
+    def legend(self, columns: Iterable[Column] | None = None) -> str:
+        """What stands under the table: what the columns mean (all, or those that are shown), then the caption."""
+        meanings = (column.means for column in (self.columns if columns is None else columns))
+        return " ".join(text for text in (*meanings, self.caption) if text)
 
     def sort(self, key: str, descending: bool = False) -> "Table":
         """The rows in order of one column, ties as they were, unknown values last in either direction.
@@ -121,9 +135,27 @@ def is_unknown(value: Any) -> bool:
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """The error text for a name that is not known: the nearest right ones, or all where none is near."""
     known = list(known)
-    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there is {', '.join(known)}"
+    hint = did_you_mean(name, known) or f"choose from {', '.join(known)}"
     return f"unknown {what} {name!r}: {hint}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`did you mean vgg11, vgg13 or vgg16?`, empty where nothing is near.
+
+    Names that begin with what was typed come first, in their own order; then those that differ by little.
+    """
+    known, name = list(known), name.lower()
+    near = [one for one in known if name and one.lower().startswith(name)]
+    for one in difflib.get_close_matches(name, known, n=3, cutoff=0.6):
+        ratio, best = (_alike(name, other) for other in (one, near[0] if near else one))
+        if one not in near and ratio > best - 0.15:
+            near.append(one)
+    *first, last = near[:3] or [""]
+    return f"did you mean {', '.join(first)}{' or ' if first else ''}{last}?" if last else ""
+
+
+def _alike(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, other, one).ratio()
 
 
 def _rank(value: Any, form: str) -> tuple[int, Any]:

@@ -14,7 +14,7 @@ that existed before the run is never written to.
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -42,8 +42,10 @@ class _Call(NamedTuple):
     rule: Callable[..., Work] | None
     arguments: tuple[str, ...]
     in_place: bool
-    composite: bool
+    composite: bool  # PyTorch can take it apart, and no rule knows it whole
+    joins: bool  # a view of a contiguous tensor, a copy of another
     view: bool
+    dense: bool  # the output is contiguous whatever the memory format of the input
 
 
 class Failure(NamedTuple):
@@ -73,14 +75,17 @@ def trace(
     and the state of the random generator. Raises ShapeError when an operator refuses its input, and TraceError when
     the forward needs the value of a tensor or fails in another way; both carry a `failure` with the record so far.
     """
-    if any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in model.parameters()):
-        model = copy.deepcopy(model)  # a lazy module would become another class in the user's hands
-    run = _Run(model, name or type(model).__name__, rules)
     arguments = [_abstract(value) for value in inputs]
     named = {key: _abstract(value) for key, value in (kwargs or {}).items()}
+    modules = list(model.named_modules(remove_duplicate=False))
+    lazy = any([_is_lazy(p) for _, module in modules for p in module._parameters.values()])
+    if lazy:  # a first run makes another class of a lazy module: not of the user's
+        model = copy.deepcopy(model)
+        modules = list(model.named_modules(remove_duplicate=False))
+    run = _Run(modules, name or type(model).__name__, rules)
     run.inputs = tuple(run.record(t) for t in _tensors([*arguments, *named.values()]))
     with _LOCK, ExitStack() as stack:
-        stack.enter_context(_untouched(model, train))
+        stack.enter_context(_untouched(run.paths, train))
         stack.enter_context(torch.inference_mode())
         stack.enter_context(run.watch())
         stack.enter_context(run)
@@ -90,26 +95,32 @@ def trace(
             raise run.explain(error) from error.__cause__
         except Exception as error:
             raise run.explain(error) from error
+    if lazy:
+        run.params, run.buffers = run.state("_parameters"), run.state("_buffers")
     return run.finish(bool(train) if train is not None else model.training)
 
 
 class _Run(TorchDispatchMode):
     """One run: the operators and layer calls seen so far."""
 
-    def __init__(self, model: nn.Module, name: str, rules: bool) -> None:
+    def __init__(self, modules: list[tuple[str, nn.Module]], name: str, rules: bool) -> None:
         super().__init__()
-        self.model, self.name, self.rules = model, name, rules
+        self.modules, self.name, self.rules = modules, name, rules
         self.ops: list[Op] = []
         self.layers: list[Layer | None] = []
         self.stack: list[str] = []
         self.failed: str | None = None
         self.calls: dict[nn.Module, int] = {}
-        self.paths = {module: path for path, module in model.named_modules()}
+        self.paths: dict[nn.Module, str] = {}
+        for path, module in self.modules:
+            self.paths.setdefault(module, path)
         self.records: dict[int, Tensor] = {}
         self.alive: list[torch.Tensor] = []  # an id() is unique only while its tensor lives
         self.born: set[int] = set()  # real tensors made during the run: the only ones that may be written to
         self.metas: dict[int, torch.Tensor] = {}
         self.inputs: tuple[Tensor, ...] = ()
+        self.params = self.state("_parameters")
+        self.buffers = self.state("_buffers")
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -125,17 +136,10 @@ class _Run(TorchDispatchMode):
             self.alive.append(tensor)
         return known
 
-    def made(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """A new tensor of the run, on the meta device."""
-        tensor = torch.empty(shape, dtype=dtype, device="meta")
-        self.records[id(tensor)] = Tensor(len(self.alive), tuple(shape), _DTYPES[dtype])
-        self.alive.append(tensor)
-        return tensor
-
     def plain(self, value: Any) -> Any:
         """An operator's argument as the record keeps it."""
         kind = type(value)
-        if kind is int or kind is bool or kind is float or kind is str or value is None:
+        if kind in _PLAIN:
             return value
         if isinstance(value, torch.Tensor):
             return self.record(value)
@@ -161,6 +165,15 @@ class _Run(TorchDispatchMode):
             return torch.device("meta")
         return value
 
+    def state(self, group: str) -> tuple[Param, ...]:
+        """The parameters or the buffers, under every name that they have."""
+        return tuple(
+            Param(f"{path}.{name}" if path else name, self.record(value), value.requires_grad)
+            for path, module in self.modules
+            for name, value in module.__dict__[group].items()
+            if value is not None and not _is_lazy(value)
+        )
+
     # ----------------------------------------------------------------------------------------------- operators
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -173,40 +186,68 @@ class _Run(TorchDispatchMode):
 
     def ruled(self, call: _Call, func: Any, args: Any, kwargs: Any) -> Any:
         """Make the output from the rule, in the memory format that PyTorch would choose."""
-        named = dict(zip(call.arguments, [self.plain(a) for a in args], strict=False))
-        if kwargs:
-            named.update({k: self.plain(v) for k, v in kwargs.items()})
+        named: dict[str, Any] = {}
+        inputs: list[Tensor] = []
+        live: list[torch.Tensor] = []
+        records = self.records
+        for key, value in zip(call.arguments, args, strict=False):
+            if type(value) in _PLAIN:
+                named[key] = value
+            elif (known := records.get(id(value))) is not None:
+                named[key] = known
+                inputs.append(known)
+                live.append(value)
+            elif type(value) is list and value and type(value[0]) is int:
+                named[key] = tuple(value)
+            else:
+                self.take(key, value, named, inputs, live)
+        for key, value in kwargs.items() if kwargs else ():
+            self.take(key, value, named, inputs, live)
         assert call.rule is not None
         done = call.rule(**named)
-        first = args[0] if args else None
-        if not isinstance(first, torch.Tensor):
-            first = first[0] if isinstance(first, (list, tuple)) and first else None
-        if done.shapes is None or first is None or done.dtype is not None:
+        shapes = done.shapes
+        if shapes is None or not live or done.dtype is not None:
             return self.kernel(call, func, args, kwargs or {})
+        first = live[0]
         if call.in_place:
-            if done.shapes[0] != first.shape:
-                raise ShapeError(f"an in-place operation cannot change {tuple(first.shape)} into {done.shapes[0]}")
-            output = first
-            if first.device.type != "meta" and id(first) in self.born:
+            if shapes[0] != inputs[0].shape:
+                raise ShapeError(f"an in-place operation cannot make {list(shapes[0])} of {list(inputs[0].shape)}")
+            if not first.is_meta and id(first) in self.born:
                 return self.kernel(call, func, args, kwargs or {})
-        elif call.name == "aten.dropout" and not (named.get("train") and named.get("p")):
-            output = first  # PyTorch gives the input back
-        elif call.name in _DENSE or all(t.is_contiguous() for t in _tensors(args)):
-            if first.device.type != "meta" and all(t.device.type != "meta" for t in _tensors(args)):
-                return self.kernel(call, func, args, kwargs or {})  # constants stay real
-            made = [self.made(shape, first.dtype) for shape in done.shapes]
-            output = made[0] if len(made) == 1 else tuple(made)
-        else:
-            return self.kernel(call, func, args, kwargs or {})
-        outputs = (output,) if isinstance(output, torch.Tensor) else output
-        self.ops.append(
-            Op(call.name, tuple(_records(named.values())), tuple(self.records[id(t)] for t in outputs), named)
-        )
-        return output
+            self.ops.append(Op(call.name, tuple(inputs), (inputs[0],), named))
+            return first
+        if call.name == "aten.dropout" and not (named["train"] and named["p"]):
+            self.ops.append(Op(call.name, tuple(inputs), (inputs[0],), named))
+            return first  # PyTorch gives the input back
+        if not call.dense:
+            for tensor in live:
+                if not tensor.is_contiguous():
+                    return self.kernel(call, func, args, kwargs or {})
+        if not first.is_meta and not any([tensor.is_meta for tensor in live]):
+            return self.kernel(call, func, args, kwargs or {})  # constants stay real
+        made, outputs = [], []
+        for shape in shapes:
+            tensor = torch.empty(shape, dtype=first.dtype, device="meta")
+            records[id(tensor)] = new = Tensor(len(self.alive), shape, inputs[0].dtype)
+            self.alive.append(tensor)
+            made.append(tensor)
+            outputs.append(new)
+        self.ops.append(Op(call.name, tuple(inputs), tuple(outputs), named))
+        return made[0] if len(made) == 1 else tuple(made)
+
+    def take(
+        self, key: str, value: Any, named: dict[str, Any], inputs: list[Tensor], live: list[torch.Tensor]
+    ) -> None:
+        """Add one argument of an operator to what is known of its call."""
+        named[key] = kept = self.plain(value)
+        inputs += _records((kept,))
+        live += _tensors((value,))
 
     def kernel(self, call: _Call, func: Any, args: Any, kwargs: Any) -> Any:
         """Run PyTorch's own kernel: for real on small constants, on the meta device otherwise."""
         tensors = [*_tensors(args), *_tensors(kwargs.values())]
+        if any(map(_is_lazy, tensors)):
+            return func(*args, **kwargs)  # a lazy module makes its parameters: not a part of the forward
         real = all(t.device.type == "cpu" and t.numel() <= SMALL for t in tensors)
         if real and not tensors:
             device = kwargs.get("device")
@@ -214,7 +255,8 @@ class _Run(TorchDispatchMode):
         if call.in_place and tensors and tensors[0].device.type != "meta" and id(tensors[0]) not in self.born:
             self.keep(call, args, kwargs, args[0])
             return args[0]  # a tensor of the user's: recorded, not written to
-        if call.composite and not real:
+        as_view = call.joins and isinstance(args[0], torch.Tensor) and args[0].is_contiguous()
+        if call.composite and not real and not as_view:
             with self:
                 taken_apart = func.decompose(*args, **kwargs)
             if taken_apart is not NotImplemented:
@@ -247,6 +289,7 @@ class _Run(TorchDispatchMode):
         original = nn.Module.__call__
         here = threading.get_ident()
         paths, layers, stack, ops, calls = self.paths, self.layers, self.stack, self.ops, self.calls
+        record, records = self.record, self.records
 
         def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             path = paths.get(module)
@@ -266,14 +309,10 @@ class _Run(TorchDispatchMode):
             finally:
                 stack.pop()
                 kind, config = describe(module)
-                ins = tuple(self.record(t) for t in _tensors(args)) if args else ()
+                ins = tuple([records.get(id(t)) or record(t) for t in _tensors(args)])
                 if kwargs:
-                    ins += tuple(self.record(t) for t in _tensors(kwargs.values()))
-                outs = (
-                    (self.record(output),)
-                    if isinstance(output, torch.Tensor)
-                    else tuple(self.record(t) for t in _tensors([output]))
-                )
+                    ins += tuple([records.get(id(t)) or record(t) for t in _tensors(kwargs.values())])
+                outs = tuple([records.get(id(t)) or record(t) for t in _tensors((output,))])
                 layers[index] = Layer(path, call, kind, depth, config, ins, outs, start, len(ops))
             return output
 
@@ -288,13 +327,8 @@ class _Run(TorchDispatchMode):
         return Trace(
             model=self.name,
             inputs=self.inputs,
-            params=tuple(
-                Param(name, self.record(p), p.requires_grad)
-                for name, p in self.model.named_parameters(remove_duplicate=False)
-            ),
-            buffers=tuple(
-                Param(name, self.record(b), False) for name, b in self.model.named_buffers(remove_duplicate=False)
-            ),
+            params=self.params,
+            buffers=self.buffers,
             layers=tuple(layer for layer in self.layers if layer is not None),
             ops=tuple(self.ops),
             modules={path: kind_of(type(module)) for module, path in self.paths.items()},
@@ -305,7 +339,7 @@ class _Run(TorchDispatchMode):
     def explain(self, error: Exception) -> ArchscopeError:
         """The error as the user reads it, with the record up to the failure attached."""
         path = self.failed or ""
-        where = f"{path} ({kind_of(type(self.model.get_submodule(path)))})" if path else self.name
+        where = f"{path} ({kind_of(type(dict(self.modules)[path]))})" if path else self.name
         line = _user_line(error)
         place = f", at {line}" if line else ""
         if isinstance(error, ShapeError):
@@ -324,14 +358,14 @@ class _Run(TorchDispatchMode):
         return told
 
 
+_PLAIN = frozenset((int, bool, float, str, type(None)))
 _VALUE = (torch._subclasses.fake_tensor.DataDependentOutputException,)
 _CALLS: dict[Any, _Call] = {}
 
-# the output is contiguous whatever the memory format of the input
-_DENSE = frozenset(f"aten.{name}" for name in "linear addmm mm bmm baddbmm mv embedding lstm gru rnn_tanh rnn_relu".split())
+_DENSE = frozenset(f"aten.{name}" for name in "linear addmm mm bmm baddbmm mv matmul scaled_dot_product_attention embedding lstm gru rnn_tanh rnn_relu".split())
 
 # recorded whole, though PyTorch could take them apart: a view with a name that a reader knows
-_WHOLE = VIEWS - {"aten.reshape", "aten.flatten", "aten._reshape_alias"}
+_WHOLE = VIEWS - {"aten.reshape", "aten.flatten"}
 
 
 def _describe(func: Any) -> _Call:
@@ -345,9 +379,15 @@ def _describe(func: Any) -> _Call:
         rule=RULES.get(name),
         arguments=tuple(a.name for a in schema.arguments),
         in_place=in_place,
-        composite=composite and name not in _WHOLE,
+        composite=composite and name not in _WHOLE and name not in RULES,
+        joins=name in ("aten.flatten", "aten.reshape"),
         view=any(r.alias_info is not None for r in schema.returns),
+        dense=name in _DENSE,
     )
+
+
+def _is_lazy(tensor: torch.Tensor | None) -> bool:
+    return isinstance(tensor, nn.parameter.UninitializedTensorMixin)
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:
@@ -356,7 +396,7 @@ def _tensors(values: Any) -> list[torch.Tensor]:
     for value in values:
         if isinstance(value, torch.Tensor):
             found.append(value)
-        elif value is None or isinstance(value, (int, float, str)):
+        elif type(value) in _PLAIN:
             continue
         elif isinstance(value, (list, tuple)):
             found += _tensors(value)
@@ -393,28 +433,35 @@ def _abstract(value: Any) -> Any:
 
 
 @contextmanager
-def _untouched(model: nn.Module, train: bool | None) -> Iterator[None]:
-    """Set the mode, and give the model back as it was: flags, attributes, parameters, buffers, random state."""
-    kept = [
-        (m, m.__dict__.copy(), m._parameters.copy(), m._buffers.copy(), m._modules.copy()) for m in model.modules()
-    ]
+def _untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[None]:
+    """Set the mode, and give the modules back as they were: flags, attributes, parameters, buffers, random state."""
+    kept = []
+    for module in modules:
+        own = module.__dict__
+        groups = (own["_parameters"], own["_buffers"], own["_modules"])
+        kept.append((own, own.copy(), [(group, group.copy() if group else {}) for group in groups]))
+        if train is not None:
+            own["training"] = train
+    # a write that the run leaves out still counts as one for autograd, which then refuses a backward that is pending
+    state = [t for own, *_ in kept for name in ("_parameters", "_buffers") for t in own[name].values()]
+    written = [t for t in state if t is not None and not _is_lazy(t) and not t.is_inference()]
+    versions = [t._version for t in written]
     random = torch.get_rng_state()
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # the fused path hides the work of attention
     try:
-        if train is not None:
-            for module, *_ in kept:
-                module.__dict__["training"] = train
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         torch.set_rng_state(random)
-        for module, attributes, *groups in kept:
-            module.__dict__.clear()
-            module.__dict__.update(attributes)
-            for group, contents in zip((module._parameters, module._buffers, module._modules), groups, strict=True):
-                group.clear()
-                group.update(contents)
+        torch._C._autograd._unsafe_set_version_counter(tuple(written), tuple(versions))
+        for own, attributes, contents in kept:
+            own.clear()
+            own.update(attributes)
+            for group, members in contents:
+                if group or members:
+                    group.clear()
+                    group.update(members)
 
 
 # ---------------------------------------------------------------------------------------------- what a module is
@@ -451,8 +498,9 @@ def describe(module: nn.Module) -> tuple[str, dict[str, Any]]:
     """Kind and configuration of a module: the arguments it was built with, as plain values."""
     kind, names = _kind(type(module))
     config: dict[str, Any] = {}
+    own = module.__dict__
     for name in names:
-        value = getattr(module, name, None)
+        value = own[name] if name in own else getattr(module, name, None)
         if isinstance(value, (int, float, str)):
             config[name] = value
         elif isinstance(value, (list, tuple)) and all(isinstance(v, (int, float, str)) for v in value):

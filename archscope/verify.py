@@ -32,6 +32,11 @@ def _derived(kind: str, config: tuple[tuple[str, Any], ...], shapes: tuple[Shape
         return f"the closed form refuses it: {error}"
 
 
+def forget() -> None:
+    """Drop the closed forms that were derived before: equal layers are derived once in a process."""
+    _derived.cache_clear()
+
+
 def check(trace: Trace, table: list[Row]) -> list[Check]:
     """Compare each row with the closed form of its kind."""
     under = _elements(trace)

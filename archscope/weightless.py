@@ -18,6 +18,7 @@ from torch import nn
 LARGE = 1 << 16  # elements; a constructor that fills its tensor goes to the meta device from here on
 
 _LOCK = threading.RLock()
+_PLAIN = frozenset((bool, int, float, str, tuple))
 _FILLED = ("zeros", "ones", "full", "rand", "randn", "randint")
 
 
@@ -35,9 +36,10 @@ def weightless() -> Iterator[None]:
             for name, value in vars(nn.init).items()
             if name.endswith("_") and not name.startswith("_") and callable(value)
         }
+        saved["setattr"] = (nn.Module, "__setattr__", nn.Module.__setattr__)
         random = torch.get_rng_state()
         for key, (module, name, original) in saved.items():
-            replace = _kept if key.startswith("init.") else _placed
+            replace = _kept if key.startswith("init.") else _set if key == "setattr" else _placed
             setattr(module, name, replace(original, here))
         try:
             yield
@@ -74,3 +76,18 @@ def _kept(original: Callable[..., Any], here: int) -> Callable[..., Any]:
         return original(tensor, *args, **kwargs)
 
     return initialise
+
+
+def _set(original: Callable[..., Any], here: int) -> Callable[..., Any]:
+    """`nn.Module.__setattr__` asks of every value whether it is a parameter, a buffer or a module, which is a third of
+    the time that building takes. A number, a string or a tuple is none of them."""
+
+    def set_attribute(module: nn.Module, name: str, value: Any) -> None:
+        if type(value) in _PLAIN:
+            own = module.__dict__
+            if name in own or not (own.get("_parameters") or own.get("_buffers") or own.get("_modules")):
+                object.__setattr__(module, name, value)
+                return
+        original(module, name, value)
+
+    return set_attribute

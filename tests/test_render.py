@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from archscope.render import RENDERERS, SHOW, heading, text_of, renderer, save, show
+from archscope.render import RENDERERS, SHOW, heading, renderer, save, show, text_of
 from archscope.table import FORMS, Column, Table
 
 GOLDEN = Path(__file__).parent / "golden" / "render"
@@ -364,13 +364,84 @@ def test_terminal_is_quick() -> None:
 # ---------------------------------------------------------------- tables
 
 
+DERIVED = Table(
+    title="",
+    columns=(
+        Column("path", "Layer"),
+        Column("kind", "Kind", priority=1),
+        Column("none", "Nothing", priority=2),
+        Column("working", "Working", priority=4, below=True),
+        Column("more", "More of it", priority=5, below=True),
+        Column("count", "Count", "count", priority=3, means="Count: how many."),
+    ),
+    rows=(
+        {"path": "a", "kind": "LocalResponseNorm", "working": "1 + 1 = 2", "more": "3 + 3 = 6", "count": 1000},
+        {"path": "b", "kind": "ReLU", "working": "", "more": "4 + 4 = 8", "count": 2000},
+        {"path": "c", "kind": "ReLU", "working": "", "more": "", "count": None},
+    ),
+    caption="End.",
+)
+
+
+def lines(width: int | None, table: Table = DERIVED) -> list[str]:
+    return [line for line in text_of(table, "terminal", width=width).splitlines() if line]
+
+
+def test_what_has_no_room_stands_below_its_row() -> None:
+    assert len(lines(None)) == 2 + 3 + 1
+    assert lines(46)[2:6] == [
+        "a      LocalResponseNorm  1 + 1 = 2  1,000",
+        "  3 + 3 = 6",
+        "b      ReLU                          2,000",
+        "  4 + 4 = 8",
+    ]
+    assert lines(36)[2:6] == [
+        "a      LocalResponseNorm  1,000",
+        "  1 + 1 = 2   3 + 3 = 6",
+        "b      ReLU               2,000",
+        "  4 + 4 = 8",
+    ]
+    assert lines(22)[2:6] == ["a      LocalResponse", "       Norm", "  1 + 1 = 2", "  3 + 3 = 6"]
+    assert not any("Left out: working" in line for line in lines(22))
+    assert "\x1b[2m  3 + 3 = 6\x1b[0m" in text_of(DERIVED, "terminal", width=46, color=True)
+
+
+def test_text_folds_before_its_column_goes() -> None:
+    assert "Kind" in lines(20)[0]
+    assert "Kind" not in lines(13)[0]
+    assert lines(13)[2] == "a"
+    assert any(line.startswith("Left out:") for line in lines(13))
+
+
+def test_a_column_without_contents_is_not_shown_unless_asked_for() -> None:
+    assert "Nothing" not in lines(None)[0]
+    assert "Nothing" in lines(None, DERIVED.select(["path", "none"]))[0]
+    assert "none" in text_of(DERIVED, "csv")
+
+
+def test_what_was_asked_for_is_never_left_out() -> None:
+    shown = lines(10, DERIVED.select(["path", "count", "working"]))
+    assert "Count" in shown[0] or "Count" in shown[1]
+    assert not any("Left out" in line for line in shown)
+    with pytest.raises(ValueError, match="column 'path' is named twice"):
+        DERIVED.select(["path", "kind", "path"])
+
+
+def test_columns_say_what_they_mean() -> None:
+    for name in PEOPLE:
+        assert "Count: how many. End." in text_of(DERIVED, name)
+        assert "Count: how many" not in text_of(DERIVED.select(["path"]), name)
+    assert "Count: how many" not in text_of(DERIVED, "terminal", width=10)  # a column that is left out
+    assert "Count: how many" not in text_of(DERIVED, "json")
+
+
 def test_select() -> None:
     table = TABLE.select(["params", "call"])
     assert [column.key for column in table.columns] == ["params", "call"]
     assert text_of(table, "csv") == "params,call\n34944,0\n0,1\n12345678901234567,\n"
     with pytest.raises(ValueError, match=r"unknown column 'parms': did you mean params"):
         TABLE.select(["path", "parms"])
-    with pytest.raises(ValueError, match="unknown column 'zzz': there is path, kind"):
+    with pytest.raises(ValueError, match="unknown column 'zzz': choose from path, kind"):
         TABLE.select(["zzz"])
     with pytest.raises(ValueError, match="has no columns"):
         TABLE.select([])
@@ -403,7 +474,7 @@ def test_sort_of_mixed_values() -> None:
 
 
 def test_refused() -> None:
-    with pytest.raises(ValueError, match="unknown form 'shap': did you mean shape or share"):
+    with pytest.raises(ValueError, match="unknown form 'shap': did you mean shape"):
         Column("a", "A", "shap")
     with pytest.raises(ValueError, match="two columns with the key 'a'"):
         Table("", (Column("a", "A"),), (), hidden=(Column("a", "B"),))

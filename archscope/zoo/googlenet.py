@@ -2,13 +2,13 @@
 
 Table 1 of the paper as data. Where the literature stumbles:
 - torchvision's `googlenet` is another network: its third branch is 3×3 where the paper's is 5×5, and it puts batch
-  normalisation, which came a year later, behind bias-free convolutions. Nothing here is to be equal to it.
+  normalisation, which came later, behind bias-free convolutions. Its counts are not these.
 - Table 1 has misprints: conv1 "2.7K, 34M" is no 7×7 convolution of 3 channels to 64 (9,408 weights, 118M), and the
   parameters printed for 4a, 4c, 4d, 4e, 5a, 5b do not follow from the filter counts in their own rows.
 - The auxiliary classifiers run in training only, so they are 6.4 M parameters and no arithmetic of the trained network.
-- The two local response normalisations of figure 3 are in `googlenet`; the textbook form leaves them, dropout and the
-  auxiliary classifiers out, and one source of it also leaves out the ReLUs behind conv2 and conv3
-  (`googlenet-d2l@stem_relu=false`).
+- The two local response normalisations of figure 3 are in `googlenet`, with Caffe's constants, since the paper gives
+  none. The textbook form leaves them, dropout and the auxiliary classifiers out, and one source of it also leaves out
+  the ReLUs behind conv2 and conv3 (`googlenet-d2l@stem_relu=false`).
 - The paper's pools round up; a padding of 1 gives the same maps at 224.
 """
 

@@ -1,0 +1,124 @@
+"""Build and analyse networks with archscope, torchinfo and fvcore, alternately in one process; print the ratios.
+
+    python benchmarks/analyse.py [--rounds 5] [--json FILE] [--readme]
+
+Each tool starts from torchvision's default constructor and ends with parameters and multiply–accumulates of the
+whole and of every layer, for an input of 1×3×224×224. archscope builds without weights and derives every layer by its
+closed form as well. A model's time is the median of the rounds; absolute times mean little on shared machines, ratios
+within one run do.
+"""
+
+import argparse
+import gc
+import json
+import logging
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from fvcore.nn import FlopCountAnalysis, parameter_count
+from torchinfo import summary
+
+import archscope
+from archscope.passes import COLUMNS, rows
+from archscope.verify import WHOLE, check, forget
+
+from readme import write_section
+
+MODELS = ("resnet50", "resnet152", "vgg19", "densenet201", "mobilenet_v2", "mobilenet_v3_large", "googlenet")
+SHAPE = (1, 3, 224, 224)
+
+
+def with_archscope(builder: Callable[[], Any]) -> tuple[int, int]:
+    """Parameters and MACs, every column of every layer, and each layer's closed form."""
+    forget()  # closed forms that earlier rounds derived
+    with archscope.weightless():
+        model = builder()
+    trace = archscope.trace(model, (SHAPE,))
+    table = rows(trace, None, WHOLE)
+    for column in COLUMNS.values():
+        column(trace, table)
+    if any(checked.agrees is False for checked in check(trace, table)):
+        raise AssertionError("a closed form disagrees")
+    found = archscope.totals(trace)
+    return found["params"], found["macs"]
+
+
+def with_torchinfo(builder: Callable[[], Any]) -> tuple[int, int]:
+    """Parameters and "mult-adds"."""
+    found = summary(builder(), input_size=SHAPE, verbose=0)
+    return found.total_params, found.total_mult_adds
+
+
+def with_fvcore(builder: Callable[[], Any]) -> tuple[int, int]:
+    """Parameters and "flops", which are MACs."""
+    model = builder().eval()
+    analysis = FlopCountAnalysis(model, torch.empty(SHAPE))
+    return parameter_count(model)[""], int(analysis.by_module()[""])
+
+
+TOOLS = {"archscope": with_archscope, "torchinfo": with_torchinfo, "fvcore": with_fvcore}
+
+
+def measure(rounds: int) -> list[dict[str, Any]]:
+    """One row a model: seconds of each tool (median), and what it found."""
+    times: dict[str, dict[str, list[float]]] = {name: {tool: [] for tool in TOOLS} for name in MODELS}
+    found: dict[str, dict[str, tuple[int, int]]] = {name: {} for name in MODELS}
+    for turn in range(rounds + 1):  # the first is not counted: imports, caches
+        for name in MODELS:
+            builder = getattr(torchvision.models, name)
+            for tool, run in TOOLS.items():
+                gc.collect()
+                begun = time.perf_counter()
+                found[name][tool] = run(builder)
+                if turn:
+                    times[name][tool].append(time.perf_counter() - begun)
+    return [
+        {"model": name}
+        | {tool: statistics.median(times[name][tool]) for tool in TOOLS}
+        | {f"{tool}_{what}": found[name][tool][i] for tool in TOOLS for i, what in enumerate(("params", "macs"))}
+        for name in MODELS
+    ]
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    """A Markdown table of milliseconds and ratios, with the sum in the last row."""
+    total = {tool: sum(row[tool] for row in rows) for tool in TOOLS}
+    lines = ["| model | archscope | torchinfo | fvcore | torchinfo / archscope | fvcore / archscope |", "|:--|--:|--:|--:|--:|--:|"]
+    for row in [*rows, {"model": "**sum**", **total}]:
+        ours = row["archscope"]
+        cells = [row["model"], *(f"{row[tool] * 1e3:.1f} ms" for tool in TOOLS)]
+        cells += [f"{row[tool] / ours:.1f}×" for tool in ("torchinfo", "fvcore")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="also write the seconds and counts to a file")
+    parser.add_argument("--readme", action="store_true", help="also write the table into README.md")
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)  # fvcore names every operator that it skips
+    measured = measure(asked.rounds)
+    text = report(measured)
+    text += (
+        f"\n\nMedian of {asked.rounds} alternating rounds in one process, build included, on 1×3×224×224; "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads."
+    )
+    print(text)
+    if asked.readme:
+        write_section("analyse", text)
+    if asked.json:
+        asked.json.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

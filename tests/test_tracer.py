@@ -1,0 +1,302 @@
+"""The run: what is recorded, and that the user's model is left as it was."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize, prune
+
+from archscope.errors import ShapeError, TraceError
+from archscope.ir import Trace
+from archscope.passes import COLUMNS, rows, totals, unknown
+from archscope.tracer import trace
+from archscope.weightless import weightless
+
+
+def names(record: Trace) -> list[str]:
+    return [op.name.removeprefix("aten.") for op in record.ops]
+
+
+class Functional(nn.Module):
+    """No module but one: everything else is a call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.scale = nn.Parameter(torch.ones(8, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.conv(x))  # 8×6×6
+        z = torch.cat([y, y + y], dim=1)  # 16×6×6
+        z = z[:, :8] * self.scale
+        flat = z.flatten(2)  # 8×36
+        return flat @ flat.transpose(1, 2)  # 8×8
+
+
+def test_functional_calls_are_in_the_record_as_much_as_modules() -> None:
+    record = trace(Functional(), ((2, 3, 6, 6),))
+    ran = [name for name in names(record) if name != "slice"]
+    assert ran == ["conv2d", "relu", "add", "cat", "mul", "flatten", "transpose", "matmul"]
+    found = totals(record)
+    assert found["macs"] == 2 * 6 * 6 * 8 * 3 * 3 * 3 + 2 * 8 * 36 * 8
+    assert found["params"] == 3 * 3 * 3 * 8 + 8
+    assert found["unknown"] == {}
+
+
+def test_edges_are_ids_and_the_root_is_the_first_layer() -> None:
+    record = trace(nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True)), ((2, 4),))
+    root, linear, relu = record.layers
+    assert (root.path, root.start, root.stop, root.depth) == ("", 0, 2, 0)
+    assert (linear.path, linear.kind, linear.depth) == ("0", "Linear", 1)
+    assert linear.outputs == relu.inputs == relu.outputs == root.outputs  # in place: the same tensor
+    assert root.inputs == record.inputs
+    assert linear.config["in_features"] == 4 and linear.config["bias"] is True
+
+
+def state(model: nn.Module) -> Any:
+    return (
+        {name: (id(value), value._version, value.requires_grad, value.grad) for name, value in model.state_dict(keep_vars=True).items()},
+        {name: value.clone() for name, value in model.state_dict().items()},
+        [(name, id(module), sorted(module.__dict__), module.training) for name, module in model.named_modules()],
+        [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()],
+    )
+
+
+class Busy(nn.Module):
+    """Writes to itself while it runs."""
+
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.frozen = nn.BatchNorm1d(4).eval()
+        self.drop = nn.Dropout(0.5)
+        self.register_buffer("seen", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls = getattr(self, "calls", 0) + 1
+        self.seen += x.mean(0)
+        self.seen[0] = 5.0
+        self.register_buffer("fresh", torch.ones(3))
+        return self.drop(self.frozen(self.norm(x))) + torch.rand(4)
+
+
+@pytest.mark.parametrize("train", [False, True, None])
+def test_the_model_is_left_as_it_was(train: bool | None) -> None:
+    model = Busy().train()
+    model.frozen.eval()
+    model.norm.weight.grad = torch.ones(4)
+    random, before = torch.get_rng_state(), state(model)
+    record = trace(model, ((3, 4),), train=train)
+    after = state(model)
+    assert before[0] == after[0] and before[2:] == after[2:]
+    assert all(torch.equal(before[1][k], after[1][k]) for k in before[1])
+    assert torch.equal(random, torch.get_rng_state())
+    assert not hasattr(model, "calls") and not hasattr(model, "fresh")
+    assert nn.Module.__call__.__qualname__ == "Module._wrapped_call_impl"
+    assert record.train is (True if train is None else train)
+    assert len({op.args["training"] for op in record.ops if op.name == "aten.batch_norm"}) == (2 if train is None else 1)
+
+
+def test_a_failing_forward_leaves_the_model_as_it_was_too() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2), nn.Linear(3, 1)).train()
+    before = state(model)
+    with pytest.raises(ShapeError, match=r"2 \(Linear\): expects 3 input features, gets 2") as caught:
+        trace(model, ((5, 4),))
+    assert (caught.value.expected, caught.value.got) == (3, 2)
+    assert caught.value.failure.path == "2"
+    assert [op.name for op in caught.value.failure.trace.ops] == ["aten.batch_norm", "aten.linear"]
+    assert before[0] == state(model)[0] and before[2:] == state(model)[2:]
+    assert nn.Module.__call__.__qualname__ == "Module._wrapped_call_impl"
+
+
+def test_inputs_are_tensors_on_any_device_or_shapes() -> None:
+    model = nn.Embedding(10, 4)
+    real = torch.zeros(2, 3, dtype=torch.int64)
+    assert trace(model, (real,)).layers[0].outputs[0].shape == (2, 3, 4)
+    assert trace(model, (real.to("meta"),)).inputs[0].dtype == "int64"
+    with pytest.raises(ShapeError, match="looks up integers, gets float32"):
+        trace(model, ((2, 3),))
+
+
+@dataclasses.dataclass
+class Output:
+    logits: Tensor
+    extra: dict[str, Tensor]
+
+
+class Keywords(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 2), nn.Linear(6, 2)
+
+    def forward(self, *, left: Tensor, right: dict[str, Tensor]) -> Output:
+        return Output(self.a(left), {"right": self.b(right["x"])})
+
+
+def test_keyword_arguments_nested_inputs_and_dataclass_outputs() -> None:
+    record = trace(Keywords(), (), {"left": (1, 4), "right": {"x": torch.empty(3, 6)}})
+    assert [t.shape for t in record.inputs] == [(1, 4), (3, 6)]
+    assert [t.shape for t in record.layers[0].outputs] == [(1, 2), (3, 2)]
+    assert totals(record)["macs"] == 1 * 4 * 2 + 3 * 6 * 2
+
+
+class Shared(nn.Module):
+    """A module that runs twice, one that never runs, tied weights, a raw parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(10, 4)
+        self.twice = nn.Linear(4, 4)
+        self.never = nn.Linear(100, 7)
+        self.head = nn.Linear(4, 10, bias=False)
+        self.head.weight = self.embed.weight
+        self.offset = nn.Parameter(torch.zeros(4), requires_grad=False)
+        self.also = self.twice
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.twice(self.twice(self.embed(tokens) + self.offset)))
+
+
+def test_shared_tied_raw_and_uncalled_parameters_count_once() -> None:
+    record = trace(Shared(), (torch.zeros(1, 5, dtype=torch.int64),))
+    found = totals(record)
+    assert found["params"] == 10 * 4 + (4 * 4 + 4) + (100 * 7 + 7) + 4
+    assert found["trainable"] == found["params"] - 4
+    assert found["macs"] == 5 * 4 * 4 * 2 + 5 * 4 * 10  # twice is paid twice
+    assert [(layer.path, layer.call) for layer in record.layers[2:4]] == [("twice", 0), ("twice", 1)]
+    by_path = {(row.path, row.call): row for row in rows(record)}
+    assert sum(p.tensor.numel for p in by_path["twice", 0].params) == 20 and by_path["twice", 1].params == ()
+    assert not by_path["never", 0].called and by_path["offset", 0].kind == "Parameter"
+
+
+def test_lazy_modules_stay_lazy() -> None:
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(5))
+    record = trace(model, ((1, 3, 8, 8),))
+    assert totals(record)["params"] == (3 * 3 * 3 * 4 + 4) + (4 * 6 * 6 * 5 + 5)
+    assert type(model[0]) is nn.LazyConv2d and type(model[2]) is nn.LazyLinear
+
+
+def test_parametrised_and_pruned_modules() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Conv2d(2, 2, 3))
+    parametrizations.orthogonal(model[0])
+    prune.random_unstructured(model[1], "weight", amount=0.5)
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = model
+
+        def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            return model[0](x), model[1](y)
+
+    record = trace(Both(), ((1, 4), (1, 2, 5, 5)))
+    assert totals(record)["params"] == 4 * 4 + 4 + 3 * 3 * 2 * 2 + 2
+    assert parametrize.is_parametrized(model[0])
+
+
+def test_fused_paths_hide_no_work() -> None:
+    layer = nn.TransformerEncoderLayer(16, 4, 32).eval()
+    record = trace(layer, ((5, 2, 16),))
+    # projections 4·16·16 and feed-forward 2·16·32 for 10 tokens; scores and values 2·5·5·16 for 2 sequences
+    assert totals(record)["macs"] == 10 * (4 * 16 * 16 + 2 * 16 * 32) + 2 * 2 * 5 * 5 * 16 == 22_080
+    assert totals(trace(nn.LSTM(10, 20).eval(), ((5, 2, 10),)))["macs"] == 5 * 2 * 4 * 20 * (10 + 20) == 24_000
+    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    assert totals(trace(encoder, ((5, 2, 16),)))["macs"] == 2 * 22_080
+
+
+def test_wrapped_models() -> None:
+    inner = nn.Sequential(nn.Linear(4, 3))
+    assert totals(trace(nn.DataParallel(inner), ((2, 4),)))["macs"] == 2 * 4 * 3
+    inner.compile()
+    assert totals(trace(inner, ((2, 4),)))["macs"] == 2 * 4 * 3
+
+
+class Branches(nn.Module):
+    """Constants may steer the forward; values that flow through the model may not."""
+
+    def __init__(self, dependent: bool) -> None:
+        super().__init__()
+        self.dependent = dependent
+        self.register_buffer("depths", torch.tensor([1, 2]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for rate in torch.linspace(0, 1, 3).tolist():
+            x = x * rate
+        for _ in range(int(self.get_buffer("depths").sum())):
+            x = x + 1.0
+        if self.dependent and x.sum() > 0:
+            x = x + 1.0
+        return x
+
+
+def test_constants_keep_their_values() -> None:
+    record = trace(Branches(dependent=False), ((2, 2),))
+    assert names(record).count("mul") == 3
+    assert names(record).count("add") == 3  # 1 + 2 of the buffer
+
+
+def test_a_forward_that_depends_on_values_says_where() -> None:
+    with pytest.raises(TraceError, match=r"depends on the value of a tensor.* at .*test_tracer\.py:\d+$"):
+        trace(Branches(dependent=True), ((2, 2),))
+
+
+def test_errors_of_the_users_code_name_the_line() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise KeyError("nothing here")
+
+    with pytest.raises(TraceError, match=r"Broken: 'nothing here', at .*test_tracer\.py:\d+$"):
+        trace(Broken(), ((1,),))
+    with pytest.raises(TraceError, match="other inputs than it takes"):
+        trace(nn.Linear(2, 2), ())
+
+
+def test_unknown_operators_are_named_and_never_zero() -> None:
+    class Fourier(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.fft.fft(x).abs() @ x
+
+    record = trace(Fourier(), ((4, 4),))
+    assert unknown(record) and all("fft" in name for name in unknown(record))
+    assert totals(record)["macs"] == 4 * 4 * 4
+    assert [row.kind for row, macs in zip(rows(record), COLUMNS["macs"](record, rows(record)), strict=True) if macs is None]
+
+
+def test_nothing_is_allocated() -> None:
+    with weightless():
+        model = nn.Linear(1 << 20, 1 << 20)  # 4 TiB of weights
+    record = trace(model, ((1, 1 << 20),))
+    assert totals(record)["memory"] == 4 * ((1 << 40) + (1 << 20))
+
+
+def test_real_weights_are_never_read_or_moved() -> None:
+    model = nn.Conv2d(3, 4, 3)
+    record = trace(model, (torch.randn(1, 3, 8, 8),))
+    assert model.weight.device.type == "cpu" and totals(record)["macs"] == 6 * 6 * 3 * 3 * 3 * 4
+
+
+def test_memory_formats_follow_pytorch() -> None:
+    class Permuted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.gelu(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            return y.contiguous().view(-1)
+
+    assert trace(Permuted(), ((2, 8, 8, 3),)).layers[0].outputs[0].shape == (2 * 4 * 6 * 6,)
+
+
+def test_a_trace_survives_json() -> None:
+    record = trace(Shared(), (torch.zeros(1, 5, dtype=torch.int64),), name="shared")
+    again = Trace.from_json(record.to_json())
+    assert again == record and totals(again) == totals(record)
+    for text in ("", "[]", "{}", '{"archscope_trace": 99}'):
+        with pytest.raises(ValueError, match="not an archscope trace|version 99"):
+            Trace.from_json(text)
