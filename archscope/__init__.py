@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from archscope.table import Table as Table
     from archscope.tracer import trace as trace
     from archscope.views import layer_table as layer_table
-    from archscope.weightless import weightless as weightless
+    from archscope.construct import weightless as weightless
 
 _FACE = {
     "ArchscopeError": "errors",
@@ -37,7 +37,7 @@ _FACE = {
     "load": "spec",
     "trace": "tracer",
     "layer_table": "views",
-    "weightless": "weightless",
+    "weightless": "construct",
 }
 
 __all__ = ["__version__", *_FACE]

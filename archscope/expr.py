@@ -17,7 +17,7 @@ from typing import Any, Union
 
 Number = Union["Expr", int]
 
-_ATOM, _PRODUCT, _SUM = 3, 2, 1  # how tightly an expression binds
+_ATOM, _PRODUCT, _SUM, _NEGATIVE = 3, 2, 1, 0  # how tightly an expression binds
 
 
 class Expr:
@@ -129,7 +129,7 @@ def _value(number: Number) -> int:
 def _text(node: Number, letters: bool) -> tuple[str, int]:
     """The text of an expression, and how tightly it binds."""
     if not isinstance(node, Expr):
-        return (str(node), _ATOM) if node >= 0 else (f"−{-node}", _SUM)
+        return (str(node), _ATOM) if node >= 0 else (f"−{-node}", _NEGATIVE)
     if node.kind == "symbol":
         return (node.parts[0], _ATOM) if letters else _text(node.value, letters)
     (left, left_binds), (right, right_binds) = (_text(part, letters) for part in node.parts)
@@ -152,7 +152,7 @@ def _wrap(text: str, binds: int, least: int) -> str:
 
 def _latex(node: Number) -> tuple[str, int]:
     if not isinstance(node, Expr):
-        return str(node), _ATOM if node >= 0 else _SUM
+        return str(node), _ATOM if node >= 0 else _NEGATIVE
     if node.kind == "symbol":
         name, _, index = node.parts[0].partition("_")
         letters = name if len(name) == 1 or name.isdigit() else rf"\mathrm{{{name}}}"

@@ -14,6 +14,7 @@ slice, and a container's own work is its slice minus its children's. This file n
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -173,10 +174,15 @@ class Trace:
 
     def to_frame(self) -> Any:
         """The layers as a pandas DataFrame, one row a layer, raw values. Needs pandas."""
-        return VIEWS["table"](self).to_frame()
+        return self._view("table").to_frame()
 
     def _repr_html_(self) -> str:
-        return VIEWS["html"](self)
+        return self._view("html")
+
+    def _view(self, name: str) -> Any:
+        if name not in VIEWS:
+            import_module("archscope.views")  # by name: this file knows nothing of the rooms above
+        return VIEWS[name](self)
 
     def __repr__(self) -> str:
         inputs = ", ".join("×".join(map(str, t.shape)) for t in self.inputs)

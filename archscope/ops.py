@@ -740,7 +740,7 @@ def pixel_shuffle(self: Tensor, upscale_factor: int) -> Work:
     if len(self.shape) < 3 or r < 1 or self.shape[-3] % r**2:
         raise ShapeError(f"pixel shuffle by {r} needs [*, c·{r}², h, w], gets {_x(self.shape)}")
     *n, c, h, w = self.shape
-    return Work(((*n, c // r**2, h * r, w * r),))
+    return Work(((*n, c // r**2, h * r, w * r),), reach=((1, Fraction(1, r)),) * 2)
 
 
 @op("aten.pixel_unshuffle")
@@ -750,7 +750,7 @@ def pixel_unshuffle(self: Tensor, downscale_factor: int) -> Work:
     if len(self.shape) < 3 or r < 1 or self.shape[-2] % r or self.shape[-1] % r:
         raise ShapeError(f"pixel unshuffle by {r} needs [*, c, h·{r}, w·{r}], gets {_x(self.shape)}")
     *n, c, h, w = self.shape
-    return Work(((*n, c * r**2, h // r, w // r),))
+    return Work(((*n, c * r**2, h // r, w // r),), reach=((r, Fraction(r)),) * 2)
 
 
 @op("aten.pad")
@@ -893,7 +893,7 @@ def embedding_bag(operator: Op) -> Work:
     return Work(None, 0, operator.args["indices"].numel * operator.args["weight"].shape[1])
 
 
-@by_output("aten._weight_norm")
+@by_output("aten._weight_norm", "aten._weight_norm_interface")
 def weight_norm(operator: Op) -> Work:
     # w = v · (g / |v|)
     return Work(None, 0, 2 * operator.args["v"].numel + operator.args["g"].numel)
@@ -903,10 +903,15 @@ def weight_norm(operator: Op) -> Work:
 def einsum(operator: Op) -> Work | None:
     # kept whole only between constants; otherwise it arrives as its bmm. Two operands, each letter once in each:
     # a product of the sides of all letters, less those that one operand sums over alone
-    left, _, out = operator.args["equation"].replace(" ", "").partition("->")
+    left, arrow, out = operator.args["equation"].replace(" ", "").partition("->")
     terms = left.split(",")
     letters = [set(term) for term in terms]
-    if len(terms) != 2 or "." in left or not out or any(len(t) != len(s) for t, s in zip(terms, letters, strict=True)):
+    if (
+        len(terms) != 2
+        or "." in left
+        or not arrow
+        or any(len(t) != len(s) for t, s in zip(terms, letters, strict=True))
+    ):
         return None
     sides = {c: m for term, t in zip(terms, operator.inputs, strict=True) for c, m in zip(term, t.shape, strict=True)}
     shared = letters[0] & letters[1]

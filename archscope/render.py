@@ -14,7 +14,6 @@ values and the hidden columns, and no title, notes, caption or totals; the other
 Unknown is empty, in every form.
 """
 
-import csv as csv_format
 import io
 import json as json_format
 import numbers
@@ -22,7 +21,6 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 from archscope.table import VIEWS, Column, Table, is_unknown
@@ -174,6 +172,8 @@ def json(table: Table) -> str:
 @renderer("csv")
 def csv(table: Table) -> str:
     """A line of keys and a line a row: raw values, shapes as JSON lists, booleans as true and false, unknown empty."""
+    import csv as csv_format
+
     keys = [column.key for column in table.columns + table.hidden]
 
     def cell(value: Any) -> Any:
@@ -297,6 +297,8 @@ _STYLE = """\
 @renderer("html")
 def html(table: Table) -> str:
     """A fragment that stands alone: one div with its style, a table, the notes and the caption."""
+
+    from html import escape
 
     def line(cells: Sequence[str], scope: str) -> str:
         def cell(column: Column, text: str, first: bool) -> str:
@@ -486,9 +488,12 @@ def _fold(text: str, width: int | None) -> list[str]:
     return lines if lines[0] else lines[1:]
 
 
+_SINGLE = re.compile(r"[ -~¡-¬®-ʯ×·−–⌊⌋⌈⌉✓✗─≤≥→…]*")  # one column each: what most tables need, without rich
+
+
 def _width(text: str) -> int:
     """How many columns of a terminal the text takes."""
-    if text.isascii():
+    if text.isascii() or _SINGLE.fullmatch(text):
         return len(text)
     from rich.cells import cell_len
 

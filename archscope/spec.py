@@ -276,7 +276,7 @@ def load(
     given = input_of(wanted, input, batch)
     import torch
 
-    from archscope.weightless import weightless
+    from archscope.construct import weightless
 
     try:
         with weightless():

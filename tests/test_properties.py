@@ -692,18 +692,13 @@ def test_the_rule_the_closed_form_and_pytorch_agree(family: str) -> None:
     agree()
 
 
-# what a family draws too rarely, or cannot draw, to be refused
-NEVER_REFUSED = {"embedding"}
-
-
 def test_two_thousand_configurations_are_drawn_and_both_verdicts_occur() -> None:
     assert sum(BUDGET.values()) >= 2_000
     assert BUDGET.keys() == FAMILIES.keys()
-    ran = ACCEPTED.keys() | REFUSED.keys()
-    for family in ran:
-        assert ACCEPTED[family] > BUDGET[family] / 4, f"{family}: {ACCEPTED[family]} accepted"
-        assert REFUSED[family] or family in NEVER_REFUSED, f"{family}: none refused"
-    if ran == FAMILIES.keys():  # the whole file ran, and in this process
-        drawn = ACCEPTED.total() + REFUSED.total()
-        print(f"{drawn} configurations: {ACCEPTED.total()} accepted, {REFUSED.total()} refused")
-        assert drawn >= 2_000
+    if ACCEPTED.keys() != FAMILIES.keys():
+        return  # only part of the file ran, or in another process
+    drawn = ACCEPTED.total() + REFUSED.total()
+    print(f"{drawn} configurations: {ACCEPTED.total()} accepted, {REFUSED.total()} refused")
+    assert drawn >= 2_000
+    assert REFUSED.total() > drawn / 10
+    assert all(ACCEPTED[family] > budget / 5 for family, budget in BUDGET.items()), ACCEPTED

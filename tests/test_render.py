@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from archscope.render import RENDERERS, SHOW, heading, renderer, save, show, text_of
+from archscope.render import RENDERERS, SHOW, _width, heading, renderer, save, show, text_of
 from archscope.table import FORMS, Column, Table
 
 GOLDEN = Path(__file__).parent / "golden" / "render"
@@ -425,6 +425,13 @@ def test_what_was_asked_for_is_never_left_out() -> None:
     assert not any("Left out" in line for line in shown)
     with pytest.raises(ValueError, match="column 'path' is named twice"):
         DERIVED.select(["path", "kind", "path"])
+
+
+def test_widths() -> None:
+    from rich.cells import cell_len
+
+    for text in ("⌊(227 − 11 + 2·0)/4⌋ + 1 = 55", "1×96×55×55", "✓✗─–≤→…", "größe", "層", "a\u0301", "e\xad", "日本 x"):
+        assert _width(text) == cell_len(text)
 
 
 def test_columns_say_what_they_mean() -> None:

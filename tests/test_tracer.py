@@ -13,7 +13,7 @@ from archscope.errors import ShapeError, TraceError
 from archscope.ir import Trace
 from archscope.passes import COLUMNS, rows, totals, unknown
 from archscope.tracer import trace
-from archscope.weightless import weightless
+from archscope.construct import weightless
 
 
 def names(record: Trace) -> list[str]:

@@ -1,0 +1,171 @@
+"""Receptive fields: chains worked by hand, and the published figures of well-known networks.
+
+A window of p moves s at a time: size + (p − 1)·jump, jump·s. The published figures: A. Araujo, W. Norris, J. Sim,
+Computing receptive fields of convolutional neural networks, Distill (2019), table of section "Applications".
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import archscope
+from archscope.passes import COLUMNS, rows, totals
+from archscope.tracer import trace
+
+
+class Call(nn.Module):
+    def __init__(self, function: Any, **layers: nn.Module) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(self, x)
+
+
+def fields_of(model: nn.Module, shape: tuple[int, ...]) -> list[Any]:
+    """The receptive field of each row."""
+    run = trace(model, (shape,))
+    return COLUMNS["receptive_field"](run, rows(run))
+
+
+def strides_of(model: nn.Module, shape: tuple[int, ...]) -> list[Any]:
+    run = trace(model, (shape,))
+    return COLUMNS["effective_stride"](run, rows(run))
+
+
+# ------------------------------------------------------------------------------------------------------ published
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("alexnet", 195),
+        ("vgg16", 212),
+        ("resnet50", 483),
+        ("resnet101", 1027),
+        ("resnet152", 1507),
+        ("mobilenet-v1", 315),
+    ],
+)
+def test_the_published_figure(name: str, field: int) -> None:
+    model, inputs = archscope.load(name)
+    assert archscope.totals(archscope.trace(model, inputs))["receptive_field"] == field
+
+
+# -------------------------------------------------------------------------------------------------------- by hand
+
+
+def test_a_chain_of_convolutions_and_pools() -> None:
+    chain = nn.Sequential(
+        nn.Conv2d(3, 4, 5),  # 1 + (5 − 1)·1 = 5,  jump 1
+        nn.ReLU(),  # the same
+        nn.MaxPool2d(2),  # 5 + (2 − 1)·1 = 6,  jump 2
+        nn.Conv2d(4, 4, 3, stride=2, padding=1),  # 6 + (3 − 1)·2 = 10, jump 4
+        nn.BatchNorm2d(4),
+        nn.AvgPool2d(3, 1),  # 10 + (3 − 1)·4 = 18, jump 4
+    )
+    assert fields_of(chain, (1, 3, 64, 64)) == [5, 5, 6, 10, 10, 18]
+    assert strides_of(chain, (1, 3, 64, 64)) == [1, 1, 2, 4, 4, 4]
+    assert totals(trace(chain, ((1, 3, 64, 64),)))["receptive_field"] == 18
+
+
+def test_dilation_spreads_the_window() -> None:
+    chain = nn.Sequential(nn.Conv2d(1, 1, 3, dilation=2), nn.Conv2d(1, 1, 3, dilation=4))
+    assert fields_of(chain, (1, 1, 32, 32)) == [2 * 2 + 1, 5 + 4 * 2]
+
+
+def test_the_sides_are_told_apart() -> None:
+    chain = nn.Sequential(nn.Conv2d(1, 1, (3, 5), stride=(1, 2)), nn.Conv2d(1, 1, (1, 3)))
+    # down: 3, then 3. across: 5, then 5 + (3 − 1)·2 = 9
+    assert fields_of(chain, (1, 1, 32, 32)) == [(3, 5), (3, 9)]
+    assert strides_of(chain, (1, 1, 32, 32)) == [(1, 2), (1, 2)]
+
+
+def test_one_and_three_sides() -> None:
+    assert fields_of(nn.Sequential(nn.Conv1d(1, 1, 7, 3), nn.Conv1d(1, 1, 3)), (1, 1, 64)) == [7, 7 + 2 * 3]
+    assert fields_of(nn.Conv3d(1, 1, (1, 3, 5)), (1, 1, 8, 8, 8)) == [(1, 3, 5)]
+
+
+def test_where_branches_meet_the_largest_counts() -> None:
+    model = Call(
+        lambda m, x: m.after(torch.cat([m.small(x), m.large(x)], 1)),
+        small=nn.Conv2d(1, 2, 1),
+        large=nn.Conv2d(1, 2, 5, padding=2),
+        after=nn.Conv2d(4, 1, 3),
+    )
+    assert fields_of(model, (1, 1, 16, 16)) == [1, 5, 5, 7]
+    shortcut = Call(lambda m, x: m.conv(x) + x, conv=nn.Conv2d(1, 1, 3, padding=1))
+    assert fields_of(shortcut, (1, 1, 16, 16)) == [3, 3]
+
+
+def test_a_transposed_convolution_draws_outputs_closer() -> None:
+    """3 wide at stride 2: an output is touched by at most ⌈3/2⌉ = 2 inputs, and two outputs lie on one input."""
+    chain = nn.Sequential(
+        nn.Conv2d(1, 1, 3, stride=2, padding=1),  # 3, jump 2
+        nn.ConvTranspose2d(1, 1, 3, stride=2, padding=1, output_padding=1),  # 3 + (2 − 1)·2 = 5, jump 1
+        nn.Conv2d(1, 1, 3),  # 5 + 2·1 = 7
+    )
+    assert fields_of(chain, (1, 1, 16, 16)) == [3, 5, 7]
+    assert strides_of(chain, (1, 1, 16, 16)) == [2, 1, 1]
+
+
+def test_resampling() -> None:
+    chain = nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2), nn.Conv2d(4, 4, 3))
+    assert fields_of(chain, (1, 4, 16, 16)) == [2, 2, 2 + 2]
+    assert strides_of(chain, (1, 4, 16, 16)) == [2, 1, 1]
+    bilinear = nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2, mode="bilinear"))
+    assert fields_of(bilinear, (1, 4, 16, 16)) == [2, 2 + (2 - 1) * 2]
+    shuffled = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.PixelShuffle(2), nn.Conv2d(1, 1, 3))
+    assert fields_of(shuffled, (1, 1, 16, 16)) == [3, 3, 3 + 2 * 1]
+    assert strides_of(shuffled, (1, 1, 16, 16)) == [2, 1, 1]
+    patches = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4, 1, 3))
+    assert fields_of(patches, (1, 1, 16, 16)) == [2, 2 + 2 * 2]
+
+
+def test_padding_moves_nothing() -> None:
+    chain = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(1, 1, 3), nn.ZeroPad2d(2), nn.Conv2d(1, 1, 3))
+    assert fields_of(chain, (1, 1, 16, 16)) == [1, 3, 3, 5]
+
+
+def test_a_fully_connected_layer_is_the_convolution_that_sees_all() -> None:
+    """fc on a flattened 6×6 map of jump 2 and field 4: 4 + (6 − 1)·2 = 14, as the conv of 6×6."""
+    before = [nn.Conv2d(1, 2, 3), nn.MaxPool2d(2)]  # 14 → 12 → 6; fields 3 and 4, jump 2
+    dense = nn.Sequential(*before, nn.Flatten(), nn.Linear(2 * 6 * 6, 10))
+    conv = nn.Sequential(*before, nn.Conv2d(2, 10, 6))
+    assert fields_of(dense, (1, 1, 14, 14))[-1] == 14
+    assert fields_of(conv, (1, 1, 14, 14))[-1] == 14
+
+
+def test_a_global_pool_sees_all() -> None:
+    chain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3))
+    assert fields_of(chain, (1, 1, 10, 10)) == [3, 3 + 7, 3 + 7, 3 + 7]
+    # the model's own figure is of its last feature map
+    assert totals(trace(chain, ((1, 1, 10, 10),)))["receptive_field"] == 3
+
+
+def test_attention_loses_the_places() -> None:
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 8, 4, 4)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            tokens = self.conv(x).flatten(2).transpose(1, 2)
+            return self.attention(tokens, tokens, tokens)[0]
+
+    run = trace(Attends(), ((1, 1, 16, 16),))
+    table = rows(run)
+    found = dict(zip([r.path for r in table], COLUMNS["receptive_field"](run, table), strict=True))
+    assert found["conv"] == 4
+    assert found["attention"] is None
+    assert totals(run)["receptive_field"] is None
+
+
+def test_a_sequence_of_symbols_has_no_field() -> None:
+    run = trace(nn.Embedding(10, 4), (torch.zeros(1, 5, dtype=torch.int64),))
+    assert totals(run)["receptive_field"] is None
