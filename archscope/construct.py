@@ -6,6 +6,7 @@ only what holds weights goes to the meta device: `torch.empty`, and any other co
 The initialisers of `torch.nn.init` return such a tensor as it is. Small tensors stay real and keep their values.
 """
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,12 +24,24 @@ _FILLED = ("zeros", "ones", "full", "rand", "randn", "randint")
 
 
 @contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection within this block: what is made there is kept, and looking through it finds nothing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@contextmanager
 def weightless() -> Iterator[None]:
     """Within this block, in this thread, parameters are made on the meta device and initialisers do nothing.
 
     The state of the random generator is left as it was.
     """
-    with _LOCK:
+    with _LOCK, uncollected():
         here = threading.get_ident()
         saved = {name: (torch, name, getattr(torch, name)) for name in ("empty", *_FILLED)}
         saved |= {

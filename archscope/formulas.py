@@ -154,7 +154,7 @@ def _conv(n: int) -> Formula:
             lost: tuple[tuple[int, int, int], ...] = ()
         else:
             p = (0,) * n if pad == "valid" else _each(pad, n)
-            _require(min(p) >= 0, "padding is at least 0")
+            _require(mode != "zeros" or min(p) >= 0, "padding is at least 0")  # less is cut off, where values pad
             out = tuple(window(*at) for at in zip(sides, k, s, p, d, strict=True))
             _require(
                 all(m + 2 * pi > di * (ki - 1) for m, ki, pi, di in zip(sides, k, p, d, strict=True)),
@@ -579,7 +579,7 @@ def upsample(config: Config, shapes: tuple[Shape, ...]) -> Derived:
     takes = {"linear": (1,), "bilinear": (2,), "bicubic": (2,), "trilinear": (3,)}.get(mode, (1, 2, 3))
     _require(n in takes, f"{mode} interpolation takes {takes} sides, gets {list(shapes[0])}")
     size, factor = config.get("size"), config.get("scale_factor")
-    wanted = factor if size is None else size
+    wanted: Any = factor if size is None else size
     wanted = wanted if isinstance(wanted, tuple) else (wanted,) * n
     _require(len(wanted) == n, f"one number or {n}, gets {list(wanted)}")
     if size is None:

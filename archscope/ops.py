@@ -45,7 +45,7 @@ from archscope.errors import ShapeError
 from archscope.ir import Op, Shape, Tensor
 
 # per spatial axis: how many input positions one output sees, and how far apart neighbouring outputs lie
-Reach = tuple[tuple[int, Fraction], ...]
+Reach = tuple[tuple[int, int | Fraction], ...]
 
 
 class Work(NamedTuple):
@@ -100,6 +100,8 @@ def work(operator: Op) -> Work | None:
 
 def _axes(value: int | Sequence[int], n: int, name: str) -> tuple[int, ...]:
     """One number for n axes, or n numbers."""
+    if type(value) is tuple and len(value) == n:
+        return value
     values = (value,) if isinstance(value, int) else tuple(value)
     if len(values) == 1:
         values = values * n
@@ -124,35 +126,33 @@ def _batched(x: Tensor, n: int, what: str) -> tuple[Shape, int, Shape]:
     return x.shape[: -n - 1], x.shape[-n - 1], x.shape[-n:]
 
 
-def _channels(expected: int, got: int) -> None:
+def _same(what: str, expected: int, got: int) -> None:
     if expected != got:
-        raise ShapeError(f"expects {expected} input channels, gets {got}", expected=expected, got=got)
-
-
-def _features(expected: int, got: int) -> None:
-    if expected != got:
-        raise ShapeError(f"expects {expected} input features, gets {got}", expected=expected, got=got)
+        raise ShapeError(f"expects {expected} {what}, gets {got}", expected=expected, got=got)
 
 
 def _per_channel(c: int, *tensors: Maybe) -> None:
     for tensor in tensors:
         if tensor is not None and tensor.shape != (c,):
-            raise ShapeError(f"expects {prod(tensor.shape)} channels, gets {c}", expected=prod(tensor.shape), got=c)
+            _same("channels", prod(tensor.shape), c)
+            raise ShapeError(f"expects [{c}], gets {_x(tensor.shape)}")
 
 
 def _same_dtype(what: str, *tensors: Maybe) -> None:
-    kinds = {t.dtype for t in tensors if t is not None}
-    if len(kinds) > 1:
-        raise ShapeError(f"{what} needs one dtype, gets {' and '.join(sorted(kinds))}")
+    first = tensors[0]
+    for tensor in tensors:
+        if tensor is not None and first is not None and tensor.dtype != first.dtype:
+            raise ShapeError(f"{what} needs one dtype, gets {first.dtype} and {tensor.dtype}")
 
 
 def _conv(n: int) -> Rule:
+    what = f"a {n}-d convolution"
+
     def conv(
         input: Tensor, weight: Tensor, bias: Maybe = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
         groups: int = 1,
     ) -> Work:  # fmt: skip
         # [N, c_out, (h + 2p − d(k − 1) − 1)//s + 1, …] = conv([N, c_in, h, …], [c_out, c_in/g, k, …], [c_out])
-        what = f"a {n}-d convolution"
         batch, c_in, sides = _batched(input, n, what)
         c_out, c_in_g, *k = weight.shape
         _same_dtype(what, input, weight, bias)
@@ -161,7 +161,7 @@ def _conv(n: int) -> Rule:
         _positive("stride", s)
         _positive("dilation", d)
         _positive("kernel_size", k)
-        _channels(c_in_g * groups, c_in)
+        _same("input channels", c_in_g * groups, c_in)
         if min(sides) < 1 and prod(batch):
             raise ShapeError(f"{what} needs sides of at least 1, gets {_x(sides)}")
         if c_out % groups:
@@ -173,17 +173,17 @@ def _conv(n: int) -> Rule:
         else:
             p = (0,) * n if padding == "valid" else _axes(padding, n, "padding")
             _positive("padding", p, 0)
-            for m, ki, pi, di in zip(sides, k, p, d, strict=True):
-                if m + 2 * pi < di * (ki - 1) + 1:
+            out = []
+            for m, ki, si, pi, di in zip(sides, k, s, p, d, strict=True):
+                rest = m + 2 * pi - di * (ki - 1) - 1
+                if rest < 0:
                     raise ShapeError(
                         f"the kernel spans {di * (ki - 1) + 1} and the padded input only {m + 2 * pi} = {m} + 2·{pi}"
                     )
-            out = tuple(
-                (m + 2 * pi - di * (ki - 1) - 1) // si + 1 for m, ki, si, pi, di in zip(sides, k, s, p, d, strict=True)
-            )
+                out.append(rest // si + 1)
         outputs = prod(batch) * c_out * prod(out)
         macs = outputs * prod(k) * c_in_g
-        reach = tuple((di * (ki - 1) + 1, Fraction(si)) for ki, si, di in zip(k, s, d, strict=True))
+        reach = tuple([(di * (ki - 1) + 1, si) for ki, si, di in zip(k, s, d, strict=True)])
         return Work(((*batch, c_out, *out),), macs, 2 * macs + (outputs if bias is not None else 0), reach)
 
     return conv
@@ -207,7 +207,7 @@ def _conv_transpose(n: int) -> Rule:
         _positive("kernel_size", k)
         _positive("padding", p, 0)
         _positive("output_padding", o, 0)
-        _channels(c_in_w, c_in)
+        _same("input channels", c_in_w, c_in)
         if c_in % groups:
             raise ShapeError(f"{c_in} input channels cannot be split into {groups} groups")
         for oi, si, di in zip(o, s, d, strict=True):
@@ -253,7 +253,7 @@ def linear(input: Tensor, weight: Tensor, bias: Maybe = None) -> Work:
         raise ShapeError("a linear layer needs at least one axis")
     *n, m = input.shape
     *p, features = _axes_of(weight, "the weight of a linear layer", 1, 2)
-    _features(features, m)
+    _same("input features", features, m)
     outputs = prod(n) * prod(p)
     macs = outputs * m
     if bias is not None:
@@ -404,7 +404,7 @@ def _gates(name: str, gates: int, pointwise: int) -> None:
         # [n, h] = cell([n, i], [n, h], [g·h, i], [g·h, h], [g·h], [g·h])
         state = hx if isinstance(hx, Tensor) else hx[0]
         i, (rows, h) = input.shape[-1], w_hh.shape
-        _features(w_ih.shape[1], i)
+        _same("input features", w_ih.shape[1], i)
         if state.shape[-1] != h or state.shape[:-1] != input.shape[:-1]:
             raise ShapeError(f"the state {_x(state.shape)} does not fit the input {_x(input.shape)} and {h} units")
         n = prod(input.shape[:-1])
@@ -428,7 +428,7 @@ def _gates(name: str, gates: int, pointwise: int) -> None:
         projected = per in (3, 5)
         h = params[1].shape[0] // gates
         out = params[per - 1].shape[0] if projected else h
-        _features(params[0].shape[1], i)
+        _same("input features", params[0].shape[1], i)
         steps = prod(order)  # of all sequences together
         if len(order) == 2 and order[1 if batch_first else 0] == 0:
             raise ShapeError("a sequence needs at least one step")
@@ -541,10 +541,10 @@ def _window(
             raise ShapeError(f"padding {pi} is more than half of the window {ki}")
     if c < 1 or min(sides) < 1:
         raise ShapeError(f"{what} needs a non-empty input, gets {_x(input.shape)}")
-    out = tuple(pooled(m, *at, ceil_mode) for m, *at in zip(sides, k, s, p, d, strict=True))
+    out = tuple(pooled(m, ki, si, pi, di, ceil_mode) for m, ki, si, pi, di in zip(sides, k, s, p, d, strict=True))
     if min(out) < 1:
         raise ShapeError(f"a window of {_x(k)} does not fit an input of {_x(sides)}: the output would be {_x(out)}")
-    reach = tuple((di * (ki - 1) + 1, Fraction(si)) for ki, si, di in zip(k, s, d, strict=True))
+    reach = tuple([(di * (ki - 1) + 1, si) for ki, si, di in zip(k, s, d, strict=True)])
     return (*batch, c, *out), prod(batch) * c * prod(out), prod(k), reach
 
 
@@ -644,6 +644,19 @@ def arithmetic(self: Any, other: Any = None, *_: Any, **__: Any) -> Work:
     return Work((self.shape,) if known else None, 0, prod(self.shape))
 
 
+def quotient(self: Any, other: Any, *_: Any, **__: Any) -> Work:
+    """[*] = f([*], [*] or number), where integers may give floats: PyTorch's own promotion decides there."""
+    done = arithmetic(self, other)
+    is_float = isinstance(self, Tensor) and self.dtype.startswith(("float", "bfloat"))
+    return done if is_float else done._replace(shapes=None)
+
+
+@op("aten.pow", "aten.pow_")
+def power(self: Any, exponent: Any) -> Work:
+    # [*] = pow([*], [*] or number)
+    return quotient(self, exponent)
+
+
 _IN_PLACE_TOO = """relu relu6 sigmoid tanh gelu silu mish hardswish hardsigmoid hardtanh elu selu celu leaky_relu
     threshold rrelu exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal neg abs square sin cos erf erfinv floor
     ceil round sign trunc frac""".split()
@@ -653,9 +666,11 @@ for _name in "log_sigmoid softplus softshrink hardshrink".split():
     op(f"aten.{_name}")(elementwise)
 for _name in "add add_ sub sub_ mul mul_ rsub".split():
     op(f"aten.{_name}")(arithmetic)
+for _name in "div div_".split():
+    op(f"aten.{_name}")(quotient)
 
 # one operation per element of the output; PyTorch decides shape and dtype
-_PER_OUTPUT = """clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ clip clip_ div div_ divide true_divide pow pow_
+_PER_OUTPUT = """clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ clip clip_ divide true_divide
     float_power maximum minimum fmax fmin fmod remainder remainder_ floor_divide floor_divide_ atan2 addcmul addcmul_
     addcdiv addcdiv_ lerp lerp_ addr outer cumsum cumprod logcumsumexp logaddexp logaddexp2 tan asin acos atan sinh
     cosh asinh acosh atanh lgamma digamma logit logit_ sgn heaviside deg2rad rad2deg polar complex angle
@@ -669,7 +684,7 @@ def prelu(self: Tensor, weight: Tensor) -> Work:
     slopes = prod(_axes_of(weight, "the weight of prelu", 0, 1))
     c = self.shape[1] if len(self.shape) > 1 else 1
     if slopes != 1:
-        _channels(slopes, c)
+        _same("input channels", slopes, c)
     return Work((self.shape,), 0, prod(self.shape))
 
 
@@ -702,9 +717,10 @@ def softmax(self: Tensor, dim: int, dtype: str | None = None) -> Work:
 @op("aten.embedding")
 def embedding(weight: Tensor, indices: Tensor, **_: Any) -> Work:
     # [*, d] = embedding([v, d], [*]): a lookup
-    if not indices.dtype.startswith("int"):
+    d = _axes_of(weight, "a table of embeddings", 2)[1]
+    if indices.dtype not in ("int64", "int32"):
         raise ShapeError(f"an embedding looks up integers, gets {indices.dtype}")
-    return Work(((*indices.shape, *weight.shape[1:]),), dtype=weight.dtype)
+    return Work(((*indices.shape, d),))
 
 
 @op("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.feature_alpha_dropout")
@@ -728,6 +744,20 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Work:
         total += t.shape[dim]
     known = len({t.dtype for t in kept}) == 1
     return Work(((*first[:dim], total, *first[dim + 1 :]),) if known else None)
+
+
+@op("aten.stack")
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Work:
+    # [*, n, *] = stack n·[*]
+    first = tensors[0].shape
+    for t in tensors:
+        if t.shape != first:
+            raise ShapeError(f"{_x(first)} and {_x(t.shape)} cannot be stacked: all shapes must be the same")
+    if not -len(first) - 1 <= dim <= len(first):
+        raise ShapeError(f"axis {dim} is not among the {len(first) + 1} axes of the stack")
+    dim %= len(first) + 1
+    known = len({t.dtype for t in tensors}) == 1
+    return Work(((*first[:dim], len(tensors), *first[dim:]),) if known else None)
 
 
 # --------------------------------------------------------------------------------------------------- resampling
@@ -781,9 +811,9 @@ def _upsample(n: int, cost: int) -> Rule:
         x = self or input
         assert x is not None
         *batch, c = _axes_of(x, f"the input of {n}-d interpolation", n + 2)[:2]
-        sides, factors = x.shape[2:], more.get("scale_factors")
+        sides = x.shape[2:]
         if output_size is None:
-            factors = _axes(factors, n, "scale_factors")
+            factors = _axes(more["scale_factors"], n, "scale_factors")
             out = tuple(int(m * factor) for m, factor in zip(sides, factors, strict=True))
         else:
             out = _axes(output_size, n, "output_size")
@@ -857,13 +887,9 @@ def mean(operator: Op) -> Work:
     return Work(None, 0, operator.inputs[0].numel + operator.outputs[0].numel)
 
 
-@by_output("aten._softmax", "aten._log_softmax", "aten._safe_softmax")
-def softmax_kernel(operator: Op) -> Work:
-    return Work(None, 0, 5 * operator.outputs[0].numel)
-
-
-@by_output("aten.native_layer_norm", "aten.native_group_norm")
-def norm_kernel(operator: Op) -> Work:
+@by_output(*"aten._softmax aten._log_softmax aten._safe_softmax aten.native_layer_norm aten.native_group_norm".split())
+def five(operator: Op) -> Work:
+    # what softmax, layer and group norm become below: 5 per element
     return Work(None, 0, 5 * operator.outputs[0].numel)
 
 
@@ -906,14 +932,10 @@ def einsum(operator: Op) -> Work | None:
     left, arrow, out = operator.args["equation"].replace(" ", "").partition("->")
     terms = left.split(",")
     letters = [set(term) for term in terms]
-    if (
-        len(terms) != 2
-        or "." in left
-        or not arrow
-        or any(len(t) != len(s) for t, s in zip(terms, letters, strict=True))
-    ):
+    if len(terms) != 2 or "." in left or not arrow or list(map(len, terms)) != list(map(len, letters)):
         return None
-    sides = {c: m for term, t in zip(terms, operator.inputs, strict=True) for c, m in zip(term, t.shape, strict=True)}
+    one, other = (dict(zip(term, t.shape, strict=True)) for term, t in zip(terms, operator.inputs, strict=True))
+    sides = {c: max(one.get(c, 1), other.get(c, 1)) for c in left if c != ","}
     shared = letters[0] & letters[1]
     cost = prod(m for c, m in sides.items() if c in shared or c in out)
     summed = sum(t.numel for t, s in zip(operator.inputs, letters, strict=True) if s - shared - set(out))
@@ -936,18 +958,17 @@ VIEWS = frozenset(
 ZERO = VIEWS | frozenset(
     f"aten.{name}"
     for name in """clone copy copy_ to _to_copy type_as constant_pad_nd reflection_pad1d reflection_pad2d
-    reflection_pad3d replication_pad1d replication_pad2d replication_pad3d _pad_circular stack hstack vstack
+    reflection_pad3d replication_pad1d replication_pad2d replication_pad3d _pad_circular hstack vstack
     column_stack concat concatenate repeat repeat_interleave tile roll flip rot90 index index_put index_put_
-    _unsafe_index index_select gather scatter scatter_ masked_fill masked_fill_ masked_select where tril
-    triu tril_indices triu_indices zeros ones empty full zeros_like ones_like empty_like full_like new_zeros
-    new_ones new_empty new_full arange linspace eye scalar_tensor tensor randn rand randint randn_like
-    rand_like normal_ uniform_ bernoulli_ bernoulli randperm fill fill_ zero_ zero eq ne lt le gt ge
-    logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor
-    bitwise_and_ bitwise_or_ bitwise_xor_ median kthvalue block_diag __and__ __or__ isnan isinf isfinite
-    channel_shuffle native_channel_shuffle im2col col2im native_dropout sort argsort topk _unique2 one_hot
-    meshgrid broadcast_tensors broadcast_to empty_strided new_empty_strided set_ resize_ is_same_size
-    sym_size size numel item _local_scalar_dense equal max_unpool2d max_unpool3d dropout_ searchsorted
-    bucketize triu_ tril_ take take_along_dim diag diag_embed cartesian_prod histc bincount nonzero
-    feature_dropout_ alpha_dropout_ __lshift__ __rshift__ slice_scatter select_scatter _assert_async
+    _unsafe_index index_select gather scatter scatter_ masked_fill masked_fill_ masked_select where tril triu
+    tril_indices triu_indices zeros ones empty full zeros_like ones_like empty_like full_like new_zeros new_ones
+    new_empty new_full arange linspace eye scalar_tensor tensor randn rand randint randn_like rand_like normal_
+    uniform_ bernoulli_ bernoulli randperm fill fill_ zero_ zero eq ne lt le gt ge logical_and logical_or logical_not
+    logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor bitwise_and_ bitwise_or_ bitwise_xor_ median kthvalue
+    block_diag __and__ __or__ isnan isinf isfinite channel_shuffle native_channel_shuffle im2col col2im
+    native_dropout sort argsort topk _unique2 one_hot meshgrid broadcast_tensors broadcast_to empty_strided
+    new_empty_strided set_ resize_ is_same_size sym_size size numel item _local_scalar_dense equal max_unpool2d
+    max_unpool3d dropout_ searchsorted bucketize triu_ tril_ take take_along_dim diag diag_embed cartesian_prod histc
+    bincount nonzero feature_dropout_ alpha_dropout_ __lshift__ __rshift__ slice_scatter select_scatter _assert_async
     _assert_tensor_metadata hann_window dequantize""".split()
 )

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from archscope.ir import Op, Trace
-from archscope.ops import BY_OUTPUT, RULES, Work
+from archscope.ops import BY_OUTPUT, RULES, Reach, Work
 
 
 class Field(NamedTuple):
@@ -77,7 +77,7 @@ def _step(op: Op, done: Work | None, inputs: list[Field]) -> Field | None:
     return None
 
 
-def _slide(op: Op, field: Field, reach: tuple[tuple[int, Fraction], ...]) -> Field | None:
+def _slide(op: Op, field: Field, reach: Reach) -> Field | None:
     size, jump = list(field.size), list(field.jump)
     axes = list(field.axes)
     shape = op.outputs[0].shape

@@ -25,6 +25,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from archscope import __version__
+from archscope.construct import uncollected
 from archscope.errors import ArchscopeError, ShapeError, TraceError
 from archscope.ir import Layer, Op, Param, Tensor, Trace
 from archscope.ops import RULES, VIEWS, Work
@@ -84,7 +85,7 @@ def trace(
         modules = list(model.named_modules(remove_duplicate=False))
     run = _Run(modules, name or type(model).__name__, rules)
     run.inputs = tuple(run.record(t) for t in _tensors([*arguments, *named.values()]))
-    with _LOCK, ExitStack() as stack:
+    with _LOCK, uncollected(), ExitStack() as stack:
         stack.enter_context(_untouched(run.paths, train))
         stack.enter_context(torch.inference_mode())
         stack.enter_context(run.watch())

@@ -129,7 +129,7 @@ def test_latex_of_every_kind() -> None:
 def test_a_division_with_a_remainder_is_an_error() -> None:
     n, g = symbols(n=7, g=3)
     with pytest.raises(ValueError, match="7 is not divisible by 3"):
-        n / g
+        _ = n / g
     assert (n // g).value == 2
     assert ceil_div(n, g).value == 3
     assert ceil_div(-7, 3).value == -2

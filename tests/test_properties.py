@@ -174,6 +174,10 @@ def _examine(family: str, case: Case) -> None:
     assert flat_layers(run) == real, f"PyTorch gives {real}, the rule {flat_layers(run)}"
     done = works(run)
     assert None not in done, f"unknown among {[op.name for op in run.ops]}"
+    for operator, work in zip(run.ops, done, strict=True):
+        if work is not None and work.shapes is not None:
+            seen = tuple(t.shape for t in operator.outputs)
+            assert seen == work.shapes, f"{operator.name} gives {seen}, its rule {work.shapes}"
     macs = sum(work.macs for work in done if work is not None)
     flops = sum(work.flops for work in done if work is not None)
     assert flops >= 2 * macs
@@ -256,7 +260,12 @@ def convs(draw: st.DrawFn) -> Case:
     }
     if arguments["padding"] == "same" and draw(sizes(1, 6)) > 1:
         arguments["stride"] = 1
-    return Case(CONVS[n], arguments, (draw(image(n, c_in)),), here=mode == "zeros")
+    shape = draw(image(n, c_in))
+    dilation = arguments["dilation"]
+    assume(
+        prod(shape) or min(dilation if isinstance(dilation, tuple) else (dilation,)) > 0
+    )  # of nothing, not looked at
+    return Case(CONVS[n], arguments, (shape,), here=mode == "zeros")
 
 
 @st.composite
@@ -521,7 +530,7 @@ def products(draw: st.DrawFn) -> Case:
         case "mv":
             inputs = ((n, m), (m + slip(),))
         case "addmv":
-            n = max(n, 1)
+            n, m = max(n, 1), max(m, 1)
             inputs = (draw(st.sampled_from([(n,), (1,), (n + 1,)])), (n, m), (m + slip(),))
         case "addbmm":
             inputs = (draw(st.sampled_from([(n, p), (p,), (n, p + 1)])), (b, n, m), (b, m + slip(), p))
