@@ -86,7 +86,8 @@ def work(operator: Op) -> Work | None:
     """What a recorded operator did: its rule, or nothing for one that is zero by definition. None when unknown."""
     rule = RULES.get(operator.name)
     if rule is not None:
-        return rule(**operator.args)
+        args = operator.args
+        return rule(**args) if "out" not in args else rule(**{k: v for k, v in args.items() if k != "out"})
     rule = BY_OUTPUT.get(operator.name)
     if rule is not None:
         return rule(operator)

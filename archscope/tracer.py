@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +45,7 @@ class _Call(NamedTuple):
     arguments: tuple[str, ...]
     in_place: bool
     composite: bool  # PyTorch can take it apart, and no rule knows it whole
+    out: bool  # writes into an argument that it is given
     joins: bool  # a view of a contiguous tensor, a copy of another
     view: bool
     dense: bool  # the output is contiguous whatever the memory format of the input
@@ -158,7 +160,8 @@ class _Run(TorchDispatchMode):
             kept = self.metas.get(id(value))
             if kept is None:
                 self.record(value)  # keeps it alive
-                kept = self.metas[id(value)] = value.to("meta")
+                with torch.inference_mode(value.is_inference()), torch.no_grad():
+                    kept = self.metas[id(value)] = value.to("meta")
             return kept
         if isinstance(value, (list, tuple)):
             return [self.meta(v) for v in value]
@@ -249,11 +252,13 @@ class _Run(TorchDispatchMode):
         tensors = [*_tensors(args), *_tensors(kwargs.values())]
         if any(map(_is_lazy, tensors)):
             return func(*args, **kwargs)  # a lazy module makes its parameters: not a part of the forward
-        real = all(t.device.type == "cpu" and t.numel() <= SMALL for t in tensors)
+        real = all([t.device.type == "cpu" and t.numel() <= SMALL for t in tensors])
         if real and not tensors:
-            device = kwargs.get("device")
-            real = device is None or torch.device(device).type == "cpu"
-        if call.in_place and tensors and tensors[0].device.type != "meta" and id(tensors[0]) not in self.born:
+            sides = args[0] if args and isinstance(args[0], (list, tuple)) else ()
+            real = str(kwargs.get("device") or "cpu").startswith("cpu") and prod(sides) <= SMALL
+            if not real and "device" in call.arguments:
+                kwargs = {**kwargs, "device": torch.device("meta")}
+        if call.in_place and tensors and not tensors[0].is_meta and id(tensors[0]) not in self.born:
             self.keep(call, args, kwargs, args[0])
             return args[0]  # a tensor of the user's: recorded, not written to
         as_view = call.joins and isinstance(args[0], torch.Tensor) and args[0].is_contiguous()
@@ -262,18 +267,24 @@ class _Run(TorchDispatchMode):
                 taken_apart = func.decompose(*args, **kwargs)
             if taken_apart is not NotImplemented:
                 return taken_apart
-        if real:
-            output = func(*args, **kwargs)
-            if not call.view:
-                self.born.update(id(t) for t in _tensors([output]))
-            elif tensors and id(tensors[0]) in self.born:
-                self.born.update(id(t) for t in _tensors([output]))
-        else:
-            output = func(*[self.meta(a) for a in args], **{k: self.meta(v) for k, v in kwargs.items()})
-        if call.in_place:
-            output = args[0]
-        self.keep(call, args, kwargs, output)
-        return output
+        output = func(*args, **kwargs) if real else self.on_meta(func, args, kwargs)
+        made = _tensors((output,))
+        if real and (not call.view or (tensors and id(tensors[0]) in self.born)):
+            self.born.update(map(id, made))
+        if call.out:
+            for tensor in made:
+                self.records.pop(id(tensor), None)  # `out=` gave it another shape
+        self.keep(call, args, kwargs, args[0] if call.in_place else output)
+        return args[0] if call.in_place else output
+
+    def on_meta(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run PyTorch's meta kernel."""
+        try:
+            return func(*map(self.meta, args), **{k: self.meta(v) for k, v in kwargs.items()})
+        except Exception:
+            if all([t.is_meta or t.numel() > SMALL for t in _tensors(args)]):
+                raise
+            return func(*args, **kwargs)  # it wants the values of a small constant: lengths, sizes
 
     def keep(self, call: _Call, args: Any, kwargs: Any, output: Any) -> None:
         """Write an operator down."""
@@ -374,10 +385,12 @@ def _describe(func: Any) -> _Call:
     name = schema.name.replace("::", ".")
     composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
     first = schema.arguments[0] if schema.arguments else None
+    out = any(a.is_out for a in schema.arguments)
     in_place = bool(first is not None and first.alias_info is not None and first.alias_info.is_write)
     return _Call(
         name=name,
-        rule=RULES.get(name),
+        rule=None if out else RULES.get(name),
+        out=out,
         arguments=tuple(a.name for a in schema.arguments),
         in_place=in_place,
         composite=composite and name not in _WHOLE and name not in RULES,
@@ -504,13 +517,14 @@ def describe(module: nn.Module) -> tuple[str, dict[str, Any]]:
         value = own[name] if name in own else getattr(module, name, None)
         if isinstance(value, (int, float, str)):
             config[name] = value
-        elif isinstance(value, (list, tuple)) and all(isinstance(v, (int, float, str)) for v in value):
+        elif isinstance(value, (list, tuple)) and all(v is None or isinstance(v, (int, float, str)) for v in value):
             config[name] = tuple(value)
     if "bias" not in config:
         if "bias" in module._parameters:
             config["bias"] = module._parameters["bias"] is not None
         elif "in_proj_bias" in module._parameters:
             config["bias"] = module._parameters["in_proj_bias"] is not None
+            config["add_bias_kv"] = module._parameters.get("bias_k") is not None
     return kind, config
 
 

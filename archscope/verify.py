@@ -28,8 +28,10 @@ class Check(NamedTuple):
 def _derived(kind: str, config: tuple[tuple[str, Any], ...], shapes: tuple[Shape, ...]) -> Derived | str | None:
     try:
         return derive(kind, dict(config), shapes)
-    except (ShapeError, KeyError) as error:
+    except ShapeError as error:
         return f"the closed form refuses it: {error}"
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:  # a class that only looks like the layer
+        return f"the closed form does not apply: {type(error).__name__}: {error}"
 
 
 def forget() -> None:

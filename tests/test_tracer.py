@@ -209,6 +209,30 @@ def test_fused_paths_hide_no_work() -> None:
     assert totals(trace(encoder, ((5, 2, 16),)))["macs"] == 2 * 22_080
 
 
+class Buffered(nn.Module):
+    """A large constant that is sliced, a result written into `out=`, a packed sequence."""
+
+    table: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.zeros(400, 400))
+        self.rnn = nn.LSTM(4, 5, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([3, 2]), batch_first=True)
+        y, _ = nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)  # 2×3×5
+        z = torch.empty(0, device=y.device)
+        torch.add(y, y, out=z)
+        return z + self.table[:392, :392].flatten()[:5]
+
+
+def test_views_of_constants_out_arguments_and_packed_sequences() -> None:
+    record = trace(Buffered(), ((2, 3, 4),))
+    assert record.layers[0].outputs[0].shape == (2, 3, 5)
+    assert totals(record)["macs"] == (3 + 2) * 4 * 5 * (4 + 5)  # the steps that are there, not the padding
+
+
 def test_wrapped_models() -> None:
     inner = nn.Sequential(nn.Linear(4, 3))
     assert totals(trace(nn.DataParallel(inner), ((2, 4),)))["macs"] == 2 * 4 * 3
