@@ -7,11 +7,11 @@ column adds up to its total. `rows` and `columns` are per row, `totals` is the m
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from archscope import receptive
-from archscope.ir import Layer, Op, Param, Tensor, Trace
+from archscope.ir import BYTES, Layer, Op, Param, Tensor, Trace
 from archscope.ops import VIEWS, Work, work
 
 
@@ -335,48 +335,50 @@ def totals(trace: Trace) -> dict[str, Any]:
     `macs` and `flops` are sums over the operators whose cost is known; `unknown` names the others (empty: nothing is
     missing). `activations` is in bytes, `params`, `trainable` and `buffers` in elements.
     """
-    done = works(trace)
-    once = {p.tensor.id: p for p in trace.params}
-    trained = {p.tensor.id for p in trace.params if p.trainable}
-    buffers = {b.tensor.id: b.tensor for b in trace.buffers if b.tensor.id not in once}
-    learns = weighted(trace)
+    done = [w for w in works(trace) if w is not None]
+    sizes = {p.tensor.id: p.tensor.numel for p in trace.params}
+    buffers = {b.tensor.id: b.tensor for b in trace.buffers if b.tensor.id not in sizes}
+    total = sum(sizes.values())
+    dense = {p.tensor.id for p in trace.params if trace.modules.get(p.name.rpartition(".")[0]) in DENSE}
+    frozen = {p.tensor.id for p in trace.params if not p.trainable}
     return {
         "model": trace.model,
         "input": _shapes(trace.inputs),
         "depth": depth(trace),
-        "params": sum(p.tensor.numel for p in once.values()),
-        "trainable": sum(once[i].tensor.numel for i in trained),
+        "params": total,
+        "trainable": total - sum(sizes[i] for i in frozen),
         "buffers": sum(t.numel for t in buffers.values()),
-        "memory": sum(p.tensor.nbytes for p in once.values()) + sum(t.nbytes for t in buffers.values()),
-        "macs": sum(w.macs for w in done if w is not None),
-        "flops": sum(w.flops for w in done if w is not None),
+        "memory": sum(sizes[p.tensor.id] * BYTES[p.tensor.dtype] for p in _once(trace.params))
+        + sum(t.nbytes for t in buffers.values()),
+        "macs": sum([w.macs for w in done]),
+        "flops": sum([w.flops for w in done]),
         "activations": sum(stored(trace)),
-        "neurons": sum(op.outputs[0].numel for op, is_one in zip(trace.ops, learns, strict=True) if is_one),
+        "neurons": sum(op.outputs[0].numel for op, one in zip(trace.ops, weighted(trace), strict=True) if one),
         "receptive_field": _model_field(trace),
-        "fc_share": _fc_share(trace),
+        "fc_share": sum(sizes[i] for i in dense) / total if total else None,
         "unknown": unknown(trace),
     }
+
+
+DENSE = frozenset(("Linear", "LazyLinear", "Bilinear"))  # the kinds that are fully connected layers
+
+
+def _once(params: tuple[Param, ...]) -> Iterable[Param]:
+    """Each parameter under its first name: tied ones are one."""
+    return {p.tensor.id: p for p in reversed(params)}.values()
 
 
 def depth(trace: Trace) -> int:
     """Weighted layers on the longest way from input to output (a recurrent operator counts each of its layers)."""
     longest: dict[int, int] = {}
     for op, is_one in zip(trace.ops, weighted(trace), strict=True):
-        before = max((longest.get(t.id, 0) for t in op.inputs), default=0)
-        after = before + (int(op.args.get("num_layers", 1)) if is_one else 0)
+        after = max([longest.get(t.id, 0) for t in op.inputs], default=0)
+        if is_one:
+            after += int(op.args.get("num_layers", 1))
         for t in op.outputs:
-            longest[t.id] = max(after, longest.get(t.id, 0))
+            if after > longest.get(t.id, 0):
+                longest[t.id] = after
     return max(longest.values(), default=0)
-
-
-def _fc_share(trace: Trace) -> float | None:
-    """Share of the parameters that sit in fully connected layers."""
-    every = {p.tensor.id: p for p in trace.params}
-    total = sum(p.tensor.numel for p in every.values())
-    dense = sum(
-        p.tensor.numel for p in every.values() if trace.modules.get(p.name.rpartition(".")[0]) in ("Linear", "LazyLinear")
-    )
-    return dense / total if total else None
 
 
 def _model_field(trace: Trace) -> Any:

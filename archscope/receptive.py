@@ -40,15 +40,15 @@ def fields(trace: Trace, done: Sequence[Work | None]) -> dict[int, Field]:
     weights = {p.tensor.id for p in (*trace.params, *trace.buffers)}
     lost: set[int] = set()
     for op, did in zip(trace.ops, done, strict=True):
-        inputs = [t for t in op.inputs if t.id in known]
-        if any(t.id in lost for t in op.inputs):
+        inputs = [known[t.id] for t in op.inputs if t.id in known]
+        if lost and any(t.id in lost for t in op.inputs):
             after = None
         elif not inputs:
             if op.inputs and all(t.id in weights for t in op.inputs):
                 weights.update(t.id for t in op.outputs)
             continue
         else:
-            after = _step(op, did, [known[t.id] for t in inputs])
+            after = _step(op, did, inputs)
         for t in op.outputs:
             if after is not None and len(after.axes) == len(t.shape):
                 known[t.id] = after

@@ -29,7 +29,7 @@ from archscope import __version__
 from archscope.construct import uncollected
 from archscope.errors import ArchscopeError, ShapeError, TraceError
 from archscope.ir import Layer, Op, Param, Tensor, Trace
-from archscope.ops import RULES, VIEWS, Work
+from archscope.ops import RULES, VIEWS, Work, work
 
 SMALL = 1 << 16  # elements; a real tensor up to this size keeps its values while the model runs
 
@@ -85,7 +85,7 @@ def trace(
     if lazy:  # a first run makes another class of a lazy module: not of the user's
         model = copy.deepcopy(model)
         modules = list(model.named_modules(remove_duplicate=False))
-    run = _Run(modules, name or type(model).__name__, rules)
+    run = _Run(modules, name or type(model).__name__, rules, lazy)
     run.inputs = tuple(run.record(t) for t in _tensors([*arguments, *named.values()]))
     with _LOCK, uncollected(), ExitStack() as stack:
         stack.enter_context(_untouched(run.paths, train))
@@ -106,10 +106,11 @@ def trace(
 class _Run(TorchDispatchMode):
     """One run: the operators and layer calls seen so far."""
 
-    def __init__(self, modules: list[tuple[str, nn.Module]], name: str, rules: bool) -> None:
+    def __init__(self, modules: list[tuple[str, nn.Module]], name: str, rules: bool, lazy: bool) -> None:
         super().__init__()
-        self.modules, self.name, self.rules = modules, name, rules
+        self.modules, self.name, self.rules, self.lazy = modules, name, rules, lazy
         self.ops: list[Op] = []
+        self.works: list[Work | None] = []  # of each operator, as `ops.work` says it: no rule need be asked twice
         self.layers: list[Layer | None] = []
         self.stack: list[str] = []
         self.failed: str | None = None
@@ -132,11 +133,11 @@ class _Run(TorchDispatchMode):
     # ------------------------------------------------------------------------------------------------- tensors
 
     def record(self, tensor: torch.Tensor) -> Tensor:
-        known = self.records.get(id(tensor))
+        key, alive = id(tensor), self.alive
+        known = self.records.get(key)
         if known is None:
-            known = Tensor(len(self.alive), tuple(tensor.shape), _DTYPES[tensor.dtype])
-            self.records[id(tensor)] = known
-            self.alive.append(tensor)
+            known = self.records[key] = Tensor(len(alive), tuple(tensor.shape), _DTYPES[tensor.dtype])
+            alive.append(tensor)
         return known
 
     def plain(self, value: Any) -> Any:
@@ -175,7 +176,7 @@ class _Run(TorchDispatchMode):
             Param(f"{path}.{name}" if path else name, self.record(value), value.requires_grad)
             for path, module in self.modules
             for name, value in module.__dict__[group].items()
-            if value is not None and not _is_lazy(value)
+            if value is not None and not (self.lazy and _is_lazy(value))
         )
 
     # ----------------------------------------------------------------------------------------------- operators
@@ -219,9 +220,11 @@ class _Run(TorchDispatchMode):
             if not first.is_meta and id(first) in self.born:
                 return self.kernel(call, func, args, kwargs or {})
             self.ops.append(Op(call.name, tuple(inputs), (inputs[0],), named))
+            self.works.append(done)
             return first
         if call.name == "aten.dropout" and not (named["train"] and named["p"]):
             self.ops.append(Op(call.name, tuple(inputs), (inputs[0],), named))
+            self.works.append(done)
             return first  # PyTorch gives the input back
         if not call.dense:
             for tensor in live:
@@ -237,6 +240,7 @@ class _Run(TorchDispatchMode):
             made.append(tensor)
             outputs.append(new)
         self.ops.append(Op(call.name, tuple(inputs), tuple(outputs), named))
+        self.works.append(done)
         return made[0] if len(made) == 1 else tuple(made)
 
     def take(
@@ -250,7 +254,7 @@ class _Run(TorchDispatchMode):
     def kernel(self, call: _Call, func: Any, args: Any, kwargs: Any) -> Any:
         """Run PyTorch's own kernel: for real on small constants, on the meta device otherwise."""
         tensors = [*_tensors(args), *_tensors(kwargs.values())]
-        if any(map(_is_lazy, tensors)):
+        if self.lazy and any(map(_is_lazy, tensors)):
             return func(*args, **kwargs)  # a lazy module makes its parameters: not a part of the forward
         real = all([t.device.type == "cpu" and t.numel() <= SMALL for t in tensors])
         if real and not tensors:
@@ -292,6 +296,7 @@ class _Run(TorchDispatchMode):
         named.update({k: self.plain(v) for k, v in kwargs.items()})
         outputs = tuple(self.record(t) for t in _tensors([output]))
         self.ops.append(Op(call.name, tuple(_records(named.values())), outputs, named))
+        self.works.append(work(self.ops[-1]))
 
     # -------------------------------------------------------------------------------------------------- layers
 
@@ -336,7 +341,7 @@ class _Run(TorchDispatchMode):
 
     def finish(self, train: bool) -> Trace:
         """The record."""
-        return Trace(
+        record = Trace(
             model=self.name,
             inputs=self.inputs,
             params=self.params,
@@ -347,6 +352,8 @@ class _Run(TorchDispatchMode):
             train=train,
             versions={"archscope": __version__, "torch": torch.__version__},
         )
+        record.__dict__["_kept"] = {("works",): self.works}  # where the passes keep what they have computed
+        return record
 
     def explain(self, error: Exception) -> ArchscopeError:
         """The error as the user reads it, with the record up to the failure attached."""
@@ -458,7 +465,7 @@ def _untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[Non
             own["training"] = train
     # a write that the run leaves out still counts as one for autograd, which then refuses a backward that is pending
     state = [t for own, *_ in kept for name in ("_parameters", "_buffers") for t in own[name].values()]
-    written = [t for t in state if t is not None and not _is_lazy(t) and not t.is_inference()]
+    written = [t for t in state if t is not None and not t.is_meta and not _is_lazy(t) and not t.is_inference()]
     versions = [t._version for t in written]
     random = torch.get_rng_state()
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -515,9 +522,10 @@ def describe(module: nn.Module) -> tuple[str, dict[str, Any]]:
     own = module.__dict__
     for name in names:
         value = own[name] if name in own else getattr(module, name, None)
-        if isinstance(value, (int, float, str)):
-            config[name] = value
-        elif isinstance(value, (list, tuple)) and all(v is None or isinstance(v, (int, float, str)) for v in value):
+        if type(value) in _PLAIN:
+            if value is not None:
+                config[name] = value
+        elif isinstance(value, (list, tuple)) and _PLAIN.issuperset(map(type, value)):
             config[name] = tuple(value)
     if "bias" not in config:
         if "bias" in module._parameters:

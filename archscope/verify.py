@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from archscope.errors import ShapeError
 from archscope.formulas import FORMULAS, Derived, derive
 from archscope.ir import Shape, Trace
-from archscope.passes import Row, kept, rows, works
+from archscope.passes import COLUMNS, Row, kept, rows, works
 from archscope.zoo.registry import Entry
 
 WHOLE = frozenset(FORMULAS)  # kinds with a closed form are one row, whatever they call inside
@@ -22,6 +22,9 @@ class Check(NamedTuple):
     derived: Derived | None
     agrees: bool | None
     differences: tuple[str, ...] = ()
+
+
+UNCHECKED = Check(None, None)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -42,27 +45,26 @@ def forget() -> None:
 def check(trace: Trace, table: list[Row]) -> list[Check]:
     """Compare each row with the closed form of its kind."""
     under = _elements(trace)
-    return [_check(trace, row, under) for row in table]
+    macs = COLUMNS["macs"](trace, table)
+    return [_check(row, under.get(row.path, 0), done) for row, done in zip(table, macs, strict=True)]
 
 
-def _check(trace: Trace, row: Row, under: dict[str, int]) -> Check:
+def _check(row: Row, params: int, macs: int | None) -> Check:
+    """Compare a row with its closed form. params, macs: what was observed, None where it is unknown."""
     if row.layer is None or not row.inputs:
-        return Check(None, None)
-    derived = _derived(row.kind, tuple(row.config.items()), tuple(t.shape for t in row.inputs))
+        return UNCHECKED
+    derived = _derived(row.kind, tuple(row.config.items()), tuple([t.shape for t in row.inputs]))
     if derived is None:
-        return Check(None, None)
+        return UNCHECKED
     if isinstance(derived, str):
         return Check(None, False, (derived,))
     told = []
-    seen = tuple(t.shape for t in row.outputs)[: len(derived.shapes)]
+    seen = tuple([t.shape for t in row.outputs[: len(derived.shapes)]])
     if seen != derived.shapes[: len(seen)] or not seen:
         told.append(f"output {list(map(list, derived.shapes))} by formula, {list(map(list, seen))} observed")
-    own = under.get(row.path, 0)
-    if own != int(derived.params):
-        told.append(f"{int(derived.params):,} parameters by formula, {own:,} observed")
-    ran = works(trace)[row.start : row.stop]
-    macs = sum(done.macs for done in ran if done is not None)
-    if None not in ran and macs != int(derived.macs):
+    if params != int(derived.params):
+        told.append(f"{int(derived.params):,} parameters by formula, {params:,} observed")
+    if macs is not None and macs != int(derived.macs):
         told.append(f"{int(derived.macs):,} MACs by formula, {macs:,} observed")
     return Check(derived, not told, tuple(told))
 
