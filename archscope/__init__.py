@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from archscope.construct import weightless as weightless
     from archscope.errors import ArchscopeError as ArchscopeError
     from archscope.errors import ShapeError as ShapeError
     from archscope.errors import SpecError as SpecError
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from archscope.table import Table as Table
     from archscope.tracer import trace as trace
     from archscope.views import layer_table as layer_table
-    from archscope.construct import weightless as weightless
 
 _FACE = {
     "ArchscopeError": "errors",
@@ -40,7 +40,20 @@ _FACE = {
     "weightless": "construct",
 }
 
-__all__ = ["__version__", *_FACE]
+__all__ = [
+    "ArchscopeError",
+    "ShapeError",
+    "SpecError",
+    "Table",
+    "Trace",
+    "TraceError",
+    "__version__",
+    "layer_table",
+    "load",
+    "totals",
+    "trace",
+    "weightless",
+]
 
 
 def __getattr__(name: str) -> Any:

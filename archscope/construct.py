@@ -18,7 +18,10 @@ from torch import nn
 
 LARGE = 1 << 16  # elements; a constructor that fills its tensor goes to the meta device from here on
 
+META = torch.device("meta")
+
 _LOCK = threading.RLock()
+_LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase)
 _PLAIN = frozenset((bool, int, float, str, tuple))
 _FILLED = ("zeros", "ones", "full", "rand", "randn", "randint")
 
@@ -43,22 +46,23 @@ def weightless() -> Iterator[None]:
     """
     with _LOCK, uncollected():
         here = threading.get_ident()
-        saved = {name: (torch, name, getattr(torch, name)) for name in ("empty", *_FILLED)}
-        saved |= {
-            f"init.{name}": (nn.init, name, value)
+        replaced = [(torch, name, _placed) for name in ("empty", *_FILLED)]
+        replaced += [
+            (nn.init, name, _kept)
             for name, value in vars(nn.init).items()
             if name.endswith("_") and not name.startswith("_") and callable(value)
-        }
-        saved["setattr"] = (nn.Module, "__setattr__", nn.Module.__setattr__)
+        ]
+        replaced += [(layer, "reset_parameters", _reset) for layer in _LAYERS]
+        replaced += [(nn.Module, "__setattr__", _set)]
+        saved = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]
         random = torch.get_rng_state()
-        for key, (module, name, original) in saved.items():
-            replace = _kept if key.startswith("init.") else _set if key == "setattr" else _placed
-            setattr(module, name, replace(original, here))
+        for owner, name, replace in replaced:
+            setattr(owner, name, replace(getattr(owner, name), here))
         try:
             yield
         finally:
-            for module, name, original in saved.values():
-                setattr(module, name, original)
+            for owner, name, original in saved:
+                setattr(owner, name, original)
             torch.set_rng_state(random)
 
 
@@ -67,7 +71,7 @@ def _placed(original: Callable[..., Any], here: int) -> Callable[..., Any]:
 
     def make(*args: Any, **kwargs: Any) -> Any:
         if kwargs.get("device") is None and threading.get_ident() == here and (always or _count(args, kwargs) >= LARGE):
-            kwargs["device"] = "meta"
+            kwargs["device"] = META
         return original(*args, **kwargs)
 
     return make
@@ -75,6 +79,8 @@ def _placed(original: Callable[..., Any], here: int) -> Callable[..., Any]:
 
 def _count(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     """Elements that a constructor's arguments ask for."""
+    if len(args) == 1 and type(args[0]) is int:
+        return args[0]
     size = kwargs.get("size", args)
     if len(size) and isinstance(size[0], (tuple, list)):
         size = size[0]
@@ -89,6 +95,16 @@ def _kept(original: Callable[..., Any], here: int) -> Callable[..., Any]:
         return original(tensor, *args, **kwargs)
 
     return initialise
+
+
+def _reset(original: Callable[..., Any], here: int) -> Callable[..., Any]:
+    """PyTorch's own layers do nothing here but initialise, and their statistics are made as they are reset."""
+
+    def reset(layer: nn.Module) -> None:
+        if threading.get_ident() != here:
+            original(layer)
+
+    return reset
 
 
 def _set(original: Callable[..., Any], here: int) -> Callable[..., Any]:

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from archscope import receptive
-from archscope.ir import BYTES, Layer, Op, Param, Tensor, Trace
+from archscope.ir import BYTES, Layer, Param, Tensor, Trace
 from archscope.ops import VIEWS, Work, work
-
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -201,9 +200,7 @@ def _with_params(trace: Trace, out: list[Row]) -> list[Row]:
     for module, params in orphans.items():
         depth = module.count(".") + 1
         if module in called:  # a container's own nn.Parameter
-            out += [
-                Row(p.name, 0, "Parameter", depth + bool(module), {}, (), (p.tensor,), 0, 0, (p,)) for p in params
-            ]
+            out += [Row(p.name, 0, "Parameter", depth + bool(module), {}, (), (p.tensor,), 0, 0, (p,)) for p in params]
         else:
             kind = trace.modules.get(module, "Module")
             out.append(Row(module, 0, kind, depth, {}, (), (), 0, 0, tuple(params), called=False))
@@ -274,9 +271,7 @@ def _sum(amounts: list[int | None]) -> int | None:
 def neurons(trace: Trace, table: list[Row]) -> list[int | None]:
     """Output elements of the operators that multiply by learned weights; None for a row that has none."""
     learns, ops = weighted(trace), trace.ops
-    return [
-        sum(ops[i].outputs[0].numel for i in range(row.start, row.stop) if learns[i]) or None for row in table
-    ]
+    return [sum(ops[i].outputs[0].numel for i in range(row.start, row.stop) if learns[i]) or None for row in table]
 
 
 @column("activations", "B")

@@ -168,7 +168,9 @@ def _transpose(op: Op, field: Field) -> Field:
 def _reduce(op: Op, field: Field) -> Field:
     n = len(field.axes)
     dims = op.args.get("dim")
-    over = tuple(range(n)) if dims in (None, ()) else tuple(_axis(d, n) for d in ((dims,) if isinstance(dims, int) else dims))
+    if isinstance(dims, int):
+        dims = (dims,)
+    over = tuple(_axis(d, n) for d in dims or range(n))
     seen = _gather(field, over)
     if op.args.get("keepdim"):
         return seen
@@ -194,5 +196,8 @@ MOVES: dict[str, Callable[[Op, Field], Field | None]] = {
 }  # fmt: skip
 
 # operators without arithmetic that leave every position where it is
-KEEP = frozenset(f"aten.{name}" for name in "clone contiguous alias detach to copy chunk split dropout slice".split())
-KEEP |= frozenset(f"aten.{name}" for name in "cat concat pad constant_pad_nd reflection_pad2d replication_pad2d".split())
+KEEP = frozenset(
+    f"aten.{name}"
+    for name in """clone contiguous alias detach to copy chunk split dropout slice cat concat pad constant_pad_nd
+    reflection_pad2d replication_pad2d""".split()
+)

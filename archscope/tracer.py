@@ -23,10 +23,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch._C._autograd import _unsafe_set_version_counter  # type: ignore[import]
+from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from archscope import __version__
-from archscope.construct import uncollected
+from archscope.construct import META, uncollected
 from archscope.errors import ArchscopeError, ShapeError, TraceError
 from archscope.ir import Layer, Op, Param, Tensor, Trace
 from archscope.ops import RULES, VIEWS, Work, work
@@ -167,7 +170,7 @@ class _Run(TorchDispatchMode):
         if isinstance(value, (list, tuple)):
             return [self.meta(v) for v in value]
         if isinstance(value, torch.device):
-            return torch.device("meta")
+            return META
         return value
 
     def state(self, group: str) -> tuple[Param, ...]:
@@ -234,7 +237,7 @@ class _Run(TorchDispatchMode):
             return self.kernel(call, func, args, kwargs or {})  # constants stay real
         made, outputs = [], []
         for shape in shapes:
-            tensor = torch.empty(shape, dtype=first.dtype, device="meta")
+            tensor = torch.empty(shape, dtype=first.dtype, device=META)
             records[id(tensor)] = new = Tensor(len(self.alive), shape, inputs[0].dtype)
             self.alive.append(tensor)
             made.append(tensor)
@@ -243,9 +246,7 @@ class _Run(TorchDispatchMode):
         self.works.append(done)
         return made[0] if len(made) == 1 else tuple(made)
 
-    def take(
-        self, key: str, value: Any, named: dict[str, Any], inputs: list[Tensor], live: list[torch.Tensor]
-    ) -> None:
+    def take(self, key: str, value: Any, named: dict[str, Any], inputs: list[Tensor], live: list[torch.Tensor]) -> None:
         """Add one argument of an operator to what is known of its call."""
         named[key] = kept = self.plain(value)
         inputs += _records((kept,))
@@ -261,7 +262,7 @@ class _Run(TorchDispatchMode):
             sides = args[0] if args and isinstance(args[0], (list, tuple)) else ()
             real = str(kwargs.get("device") or "cpu").startswith("cpu") and prod(sides) <= SMALL
             if not real and "device" in call.arguments:
-                kwargs = {**kwargs, "device": torch.device("meta")}
+                kwargs = {**kwargs, "device": META}
         if call.in_place and tensors and not tensors[0].is_meta and id(tensors[0]) not in self.born:
             self.keep(call, args, kwargs, args[0])
             return args[0]  # a tensor of the user's: recorded, not written to
@@ -328,8 +329,9 @@ class _Run(TorchDispatchMode):
                 kind, config = describe(module)
                 ins = tuple([records.get(id(t)) or record(t) for t in _tensors(args)])
                 if kwargs:
-                    ins += tuple([records.get(id(t)) or record(t) for t in _tensors(kwargs.values())])
-                outs = tuple([records.get(id(t)) or record(t) for t in _tensors((output,))])
+                    ins += tuple([record(t) for t in _tensors(kwargs.values())])
+                known = records.get(id(output))
+                outs = (known,) if known is not None else tuple([record(t) for t in _tensors((output,))])
                 layers[index] = Layer(path, call, kind, depth, config, ins, outs, start, len(ops))
             return output
 
@@ -378,10 +380,14 @@ class _Run(TorchDispatchMode):
 
 
 _PLAIN = frozenset((int, bool, float, str, type(None)))
-_VALUE = (torch._subclasses.fake_tensor.DataDependentOutputException,)
+_VALUE = (DataDependentOutputException,)
 _CALLS: dict[Any, _Call] = {}
 
-_DENSE = frozenset(f"aten.{name}" for name in "linear addmm mm bmm baddbmm mv matmul scaled_dot_product_attention embedding lstm gru rnn_tanh rnn_relu".split())
+_DENSE = frozenset(
+    f"aten.{name}"
+    for name in """linear addmm mm bmm baddbmm mv matmul scaled_dot_product_attention embedding lstm gru rnn_tanh
+    rnn_relu""".split()
+)
 
 # recorded whole, though PyTorch could take them apart: a view with a name that a reader knows
 _WHOLE = VIEWS - {"aten.reshape", "aten.flatten"}
@@ -408,7 +414,7 @@ def _describe(func: Any) -> _Call:
 
 
 def _is_lazy(tensor: torch.Tensor | None) -> bool:
-    return isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+    return isinstance(tensor, (UninitializedParameter, UninitializedBuffer))
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:
@@ -442,10 +448,10 @@ def _abstract(value: Any) -> Any:
     """An input as the run sees it: a tensor of the same shape and dtype on the meta device."""
     if isinstance(value, torch.Tensor):
         if value.layout is torch.strided:
-            return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
-        return torch.empty(value.shape, dtype=value.dtype, device="meta")
+            return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=META)
+        return torch.empty(value.shape, dtype=value.dtype, device=META)
     if isinstance(value, (tuple, torch.Size)) and value and all(type(side) is int for side in value):
-        return torch.empty(value, device="meta")
+        return torch.empty(value, device=META)
     if isinstance(value, Mapping):
         return {k: _abstract(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -475,7 +481,7 @@ def _untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[Non
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         torch.set_rng_state(random)
-        torch._C._autograd._unsafe_set_version_counter(tuple(written), tuple(versions))
+        _unsafe_set_version_counter(tuple(written), tuple(versions))
         for own, attributes, contents in kept:
             own.clear()
             own.update(attributes)
@@ -509,7 +515,8 @@ def _kind(cls: type) -> tuple[str, tuple[str, ...]]:
     if known is None:
         owner = next((c for c in cls.__mro__ if "forward" in c.__dict__), cls)
         layer = owner.__module__.startswith("torch.nn.modules") and owner.__module__ != "torch.nn.modules.container"
-        kind = owner.__name__ if layer and owner is not nn.Module and not owner.__name__.startswith("_") else cls.__name__
+        layer = layer and owner is not nn.Module and not owner.__name__.startswith("_")
+        kind = owner.__name__ if layer else cls.__name__
         names = dict.fromkeys((*_EXTRA.get(kind, ()), *getattr(cls, "__constants__", ())))
         known = _KINDS[cls] = (kind, tuple(names))
     return known

@@ -5,8 +5,8 @@
 Each tool starts from torchvision's default constructor and ends with the output shape, parameters and
 multiply–accumulates of every layer and of the whole, for an input of 1×3×224×224. archscope builds without weights. The
 column "all of it" is archscope with every figure that it has: FLOPs, activations, receptive fields, and every layer
-derived once more by its closed form and compared. A model's time is the median of the rounds; absolute times mean little
-on shared machines, ratios within one run do.
+derived once more by its closed form and compared. A model's time is the median of the rounds; absolute times mean
+little on shared machines, ratios within one run do.
 """
 
 import argparse
@@ -23,13 +23,12 @@ from typing import Any
 import torch
 import torchvision
 from fvcore.nn import FlopCountAnalysis, parameter_count
+from readme import write_section
 from torchinfo import summary
 
 import archscope
 from archscope.passes import COLUMNS, rows
 from archscope.verify import WHOLE, check, forget
-
-from readme import write_section
 
 MODELS = ("resnet50", "resnet152", "vgg19", "densenet201", "mobilenet_v2", "mobilenet_v3_large", "googlenet")
 SHAPE = (1, 3, 224, 224)

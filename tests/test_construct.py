@@ -21,17 +21,20 @@ def test_parameters_are_on_meta_and_shaped_as_ever() -> None:
     ]
     assert [n for n, _ in model.named_buffers()] == [n for n, _ in real.named_buffers()]
     assert {p.device.type for p in model.parameters()} == {"meta"}
-    assert vars(model[0]).keys() == vars(real[0]).keys()
+    for name, module in model.named_modules():
+        assert vars(module).keys() == vars(real.get_submodule(name)).keys()
+    assert all(torch.equal(b, real.get_buffer(name)) for name, b in model.named_buffers())  # statistics are as reset
 
 
 def test_everything_is_put_back() -> None:
     before = {**vars(nn.init)}, torch.empty, torch.zeros, nn.Module.__setattr__, torch.get_rng_state()
+    reset = nn.Linear.reset_parameters
     with pytest.raises(RuntimeError, match="planted"), weightless():
         nn.Linear(3, 3)
         raise RuntimeError("planted")
     assert vars(nn.init) == before[0] and (torch.empty, torch.zeros, nn.Module.__setattr__) == before[1:4]
     assert torch.equal(torch.get_rng_state(), before[4])
-    assert nn.Linear(2, 2).weight.device.type == "cpu"
+    assert nn.Linear.reset_parameters is reset and bool(nn.Linear(2, 2).weight.abs().sum() > 0)
 
 
 def test_small_tensors_keep_their_values_and_large_ones_take_no_memory() -> None:

@@ -1,4 +1,4 @@
-"""The README: every example prints what it says, every command and option is there, the set-up lines are the right ones."""
+"""The README: every example prints what it says, every command and option is there, the set-up lines are right."""
 
 import re
 import shlex

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
+from archscope.construct import weightless
 from archscope.errors import ShapeError, TraceError
 from archscope.ir import Trace
 from archscope.passes import COLUMNS, rows, totals, unknown
 from archscope.tracer import trace
-from archscope.construct import weightless
 
 
 def names(record: Trace) -> list[str]:
@@ -57,8 +57,9 @@ def test_edges_are_ids_and_the_root_is_the_first_layer() -> None:
 
 
 def state(model: nn.Module) -> Any:
+    held = model.state_dict(keep_vars=True)
     return (
-        {name: (id(value), value._version, value.requires_grad, value.grad) for name, value in model.state_dict(keep_vars=True).items()},
+        {name: (id(value), value._version, value.requires_grad, value.grad) for name, value in held.items()},
         {name: value.clone() for name, value in model.state_dict().items()},
         [(name, id(module), sorted(module.__dict__), module.training) for name, module in model.named_modules()],
         [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()],
@@ -99,7 +100,9 @@ def test_the_model_is_left_as_it_was(train: bool | None) -> None:
     assert not hasattr(model, "calls") and not hasattr(model, "fresh")
     assert nn.Module.__call__.__qualname__ == "Module._wrapped_call_impl"
     assert record.train is (True if train is None else train)
-    assert len({op.args["training"] for op in record.ops if op.name == "aten.batch_norm"}) == (2 if train is None else 1)
+    assert len({op.args["training"] for op in record.ops if op.name == "aten.batch_norm"}) == (
+        2 if train is None else 1
+    )
 
 
 def test_a_failing_forward_leaves_the_model_as_it_was_too() -> None:
@@ -288,7 +291,9 @@ def test_unknown_operators_are_named_and_never_zero() -> None:
     record = trace(Fourier(), ((4, 4),))
     assert unknown(record) and all("fft" in name for name in unknown(record))
     assert totals(record)["macs"] == 4 * 4 * 4
-    assert [row.kind for row, macs in zip(rows(record), COLUMNS["macs"](record, rows(record)), strict=True) if macs is None]
+    assert [
+        row.kind for row, macs in zip(rows(record), COLUMNS["macs"](record, rows(record)), strict=True) if macs is None
+    ]
 
 
 def test_nothing_is_allocated() -> None:

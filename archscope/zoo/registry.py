@@ -114,7 +114,7 @@ def read(family: str, source: str) -> list[Entry]:
             keys = {k: _literal(v, constants) for k, v in defaults.items()}
             keys |= {k: v for k, v in given.items() if k not in stated}
             name = _literal(call.args[0], constants)
-            said = {"layout": "nchw"} | {k: v for k, v in given.items() if k in stated}
+            said: dict[str, Any] = {"layout": "nchw"} | {k: v for k, v in given.items() if k in stated}
             found.append(Entry(name=name, family=family, builder=node.name, keys=keys, **said))
     return found
 
