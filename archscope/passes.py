@@ -145,9 +145,8 @@ def rows(trace: Trace, depth: int | None = None, whole: frozenset[str] = frozens
             op = ops[done_to]
             name = op.name.removeprefix("aten.")
             path = f"{inside.path}.{name}" if inside.path else name
-            out.append(
-                Row(path, 0, name, inside.depth + 1, {}, op.inputs, op.outputs, done_to, done_to + 1)
-            )  # fmt: skip
+            config = {k: v for k, v in op.args.items() if not (v == () or _has_tensor(v))}
+            out.append(Row(path, 0, name, inside.depth + 1, config, op.inputs, op.outputs, done_to, done_to + 1))
             done_to += 1
 
     while index < count:
@@ -156,7 +155,8 @@ def rows(trace: Trace, depth: int | None = None, whole: frozenset[str] = frozens
         following = index + 1
         while following < count and layers[following].depth > layer.depth:
             following += 1
-        leaf = following == index + 1 or layer.kind in whole or (depth is not None and layer.depth >= depth)
+        leaf = layer.kind in whole or (depth is not None and layer.depth >= depth)
+        leaf = leaf or (following == index + 1 and index > 0)  # a root without modules is opened
         if leaf:
             out.append(Row(*layer[:7], layer.start, layer.stop, layer=layer))
             done_to = layer.stop
@@ -168,6 +168,10 @@ def rows(trace: Trace, depth: int | None = None, whole: frozenset[str] = frozens
             index += 1
     own(len(ops))
     return _with_params(trace, out)
+
+
+def _has_tensor(value: Any) -> bool:
+    return type(value) is Tensor or (type(value) is tuple and any(map(_has_tensor, value)))
 
 
 def _with_params(trace: Trace, out: list[Row]) -> list[Row]:

@@ -63,7 +63,7 @@ class Failure(NamedTuple):
 
 def trace(
     model: nn.Module,
-    inputs: Sequence[Any],
+    inputs: Sequence[Any] | torch.Tensor,
     kwargs: Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
@@ -73,14 +73,16 @@ def trace(
     """Run `model(*inputs, **kwargs)` once without computing anything, and return the record.
 
     inputs: a tuple of tensors on any device, of which only shape and dtype are read, or of shapes (float32), or of
-    anything else that the forward takes. kwargs: likewise. train: run in training mode (True), in evaluation mode
-    (False), or as the model is (None). rules: False runs every operator on PyTorch's meta kernels instead of the
-    shape rules of `ops.py`, to compare the two.
+    anything else that the forward takes; a single tensor or shape may stand alone. kwargs: likewise. train: run in
+    training mode (True), in evaluation mode (False), or as the model is (None). rules: False runs every operator on
+    PyTorch's meta kernels instead of the shape rules of `ops.py`, to compare the two.
 
     The model is left as it was: mode of every submodule, parameters, buffers, attributes, hooks, gradients, device,
     and the state of the random generator. Raises ShapeError when an operator refuses its input, and TraceError when
     the forward needs the value of a tensor or fails in another way; both carry a `failure` with the record so far.
     """
+    if isinstance(inputs, torch.Tensor) or (len(inputs) > 0 and all(type(side) is int for side in inputs)):
+        inputs = (inputs,)  # one tensor, or one shape, without the tuple around it
     arguments = [_abstract(value) for value in inputs]
     named = {key: _abstract(value) for key, value in (kwargs or {}).items()}
     modules = list(model.named_modules(remove_duplicate=False))
@@ -450,8 +452,8 @@ def _abstract(value: Any) -> Any:
         if value.layout is torch.strided:
             return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=META)
         return torch.empty(value.shape, dtype=value.dtype, device=META)
-    if isinstance(value, (tuple, torch.Size)) and value and all(type(side) is int for side in value):
-        return torch.empty(value, device=META)
+    if isinstance(value, (tuple, list)) and value and all(type(side) is int for side in value):
+        return torch.empty(tuple(value), device=META)
     if isinstance(value, Mapping):
         return {k: _abstract(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -5,6 +5,7 @@ agrees when output shape, parameters and MACs are the same by both.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from archscope.errors import ShapeError
@@ -14,6 +15,21 @@ from archscope.passes import COLUMNS, Row, kept, rows, works
 from archscope.zoo.registry import Entry
 
 WHOLE = frozenset(FORMULAS)  # kinds with a closed form are one row, whatever they call inside
+
+
+# operators whose closed form is that of the layer that does the same, with the arguments that a call may leave out
+FUNCTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{f"{mode}_pool{n}d": (f"{mode.title()}Pool{n}d", {}) for mode in ("max", "avg") for n in (1, 2, 3)},
+    **{f"adaptive_{m}_pool{n}d": (f"Adaptive{m.title()}Pool{n}d", {}) for m in ("max", "avg") for n in (1, 2, 3)},
+    **{name: ("ReLU", {}) for name in "relu relu_ sigmoid tanh gelu silu silu_ hardswish hardswish_ dropout".split()},
+    "flatten": ("Flatten", {"start_dim": 0, "end_dim": -1}),
+    "softmax": ("Softmax", {}),
+    "log_softmax": ("LogSoftmax", {}),
+}
+
+
+# those that are given their weights
+WEIGHTED = {"linear": "Linear", **{f"conv{n}d": f"Conv{n}d" for n in (1, 2, 3)}}
 
 
 class Check(NamedTuple):
@@ -51,9 +67,10 @@ def check(trace: Trace, table: list[Row]) -> list[Check]:
 
 def _check(row: Row, params: int, macs: int | None) -> Check:
     """Compare a row with its closed form. params, macs: what was observed, None where it is unknown."""
-    if row.layer is None or not row.inputs:
+    if not row.inputs:
         return UNCHECKED
-    derived = _derived(row.kind, tuple(row.config.items()), tuple([t.shape for t in row.inputs]))
+    kind, config = (row.kind, row.config) if row.layer is not None else _as_layer(row)
+    derived = _derived(kind, tuple(config.items()), tuple([t.shape for t in row.inputs]))
     if derived is None:
         return UNCHECKED
     if isinstance(derived, str):
@@ -62,11 +79,27 @@ def _check(row: Row, params: int, macs: int | None) -> Check:
     seen = tuple([t.shape for t in row.outputs[: len(derived.shapes)]])
     if seen != derived.shapes[: len(seen)] or not seen:
         told.append(f"output {list(map(list, derived.shapes))} by formula, {list(map(list, seen))} observed")
-    if params != int(derived.params):
+    if row.layer is not None and params != int(derived.params):
         told.append(f"{int(derived.params):,} parameters by formula, {params:,} observed")
     if macs is not None and macs != int(derived.macs):
         told.append(f"{int(derived.macs):,} MACs by formula, {macs:,} observed")
     return Check(derived, not told, tuple(told))
+
+
+def _as_layer(row: Row) -> tuple[str, Mapping[str, Any]]:
+    """Kind and configuration of the layer that a container's own operator is equal to."""
+    if row.kind in FUNCTIONS:
+        kind, defaults = FUNCTIONS[row.kind]
+        return kind, {**defaults, **row.config}
+    if row.kind in WEIGHTED and len(row.inputs) > 1:
+        c_out, c_in, *kernel = row.inputs[1].shape
+        config: dict[str, Any] = {"bias": len(row.inputs) > 2}
+        if not kernel:
+            return "Linear", {**config, "in_features": c_in, "out_features": c_out}
+        config |= {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | dict(row.config)
+        config |= {"kernel_size": tuple(kernel), "in_channels": c_in * config["groups"], "out_channels": c_out}
+        return WEIGHTED[row.kind], config
+    return "", {}
 
 
 @kept

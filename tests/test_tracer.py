@@ -122,6 +122,10 @@ def test_inputs_are_tensors_on_any_device_or_shapes() -> None:
     real = torch.zeros(2, 3, dtype=torch.int64)
     assert trace(model, (real,)).layers[0].outputs[0].shape == (2, 3, 4)
     assert trace(model, (real.to("meta"),)).inputs[0].dtype == "int64"
+    assert trace(model, real).inputs == trace(model, (real,)).inputs  # a single one may stand alone
+    linear = nn.Linear(4, 3)
+    for inputs in ((2, 4), [2, 4], ((2, 4),), ([2, 4],), torch.Size((2, 4)), torch.empty(2, 4)):
+        assert trace(linear, inputs).layers[0].outputs[0].shape == (2, 3)
     with pytest.raises(ShapeError, match="looks up integers, gets float32"):
         trace(model, ((2, 3),))
 

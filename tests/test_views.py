@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 import archscope
 from archscope import Table, Trace, layer_table, load, totals, trace
@@ -331,3 +332,28 @@ def test_a_stored_trace_gives_the_same_table(traced: Traced) -> None:
         again = Trace.from_json(run.to_json())
         assert layer_table(again) == layer_table(run)
         assert totals(again) == totals(run)
+
+
+class OnlyFunctions(nn.Module):
+    """A network without a module: every layer is a call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.zeros(8, 3, 3, 3))
+        self.weight = nn.Parameter(torch.zeros(5, 8 * 15 * 15))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.relu(functional.conv2d(x, self.kernel, padding=1))
+        x = functional.max_pool2d(x, 3, 2)
+        return functional.linear(x.flatten(1), self.weight)
+
+
+def test_functional_calls_are_derived_like_the_layers_they_are_equal_to() -> None:
+    table = archscope.layer_table(archscope.trace(OnlyFunctions(), (1, 3, 32, 32)))
+    rows = {row["path"]: row for row in table.rows}
+    assert [row["kind"] for row in table.rows][:5] == ["conv2d", "relu", "max_pool2d", "flatten", "linear"]
+    assert all(rows[path]["agrees"] is True for path in ("conv2d", "relu", "max_pool2d", "flatten", "linear"))
+    assert rows["conv2d"]["formula"] == "⌊(32 − 3 + 2·1)/1⌋ + 1 = 32"
+    assert rows["max_pool2d"]["formula"] == "⌊(32 − 3 + 2·0)/2⌋ + 1 = 15"
+    assert rows["conv2d"]["macs"] == 32 * 32 * 3 * 3 * 3 * 8 and rows["linear"]["macs"] == 8 * 15 * 15 * 5
+    assert rows["kernel"]["params"] == 8 * 3 * 3 * 3  # a parameter that no module owns has a row of its own
