@@ -156,7 +156,8 @@ def rows(trace: Trace, depth: int | None = None, whole: frozenset[str] = frozens
         while following < count and layers[following].depth > layer.depth:
             following += 1
         leaf = layer.kind in whole or (depth is not None and layer.depth >= depth)
-        leaf = leaf or (following == index + 1 and index > 0)  # a root without modules is opened
+        alone = following == index + 1
+        leaf = leaf or (alone and (index > 0 or layer.stop - layer.start < 2))  # a root of functions is opened
         if leaf:
             out.append(Row(*layer[:7], layer.start, layer.stop, layer=layer))
             done_to = layer.stop

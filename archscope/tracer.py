@@ -161,7 +161,7 @@ class _Run(TorchDispatchMode):
     def meta(self, value: Any) -> Any:
         """The same argument with every tensor on the meta device."""
         if isinstance(value, torch.Tensor):
-            if value.device.type == "meta":
+            if value.is_meta:
                 return value
             kept = self.metas.get(id(value))
             if kept is None:
@@ -322,6 +322,7 @@ class _Run(TorchDispatchMode):
             output: Any = ()
             try:
                 output = original(module, *args, **kwargs)
+                self.failed = None  # what failed inside was caught there
             except BaseException:
                 if self.failed is None:
                     self.failed = path

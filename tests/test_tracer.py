@@ -130,6 +130,25 @@ def test_inputs_are_tensors_on_any_device_or_shapes() -> None:
         trace(model, ((2, 3),))
 
 
+def test_a_failure_that_the_model_catches_is_not_the_one_that_is_told() -> None:
+    class Catches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wrong, self.right, self.last = nn.Linear(9, 2), nn.Linear(4, 2), nn.Linear(7, 1)
+
+        def choose(self, x: Tensor) -> Tensor:
+            try:
+                return self.wrong(x)
+            except ValueError:
+                return self.right(x)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.choose(x))
+
+    with pytest.raises(ShapeError, match=r"^last \(Linear\): expects 7 input features, gets 2"):
+        trace(Catches(), (1, 4))
+
+
 @dataclasses.dataclass
 class Output:
     logits: Tensor
