@@ -738,13 +738,13 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Work:
         return Work(((0,),) if len({t.dtype for t in tensors}) == 1 else None)
     first = kept[0].shape
     dim = _axis(dim, kept[0])
-    total = 0
+    before, after, total = first[:dim], first[dim + 1 :], 0
     for t in kept:
-        if t.shape[:dim] + t.shape[dim + 1 :] != first[:dim] + first[dim + 1 :] or len(t.shape) != len(first):
+        if t.shape[:dim] != before or t.shape[dim + 1 :] != after:
             raise ShapeError(f"{_x(first)} and {_x(t.shape)} cannot be joined along axis {dim}: another axis differs")
         total += t.shape[dim]
     known = len({t.dtype for t in kept}) == 1
-    return Work(((*first[:dim], total, *first[dim + 1 :]),) if known else None)
+    return Work(((*before, total, *after),) if known else None)
 
 
 @op("aten.stack")

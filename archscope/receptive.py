@@ -107,16 +107,22 @@ def _meet(op: Op, inputs: list[Field]) -> Field | None:
     shape = op.outputs[0].shape
     if len(inputs) == 1 and op.inputs[0].shape == shape:
         return inputs[0]
-    widest = max(inputs, key=lambda f: (len(f.axes), sum(map(bool, f.axes))))
+    widest = inputs[0]
+    for field in inputs[1:]:
+        if field.axes != widest.axes and _places(field) > _places(widest):
+            widest = field
     if len(widest.axes) != len(shape):
         return None
-    sides = range(len(widest.size))
     return Field(
-        tuple(max(f.size[s] for f in inputs) for s in sides),
+        tuple(map(max, *[field.size for field in inputs])) if len(inputs) > 1 else widest.size,
         widest.jump,
-        tuple(tuple((side, shape[i]) for side, _ in at) if len(at) == 1 else at for i, at in enumerate(widest.axes)),
-        windowed=any(f.windowed for f in inputs) and any(widest.axes),
+        tuple([((at[0][0], shape[i]),) if len(at) == 1 else at for i, at in enumerate(widest.axes)]),
+        windowed=any([field.windowed for field in inputs]) and any(widest.axes),
     )
+
+
+def _places(field: Field) -> tuple[int, int]:
+    return len(field.axes), sum(map(bool, field.axes))
 
 
 def _gather(field: Field, axes: tuple[int, ...]) -> Field:

@@ -209,6 +209,10 @@ class _Run(TorchDispatchMode):
                 live.append(value)
             elif type(value) is list and value and type(value[0]) is int:
                 named[key] = tuple(value)
+            elif type(value) is list and None not in (group := [records.get(id(v)) for v in value]):
+                named[key] = tuple(group)
+                inputs += group  # type: ignore[arg-type]
+                live += value
             else:
                 self.take(key, value, named, inputs, live)
         for key, value in kwargs.items() if kwargs else ():
