@@ -32,6 +32,7 @@ from archscope import __version__
 from archscope.construct import META, uncollected
 from archscope.errors import ArchscopeError, ShapeError, TraceError
 from archscope.ir import Layer, Op, Param, Tensor, Trace
+from archscope.modules import PLAIN, describe, kind_of
 from archscope.ops import RULES, VIEWS, Work, work
 
 SMALL = 1 << 16  # elements; a real tensor up to this size keeps its values while the model runs
@@ -148,7 +149,7 @@ class _Run(TorchDispatchMode):
     def plain(self, value: Any) -> Any:
         """An operator's argument as the record keeps it."""
         kind = type(value)
-        if kind in _PLAIN:
+        if kind in PLAIN:
             return value
         if isinstance(value, torch.Tensor):
             return self.record(value)
@@ -201,7 +202,7 @@ class _Run(TorchDispatchMode):
         live: list[torch.Tensor] = []
         records = self.records
         for key, value in zip(call.arguments, args, strict=False):
-            if type(value) in _PLAIN:
+            if type(value) in PLAIN:
                 named[key] = value
             elif (known := records.get(id(value))) is not None:
                 named[key] = known
@@ -386,7 +387,6 @@ class _Run(TorchDispatchMode):
         return told
 
 
-_PLAIN = frozenset((int, bool, float, str, type(None)))
 _VALUE = (DataDependentOutputException,)
 _CALLS: dict[Any, _Call] = {}
 
@@ -430,7 +430,7 @@ def _tensors(values: Any) -> list[torch.Tensor]:
     for value in values:
         if isinstance(value, torch.Tensor):
             found.append(value)
-        elif type(value) in _PLAIN:
+        elif type(value) in PLAIN:
             continue
         elif isinstance(value, (list, tuple)):
             found += _tensors(value)
@@ -496,58 +496,6 @@ def _untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[Non
                 if group or members:
                     group.clear()
                     group.update(members)
-
-
-# ---------------------------------------------------------------------------------------------- what a module is
-
-_KINDS: dict[type, tuple[str, tuple[str, ...]]] = {}
-
-# arguments that a class does not name in `__constants__`
-_EXTRA = {
-    "MultiheadAttention": ("embed_dim", "num_heads", "kdim", "vdim", "dropout", "add_zero_attn"),
-    "LayerNorm": ("normalized_shape", "elementwise_affine"),
-    "Softmax": ("dim",),
-    "Flatten": ("start_dim", "end_dim"),
-    "Dropout": ("p",),
-}
-
-
-def kind_of(cls: type) -> str:
-    """The class that gives a module its forward, where that is one of PyTorch's layers; else its own name."""
-    return _kind(cls)[0]
-
-
-def _kind(cls: type) -> tuple[str, tuple[str, ...]]:
-    known = _KINDS.get(cls)
-    if known is None:
-        owner = next((c for c in cls.__mro__ if "forward" in c.__dict__), cls)
-        layer = owner.__module__.startswith("torch.nn.modules") and owner.__module__ != "torch.nn.modules.container"
-        layer = layer and owner is not nn.Module and not owner.__name__.startswith("_")
-        kind = owner.__name__ if layer else cls.__name__
-        names = dict.fromkeys((*_EXTRA.get(kind, ()), *getattr(cls, "__constants__", ())))
-        known = _KINDS[cls] = (kind, tuple(names))
-    return known
-
-
-def describe(module: nn.Module) -> tuple[str, dict[str, Any]]:
-    """Kind and configuration of a module: the arguments it was built with, as plain values."""
-    kind, names = _kind(type(module))
-    config: dict[str, Any] = {}
-    own = module.__dict__
-    for name in names:
-        value = own[name] if name in own else getattr(module, name, None)
-        if type(value) in _PLAIN:
-            if value is not None:
-                config[name] = value
-        elif isinstance(value, (list, tuple)) and _PLAIN.issuperset(map(type, value)):
-            config[name] = tuple(value)
-    if "bias" not in config:
-        if "bias" in module._parameters:
-            config["bias"] = module._parameters["bias"] is not None
-        elif "in_proj_bias" in module._parameters:
-            config["bias"] = module._parameters["in_proj_bias"] is not None
-            config["add_bias_kv"] = module._parameters.get("bias_k") is not None
-    return kind, config
 
 
 def _user_line(error: BaseException) -> str:

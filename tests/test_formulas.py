@@ -19,8 +19,9 @@ from archscope import formulas, ops, tracer, verify
 from archscope.errors import ShapeError
 from archscope.expr import Expr
 from archscope.formulas import FORMULAS, SOURCES, Derived, derive, formula, window
+from archscope.modules import describe
 from archscope.ops import RULES, Work
-from archscope.tracer import describe, trace
+from archscope.tracer import trace
 from archscope.zoo import registry
 
 

@@ -1,0 +1,56 @@
+"""What a module is, as the record keeps it: its kind, and the arguments that it was built with."""
+
+from typing import Any
+
+from torch import nn
+
+PLAIN = frozenset((int, bool, float, str, type(None)))  # values that are kept as they are
+
+_KINDS: dict[type, tuple[str, tuple[str, ...]]] = {}
+
+# arguments that a class does not name in `__constants__`
+_EXTRA = {
+    "MultiheadAttention": ("embed_dim", "num_heads", "kdim", "vdim", "dropout", "add_zero_attn"),
+    "LayerNorm": ("normalized_shape", "elementwise_affine"),
+    "Softmax": ("dim",),
+    "Flatten": ("start_dim", "end_dim"),
+    "Dropout": ("p",),
+}
+
+
+def kind_of(cls: type) -> str:
+    """The class that gives a module its forward, where that is one of PyTorch's layers; else its own name."""
+    return _kind(cls)[0]
+
+
+def _kind(cls: type) -> tuple[str, tuple[str, ...]]:
+    known = _KINDS.get(cls)
+    if known is None:
+        owner = next((c for c in cls.__mro__ if "forward" in c.__dict__), cls)
+        layer = owner.__module__.startswith("torch.nn.modules") and owner.__module__ != "torch.nn.modules.container"
+        layer = layer and owner is not nn.Module and not owner.__name__.startswith("_")
+        kind = owner.__name__ if layer else cls.__name__
+        names = dict.fromkeys((*_EXTRA.get(kind, ()), *getattr(cls, "__constants__", ())))
+        known = _KINDS[cls] = (kind, tuple(names))
+    return known
+
+
+def describe(module: nn.Module) -> tuple[str, dict[str, Any]]:
+    """Kind and configuration of a module: the arguments it was built with, as plain values."""
+    kind, names = _kind(type(module))
+    config: dict[str, Any] = {}
+    own = module.__dict__
+    for name in names:
+        value = own[name] if name in own else getattr(module, name, None)
+        if type(value) in PLAIN:
+            if value is not None:
+                config[name] = value
+        elif isinstance(value, (list, tuple)) and PLAIN.issuperset(map(type, value)):
+            config[name] = tuple(value)
+    if "bias" not in config:
+        if "bias" in module._parameters:
+            config["bias"] = module._parameters["bias"] is not None
+        elif "in_proj_bias" in module._parameters:
+            config["bias"] = module._parameters["in_proj_bias"] is not None
+            config["add_bias_kv"] = module._parameters.get("bias_k") is not None
+    return kind, config
