@@ -55,6 +55,8 @@ class Commands(TyperGroup):
     def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
         try:
             code = super().main(*args, standalone_mode=False, **kwargs)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where what goes wrong can be told
         except ArchscopeError as error:
             code = _refuse(str(error), error.exit_code)
         except BrokenPipeError:
@@ -64,6 +66,7 @@ class Commands(TyperGroup):
                 raise
             code = _closed()
         except OSError as error:
+            _drop_the_rest()
             code = _refuse(f"cannot write the output: {error.strerror or error}", 2)
         except KeyboardInterrupt:
             code = _refuse("interrupted", 130)
@@ -98,8 +101,14 @@ def _refuse(message: str, code: int) -> int:
     return code
 
 
+def _drop_the_rest() -> None:
+    """What Python still holds of the output goes nowhere, or it complains once more at its end."""
+    if sys.stdout is sys.__stdout__:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def _closed() -> int:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains once more at its end
+    _drop_the_rest()
     return _refuse("the output was closed before all was written", 2)
 
 
