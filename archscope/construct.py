@@ -19,6 +19,7 @@ from torch import nn
 LARGE = 1 << 16  # elements; a constructor that fills its tensor goes to the meta device from here on
 
 META = torch.device("meta")
+NAME = "archscope_name"  # the attribute in which a model that archscope built keeps what was asked for
 
 _LOCK = threading.RLock()
 _LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase)

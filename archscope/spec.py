@@ -276,7 +276,7 @@ def load(
     given = input_of(wanted, input, batch)
     import torch
 
-    from archscope.construct import weightless
+    from archscope.construct import NAME, weightless
 
     try:
         with weightless():
@@ -287,6 +287,7 @@ def load(
         raise SpecError(f"{wanted.text}: {error}") from error
     except Exception as error:
         raise TraceError(f"{wanted.text} could not be built: {type(error).__name__}: {error}") from error
+    setattr(model, NAME, wanted.text)
     try:
         return model, (torch.empty(given.shape, dtype=getattr(torch, given.dtype), device="meta"),)
     except (AttributeError, RuntimeError) as error:

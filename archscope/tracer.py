@@ -29,7 +29,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from archscope import __version__
-from archscope.construct import META, uncollected
+from archscope.construct import META, NAME, uncollected
 from archscope.errors import ArchscopeError, ShapeError, TraceError
 from archscope.ir import Layer, Op, Param, Tensor, Trace
 from archscope.modules import PLAIN, describe, kind_of
@@ -74,9 +74,10 @@ def trace(
     """Run `model(*inputs, **kwargs)` once without computing anything, and return the record.
 
     inputs: a tuple of tensors on any device, of which only shape and dtype are read, or of shapes (float32), or of
-    anything else that the forward takes; a single tensor or shape may stand alone. kwargs: likewise. train: run in
-    training mode (True), in evaluation mode (False), or as the model is (None). rules: False runs every operator on
-    PyTorch's meta kernels instead of the shape rules of `ops.py`, to compare the two.
+    anything else that the forward takes; a single tensor or shape may stand alone. kwargs: likewise. name: of the
+    model in the record; else what `load` was asked for, or the class. train: run in training mode (True), in evaluation
+    mode (False), or as the model is (None). rules: False runs every operator on PyTorch's meta kernels instead of the
+    shape rules of `ops.py`, to compare the two.
 
     The model is left as it was: mode of every submodule, parameters, buffers, attributes, hooks, gradients, device,
     and the state of the random generator. Raises ShapeError when an operator refuses its input, and TraceError when
@@ -91,7 +92,7 @@ def trace(
     if lazy:  # a first run makes another class of a lazy module: not of the user's
         model = copy.deepcopy(model)
         modules = list(model.named_modules(remove_duplicate=False))
-    run = _Run(modules, name or type(model).__name__, rules, lazy)
+    run = _Run(modules, name or getattr(model, NAME, type(model).__name__), rules, lazy)
     run.inputs = tuple(run.record(t) for t in _tensors([*arguments, *named.values()]))
     with _LOCK, uncollected(), ExitStack() as stack:
         stack.enter_context(_untouched(run.paths, train))

@@ -444,7 +444,12 @@ def cells(draw: st.DrawFn) -> Case:
     shape = draw(odd(st.just((*batch, i)), st.sampled_from([(*batch, i + 1), (2, 2, i), ()]), 6))
     inputs: list[Any] = [shape]
     if draw(st.booleans()):
-        state = draw(odd(st.just((*batch, h)), st.sampled_from([(*batch, h + 1), (2, *batch, h), (h,)]), 5))
+        wrong = [(*batch, h + 1), (h,)]
+        if (
+            batch or layer is not nn.LSTMCell
+        ):  # on a state with a batch and an input without, LSTMCell kills the process
+            wrong.append((2, *batch, h))
+        state = draw(odd(st.just((*batch, h)), st.sampled_from(wrong), 5))
         inputs.append([state, state] if layer is nn.LSTMCell else state)
     return Case(layer, arguments, tuple(inputs), here=False)
 

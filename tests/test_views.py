@@ -357,3 +357,9 @@ def test_functional_calls_are_derived_like_the_layers_they_are_equal_to() -> Non
     assert rows["max_pool2d"]["formula"] == "⌊(32 − 3 + 2·0)/2⌋ + 1 = 15"
     assert rows["conv2d"]["macs"] == 32 * 32 * 3 * 3 * 3 * 8 and rows["linear"]["macs"] == 8 * 15 * 15 * 5
     assert rows["kernel"]["params"] == 8 * 3 * 3 * 3  # a parameter that no module owns has a row of its own
+
+
+def test_a_loaded_model_bears_the_name_that_was_asked_for() -> None:
+    assert totals(trace(*load("mobilenet-v1@width=0.5")))["model"] == "mobilenet-v1@width=0.5"
+    assert totals(trace(*load("alexnet"), name="mine"))["model"] == "mine"
+    assert totals(trace(nn.Linear(2, 2), (1, 2)))["model"] == "Linear"
