@@ -259,6 +259,16 @@ def test_views_of_constants_out_arguments_and_packed_sequences() -> None:
     assert totals(record)["macs"] == (3 + 2) * 4 * 5 * (4 + 5)  # the steps that are there, not the padding
 
 
+def test_tensors_of_different_ranks_cannot_be_joined() -> None:
+    class Joins(nn.Module):
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return torch.cat([a, b], dim=2)
+
+    assert trace(Joins(), ((2, 3, 1), (2, 3, 4))).layers[0].outputs[0].shape == (2, 3, 5)
+    with pytest.raises(ShapeError, match="2×3×1 and 2×3 cannot be joined along axis 2"):
+        trace(Joins(), ((2, 3, 1), (2, 3)))
+
+
 def test_wrapped_models() -> None:
     inner = nn.Sequential(nn.Linear(4, 3))
     assert totals(trace(nn.DataParallel(inner), ((2, 4),)))["macs"] == 2 * 4 * 3
