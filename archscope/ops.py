@@ -740,7 +740,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Work:
     dim = _axis(dim, kept[0])
     before, after, total = first[:dim], first[dim + 1 :], 0
     for t in kept:
-        if t.shape[:dim] != before or t.shape[dim + 1 :] != after:
+        if len(t.shape) != len(first) or t.shape[:dim] != before or t.shape[dim + 1 :] != after:
             raise ShapeError(f"{_x(first)} and {_x(t.shape)} cannot be joined along axis {dim}: another axis differs")
         total += t.shape[dim]
     known = len({t.dtype for t in kept}) == 1

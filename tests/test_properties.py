@@ -372,7 +372,8 @@ def norms(draw: st.DrawFn) -> Case:
         shape = draw(image(n, c, 4))
         if kind == "BatchNorm" and n == 1 and draw(st.booleans()):
             shape = shape[:-1]
-        assume(prod(shape) or c in shape[:2])  # nothing is checked of an empty batch
+        at = 0 if kind == "InstanceNorm" and len(shape) == n + 1 else 1
+        assume(prod(shape) or shape[at] == c)  # nothing is checked of an empty batch
         return Case(getattr(nn, f"{kind}{n}d"), arguments, (shape,), here=False)
     shape = draw(image(draw(sizes(1, 3)), c, 4))
     if kind == "GroupNorm":
