@@ -6,6 +6,7 @@ meta device, where that tool sees everything). A configuration that PyTorch refu
 the closed form; one that it accepts must have the same output shapes, parameters and MACs by all of them.
 """
 
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -60,7 +61,7 @@ def draws(family: str) -> Callable[[Any], Any]:
     return settings(
         max_examples=BUDGET[family],
         deadline=None,
-        derandomize=False,
+        derandomize="CI" in os.environ,  # other layers on every run, but for CI, where a change is judged and not luck
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     )
 
@@ -446,9 +447,7 @@ def cells(draw: st.DrawFn) -> Case:
     inputs: list[Any] = [shape]
     if draw(st.booleans()):
         wrong = [(*batch, h + 1), (h,)]
-        if (
-            batch or layer is not nn.LSTMCell
-        ):  # on a state with a batch and an input without, LSTMCell kills the process
+        if batch:  # a batch of states beside a single input is not checked, and LSTMCell dies of it
             wrong.append((2, *batch, h))
         state = draw(odd(st.just((*batch, h)), st.sampled_from(wrong), 5))
         inputs.append([state, state] if layer is nn.LSTMCell else state)
