@@ -102,7 +102,8 @@ def _reset(original: Callable[..., Any], here: int) -> Callable[..., Any]:
     """PyTorch's own layers do nothing here but initialise, and their statistics are made as they are reset."""
 
     def reset(layer: nn.Module) -> None:
-        if threading.get_ident() != here:
+        weight = layer._parameters.get("weight")
+        if weight is None or not weight.is_meta or threading.get_ident() != here:
             original(layer)
 
     return reset

@@ -13,6 +13,8 @@ The code that computes is the text that is shown, so the two cannot drift apart.
 divisions that leave no remainder and raises ValueError otherwise, `//` rounds down and `ceil_div` up.
 """
 
+import functools
+import operator
 from typing import Any, Union
 
 Number = Union["Expr", int]
@@ -108,18 +110,16 @@ def ceil_div(left: Number, right: Number) -> Expr:
 
 def product(*factors: Number) -> Expr:
     """The product of all factors, in the order given."""
-    result = factors[0] if isinstance(factors[0], Expr) else Expr("symbol", (str(factors[0]),), _value(factors[0]))
-    for factor in factors[1:]:
-        result = result * factor
-    return result
+    return functools.reduce(operator.mul, factors[1:], _expr(factors[0]))
 
 
 def total(*terms: Number) -> Expr:
     """The sum of all terms, in the order given."""
-    result = terms[0] if isinstance(terms[0], Expr) else Expr("symbol", (str(terms[0]),), _value(terms[0]))
-    for term in terms[1:]:
-        result = result + term
-    return result
+    return functools.reduce(operator.add, terms[1:], _expr(terms[0]))
+
+
+def _expr(number: Number) -> Expr:
+    return number if isinstance(number, Expr) else symbol(str(number), number)
 
 
 def _value(number: Number) -> int:

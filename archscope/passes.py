@@ -7,11 +7,11 @@ column adds up to its total. `rows` and `columns` are per row, `totals` is the m
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from archscope import receptive
-from archscope.ir import BYTES, Layer, Param, Tensor, Trace
+from archscope.ir import Layer, Param, Tensor, Trace
 from archscope.ops import VIEWS, Work, work
 
 P = ParamSpec("P")
@@ -336,7 +336,8 @@ def totals(trace: Trace) -> dict[str, Any]:
     missing). `activations` is in bytes, `params`, `trainable` and `buffers` in elements.
     """
     done = [w for w in works(trace) if w is not None]
-    sizes = {p.tensor.id: p.tensor.numel for p in trace.params}
+    once = {p.tensor.id: p.tensor for p in trace.params}  # tied ones are one
+    sizes = {i: t.numel for i, t in once.items()}
     buffers = {b.tensor.id: b.tensor for b in trace.buffers if b.tensor.id not in sizes}
     total = sum(sizes.values())
     dense = {p.tensor.id for p in trace.params if trace.modules.get(p.name.rpartition(".")[0]) in DENSE}
@@ -348,8 +349,7 @@ def totals(trace: Trace) -> dict[str, Any]:
         "params": total,
         "trainable": total - sum(sizes[i] for i in frozen),
         "buffers": sum(t.numel for t in buffers.values()),
-        "memory": sum(sizes[p.tensor.id] * BYTES[p.tensor.dtype] for p in _once(trace.params))
-        + sum(t.nbytes for t in buffers.values()),
+        "memory": sum(t.nbytes for t in (*once.values(), *buffers.values())),
         "macs": sum([w.macs for w in done]),
         "flops": sum([w.flops for w in done]),
         "activations": sum(stored(trace)),
@@ -361,11 +361,6 @@ def totals(trace: Trace) -> dict[str, Any]:
 
 
 DENSE = frozenset(("Linear", "LazyLinear", "Bilinear"))  # the kinds that are fully connected layers
-
-
-def _once(params: tuple[Param, ...]) -> Iterable[Param]:
-    """Each parameter under its first name: tied ones are one."""
-    return {p.tensor.id: p for p in reversed(params)}.values()
 
 
 def depth(trace: Trace) -> int:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from archscope.errors import ShapeError
 from archscope.formulas import FORMULAS, Derived, derive
 from archscope.ir import Shape, Trace
-from archscope.passes import COLUMNS, Row, kept, rows, works
+from archscope.passes import COLUMNS, Row, kept, rows, totals
 from archscope.zoo.registry import Entry
 
 WHOLE = frozenset(FORMULAS)  # kinds with a closed form are one row, whatever they call inside
@@ -126,10 +126,9 @@ def disagreements(trace: Trace, entry: Entry | None = None) -> list[str]:
         for difference in checked.differences
     ]
     if entry is not None:
-        found = sum({p.tensor.id: p.tensor.numel for p in trace.params}.values())
-        if found != entry.params:
-            told.append(f"{found:,} parameters, {entry.params:,} published or derived")
-        done = sum(w.macs for w in works(trace) if w is not None)
-        if done != entry.macs:
-            told.append(f"{done:,} MACs, {entry.macs:,} published or derived")
+        found = totals(trace)
+        if found["params"] != entry.params:
+            told.append(f"{found['params']:,} parameters, {entry.params:,} published or derived")
+        if found["macs"] != entry.macs:
+            told.append(f"{found['macs']:,} MACs, {entry.macs:,} published or derived")
     return told
