@@ -21,7 +21,11 @@ FLOORS = (
     {"passes"},
     {"verify"},
     {"views"},
-    {"compare", "catalogue", "doctor"},
+    {"doctor"},
+    {"runs"},
+    {"compare", "catalogue"},
+    {"cli.base"},
+    {"cli.look"},
     {"cli"},
     {"__main__"},
 )

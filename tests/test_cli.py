@@ -15,7 +15,7 @@ import pytest
 from conftest import Ran
 
 from archscope import __version__
-from archscope.cli import FORMATS
+from archscope.cli.base import FORMATS
 from archscope.render import RENDERERS
 from archscope.zoo.registry import entries
 
@@ -328,7 +328,7 @@ def test_a_bug_is_one_line_too(archscope: Command, monkeypatch: pytest.MonkeyPat
     assert ran.err == "archscope: this is a bug: ZeroDivisionError: of all things (ARCHSCOPE_DEBUG=1 shows where)\n"
     monkeypatch.setenv("ARCHSCOPE_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
-        from archscope.cli import _told
+        from archscope.cli.base import _told
 
         _told(ZeroDivisionError("of all things"))
 

@@ -1,10 +1,5 @@
-"""The command line: parse, call, print, exit code; nothing else.
+"""What the commands share: errors as one line and an exit code, options, where and how a table is printed."""
 
-Exit codes: 0 fine, 1 a model failed or a check did not hold, 2 what was asked for cannot be understood or written.
-"""
-
-import codecs
-import io
 import os
 import shutil
 import sys
@@ -15,8 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from archscope import __version__
-from archscope.errors import ArchscopeError, ShapeError, SpecError
+from archscope.errors import ArchscopeError, SpecError
 
 FORMATS = ("terminal", "md", "csv", "latex", "json", "html")
 
@@ -112,11 +106,7 @@ def _closed() -> int:
     return _refuse("the output was closed before all was written", 2)
 
 
-# typer draws help in boxes with rich's markdown, which costs more than everything else this command does
-app = typer.Typer(cls=Commands, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-
-def _names(incomplete: str) -> list[str]:
+def names(incomplete: str) -> list[str]:
     from archscope.zoo.registry import entries
 
     return [name for name in entries() if name.startswith(incomplete)]
@@ -144,156 +134,10 @@ Output = Annotated[
 ]
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"archscope {__version__}")
-        raise typer.Exit
-
-
-@app.callback(invoke_without_command=True)
-def root(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """What a network's shapes, parameters, MACs and memory are, and why.
-
-    \b
-    archscope list                          the networks it knows
-    archscope trace alexnet                 layer by layer, with the working
-    archscope table --models 'vgg*,nin'     side by side
-    """
-    if context.invoked_subcommand is None:
-        print(context.get_help(), file=sys.stderr)
-        raise typer.Exit(2)
-
-
-@app.command("list", cls=OneCommand, short_help="The networks of the zoo, with their counts and papers.")
-def list_models(
-    pattern: Annotated[list[str] | None, typer.Argument(help="Names or wildcards; all when left out.")] = None,
-    columns: Columns = None,
-    format: As = "terminal",
-    output: Output = None,
-) -> None:
-    """The networks of the zoo, with their counts, arguments and papers.
-
-    \b
-    archscope list
-    archscope list 'resnet*' --format json
-    """
-    from archscope.catalogue import listing
-    from archscope.spec import expand
-
-    shown = _Shown(columns, format, output)
-    listed = listing(expand(["all"] if pattern is None else pattern))
-    shown.print(listed)
-
-
-@app.command(cls=OneCommand, short_help="One model, layer by layer.")
-def trace(
-    model: Annotated[
-        str,
-        typer.Argument(help="A network, NAME@key=value to set its arguments.", autocompletion=_names, metavar="MODEL"),
-    ],
-    input: Input = None,
-    batch: Batch = None,
-    depth: Annotated[
-        str | None, typer.Option("--depth", "-d", help="Show modules down to this depth.", metavar="N")
-    ] = None,
-    train: Train = False,
-    columns: Columns = None,
-    format: As = "terminal",
-    output: Output = None,
-) -> None:
-    """One model, layer by layer: shapes, parameters and MACs, each with its derivation and whether it holds.
-
-    \b
-    archscope trace alexnet
-    archscope trace alexnet --input 224            what goes wrong, and what would work
-    archscope trace mobilenet-v1@width=0.5 --depth 2
-    archscope trace lenet --columns path,formula,params --format md
-    """
-    from archscope.spec import load, parse
-
-    shown = _Shown(columns, format, output)
-    level, examples = _whole("--depth", depth), _whole("--batch", batch)
-    spec = parse(model)
-    built, inputs = load(spec, input, examples)
-
-    import archscope.tracer as tracer
-    from archscope.views import LAYER_COLUMNS, LAYER_HIDDEN, layer_table
-
-    shown.check(LAYER_COLUMNS + LAYER_HIDDEN)
-    try:
-        record = tracer.trace(built, inputs, name=spec.text, train=train)
-    except ArchscopeError as error:
-        before = error.failure
-        if before is not None and before.trace.ops and format == "terminal" and output is None:
-            shown.print(layer_table(before.trace, level, stopped=before.path))
-        if isinstance(error, ShapeError):
-            from archscope.doctor import diagnose
-
-            raise ShapeError(diagnose(error, spec, built, inputs, train)) from error
-        raise
-    table = layer_table(record, level)
-    shown.print(table)
-    if any(row["agrees"] is False for row in table.rows):
-        raise typer.Exit(1)
-
-
-@app.command(cls=OneCommand, short_help="Models side by side.")
-def table(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(help="Names and wildcards, as with --models.", autocompletion=_names, metavar="[MODEL]..."),
-    ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--models", "-m", help="all, or names and wildcards separated by commas.", metavar="MODELS"),
-    ] = None,
-    input: Input = None,
-    batch: Batch = None,
-    train: Train = False,
-    sort: Annotated[
-        str | None, typer.Option("--sort", "-s", help="Key to sort by; -KEY for the largest first.", metavar="KEY")
-    ] = None,
-    columns: Columns = None,
-    format: As = "terminal",
-    output: Output = None,
-) -> None:
-    """Models side by side: parameters, MACs, memory, receptive field, and whether every derivation holds.
-
-    \b
-    archscope table --models all
-    archscope table --models 'vgg*,resnet50' --sort -macs --format md
-    archscope table --models all --format latex --output table.tex
-    """
-    from archscope.spec import expand
-
-    shown = _Shown(columns, format, output)
-    examples = _whole("--batch", batch)
-    specs = expand([*(names or []), *(models or [])] if names or models else ["all"])
-
-    from archscope.views import MODEL_COLUMNS, MODEL_HIDDEN
-
-    shown.check(MODEL_COLUMNS + MODEL_HIDDEN, sort)
-
-    from archscope.compare import side_by_side
-
-    with _progress(specs) as counted:
-        compared = side_by_side(counted, input, examples, train)
-    if sort:
-        compared = compared.sort(sort.removeprefix("-"), descending=sort.startswith("-"))
-    shown.print(compared)
-    if any(row.get("error") or row.get("verified") is False for row in compared.rows):
-        raise typer.Exit(1)
-
-
 # ----------------------------------------------------------------------------------------------- what was typed
 
 
-def _whole(option: str, text: str | None) -> int | None:
+def whole_number(option: str, text: str | None) -> int | None:
     """A whole number from 1 on, of which typer's own message is different in every version."""
     if text is None:
         return None
@@ -306,7 +150,7 @@ def _whole(option: str, text: str | None) -> int | None:
     return number
 
 
-class _Shown:
+class Shown:
     """How and where a table is printed: what is wrong with that is said before any work is done."""
 
     def __init__(self, columns: str | None, format: str, output: str | None) -> None:
@@ -319,7 +163,7 @@ class _Shown:
         if self.columns == []:
             raise SpecError(f"--columns names no column: {columns!r}")
         if output is not None:
-            _may_write(output)
+            may_write(output)
 
     def check(self, columns: tuple[Any, ...], sort: str | None = None) -> None:
         """Raises SpecError for a key that no column has."""
@@ -343,7 +187,7 @@ class _Shown:
                 shown = shown.select(self.columns)
         options: dict[str, Any] = {}
         if self.format == "terminal" and self.output is None:
-            options = {"width": _width(), "color": _color()}
+            options = {"width": terminal_width(), "color": use_color()}
         text = text_of(shown, self.format, **options)
         try:
             if self.output is not None:
@@ -368,7 +212,7 @@ def _asked() -> Iterator[None]:
         raise SpecError(str(error)) from error
 
 
-def _may_write(path: str) -> None:
+def may_write(path: str) -> None:
     """Raises SpecError for a file that cannot be written, as far as one can know before it is."""
     full = os.path.expanduser(path)
     folder = os.path.dirname(os.path.realpath(full))
@@ -384,7 +228,7 @@ def _may_write(path: str) -> None:
 
 
 @contextmanager
-def _progress(items: list[Any]) -> Iterator[Iterable[Any]]:
+def progress(items: list[Any]) -> Iterator[Iterable[Any]]:
     """A progress bar on stderr, where someone is looking."""
     if len(items) < 8 or sys.stderr is None or not sys.stderr.isatty():
         yield items
@@ -396,14 +240,14 @@ def _progress(items: list[Any]) -> Iterator[Iterable[Any]]:
         yield bar.track(items, description="tracing")
 
 
-def _width() -> int | None:
+def terminal_width() -> int | None:
     """Columns of the terminal, None where the output is not one."""
     if os.environ.get("COLUMNS", "").isdigit() or (sys.stdout is not None and sys.stdout.isatty()):
         return shutil.get_terminal_size().columns
     return None
 
 
-def _color() -> bool:
+def use_color() -> bool:
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR", "0") != "0":
@@ -416,17 +260,8 @@ _PLAIN = {"×": "x", "·": "*", "−": "-", "–": "-", "─": "-", "⌊": "[", 
           "✗": "n", "γ": "gamma", "β": "beta", "ᵀ": "'", "²": "^2", "→": "->", "≤": "<=", "≥": ">="}  # fmt: skip
 
 
-def _spelled(error: UnicodeError) -> tuple[str, int]:
+def spelled(error: UnicodeError) -> tuple[str, int]:
     """For characters that an encoding does not have."""
     assert isinstance(error, UnicodeEncodeError)
     wrong = error.object[error.start : error.end]
     return "".join(_PLAIN.get(character, "?") for character in wrong), error.end
-
-
-def main() -> None:
-    """The entry point of the `archscope` command."""
-    codecs.register_error("archscope", _spelled)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="archscope")
-    app()

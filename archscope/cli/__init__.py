@@ -1,0 +1,96 @@
+"""The command line: parse, call, print, exit code; nothing else. A file here holds the commands of one task.
+
+Exit codes: 0 fine, 1 a model failed or a check did not hold, 2 what was asked for cannot be understood or written.
+"""
+
+import codecs
+import io
+import sys
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from archscope import __version__
+from archscope.cli.base import Commands, spelled
+
+COMMANDS = {  # name -> the file that holds it, imported when it is called; `--help` shows them in this order
+    "list": "look",
+    "trace": "look",
+    "table": "look",
+}
+
+
+class _Late(MutableMapping[str, Any]):
+    """The commands by name; one that is looked up is imported."""
+
+    def __init__(self) -> None:
+        self.more: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.more:
+            return self.more[name]
+        commands: typer.Typer = import_module(f"archscope.cli.{COMMANDS[name]}").app
+        commands.rich_markup_mode = (
+            None  # typer draws help in boxes with rich's markdown, which costs more than the rest
+        )
+        return typer.main.get_group(commands).commands[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self.more[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self.more[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from COMMANDS
+        yield from self.more
+
+    def __len__(self) -> int:
+        return len(COMMANDS) + len(self.more)
+
+
+class AllCommands(Commands):
+    """The commands of every file."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.commands = _Late()
+
+
+app = typer.Typer(cls=AllCommands, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"archscope {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What a network's shapes, parameters, MACs and memory are, and why.
+
+    \b
+    archscope list                          the networks it knows
+    archscope trace alexnet                 layer by layer, with the working
+    archscope table --models 'vgg*,nin'     side by side
+    """
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """The entry point of the `archscope` command."""
+    codecs.register_error("archscope", spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="archscope")
+    app()
