@@ -3,6 +3,7 @@
     model, inputs = archscope.load("alexnet")
     trace = archscope.trace(model, inputs)
     archscope.totals(trace)["params"]        60965224
+    archscope.record_of("torchvision:vit_b_16")   the trace of a model of any source
     trace.to_frame()                         a row a layer, raw values
 
 Importing this package imports neither torch nor anything else of weight; the first call does.
@@ -14,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from archscope.asserts import assert_budget as assert_budget
+    from archscope.asserts import assert_params as assert_params
+    from archscope.asserts import assert_unchanged as assert_unchanged
     from archscope.construct import weightless as weightless
     from archscope.errors import ArchscopeError as ArchscopeError
     from archscope.errors import ShapeError as ShapeError
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from archscope.errors import TraceError as TraceError
     from archscope.ir import Trace as Trace
     from archscope.passes import totals as totals
+    from archscope.runs import record_of as record_of
     from archscope.spec import load as load
     from archscope.table import Table as Table
     from archscope.tracer import trace as trace
@@ -35,9 +40,13 @@ _FACE = {
     "Table": "table",
     "totals": "passes",
     "load": "spec",
+    "record_of": "runs",
     "trace": "tracer",
     "layer_table": "views",
     "weightless": "construct",
+    "assert_budget": "asserts",
+    "assert_params": "asserts",
+    "assert_unchanged": "asserts",
 }
 
 __all__ = [
@@ -48,8 +57,12 @@ __all__ = [
     "Trace",
     "TraceError",
     "__version__",
+    "assert_budget",
+    "assert_params",
+    "assert_unchanged",
     "layer_table",
     "load",
+    "record_of",
     "totals",
     "trace",
     "weightless",

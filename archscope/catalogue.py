@@ -1,13 +1,12 @@
-"""What `archscope list` prints: the registrations as a table. Builds nothing and imports no torch."""
+"""What `archscope list` prints: the models of a source as a table. Builds nothing; the zoo needs no torch."""
 
 from collections.abc import Iterable
 
-from archscope.spec import Spec, input_of, written
+from archscope.spec import Spec, inputs_of, source_of, written
 from archscope.table import Column, Table
-from archscope.zoo.registry import entries
 
 COLUMNS = (
-    Column("model", "Model"),
+    Column("name", "Name"),
     Column("input", "Input", "shape", priority=1),
     Column("params", "Parameters", "count"),
     Column("macs", "MACs", "count"),
@@ -17,28 +16,32 @@ COLUMNS = (
 
 
 def listing(specs: Iterable[Spec]) -> Table:
-    """One row a network: name, default input, published or derived counts, arguments, paper."""
+    """One row a model: name, default input, published or derived counts, arguments, paper."""
     listed = []
     for spec in specs:
-        default = input_of(spec)
-        entry = entries()[spec.name]
-        keys = {key: spec.arguments.get(key, value) for key, value in entry.keys.items()}
-        counted = not spec.arguments  # the registered counts are those of the default build
+        here = source_of(spec.source)
+        given = inputs_of(spec) if here.record is None else ()
+        said = here.published(spec.name) if not spec.arguments else {}  # the counts are those of the default build
+        keys = {key: spec.arguments.get(key, value) for key, value in (here.keys(spec.name) or spec.arguments).items()}
         listed.append(
             {
-                "model": spec.text,
-                "input": default.shape,
-                "dtype": default.dtype,
-                "params": entry.params if counted else None,
-                "macs": entry.macs if counted else None,
+                "name": spec.text,
+                "source": spec.source,
+                "input": given[0].input.shape if len(given) == 1 else tuple(g.input.shape for g in given) or None,
+                "dtype": given[0].input.dtype if given else None,
+                "params": said.get("params"),
+                "macs": said.get("macs"),
                 "keys": " ".join(f"{key}={written(value)}" for key, value in keys.items()),
-                "paper": entry.paper,
+                "paper": said.get("paper") or here.published(spec.name).get("paper"),
             }
-        )  # fmt: skip
+        )
+    zoo = all(row["source"] == "zoo" for row in listed)
+    made = "as published or derived for the default arguments" if zoo else "as the source publishes them"
+    shown = [c for c in COLUMNS if c.key in ("name", "input") or any(row[c.key] for row in listed)]
     return Table(
         title="",
-        columns=COLUMNS,
-        hidden=(Column("dtype", "Input dtype"),),
+        columns=tuple(shown),
+        hidden=(Column("dtype", "Input dtype"), Column("source", "Source"), *(c for c in COLUMNS if c not in shown)),
         rows=tuple(listed),
-        caption="Counts as published or derived for the default arguments; `archscope table` computes them anew.",
+        caption=f"Counts {made}; `archscope table` computes them anew." if len(shown) > 2 else "",
     )

@@ -1,44 +1,65 @@
 """Specs -> the comparison table: load, trace, verify and total each model; a failure is a row with its reason."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from archscope.errors import ArchscopeError
-from archscope.spec import Spec, check_input, input_of, load
-from archscope.table import Table
-from archscope.tracer import trace
+from archscope.inputs import check_input
+from archscope.reconcile import columns_as, predicted
+from archscope.runs import reason, record_of
+from archscope.spec import Spec, Text, inputs_of, source_of, texts_of
+from archscope.table import Column, Table
 from archscope.verify import disagreements
-from archscope.views import model_row, model_table, versions
+from archscope.views import MODEL_COLUMNS, MODEL_HIDDEN, model_row, model_table, versions
 from archscope.zoo.registry import Entry, entries
 
 
 def side_by_side(
-    specs: Iterable[Spec], input: str | None = None, batch: int | None = None, train: bool = False
+    specs: Iterable[Spec],
+    input: Text = None,
+    batch: int | None = None,
+    train: bool = False,
+    counters: Sequence[str] = (),
 ) -> Table:
-    """One row a model. Raises SpecError when the input is one of no model at all."""
-    if input is not None:
-        check_input(input)
-    listed = [_row(spec, input, batch, train) for spec in specs]
-    given = f"Input: {input} for every model" if input else "Input: each model's own"
+    """One row a model. Raises SpecError when the input is one of no model at all.
+
+    counters: tools whose figures, by their conventions, stand in place of archscope's MACs and FLOPs.
+    """
+    texts = texts_of(input)
+    for text in texts:
+        check_input(text)
+    listed = [_row(spec, input, batch, train, counters) for spec in specs]
+    given = f"Input: {', '.join(texts)} for every model" if texts else "Input: each model's own"
     given += f", batch {batch}" if batch else ""
-    return model_table(listed, f"{given}{', training mode' if train else ''}. {versions()}")
+    table = model_table(listed, f"{given}{', training mode' if train else ''}. {versions()}")
+    columns, hidden = columns_for(counters)
+    return replace(table, columns=columns, hidden=hidden)
 
 
-def _row(spec: Spec, input: str | None, batch: int | None, train: bool) -> dict[str, Any]:
+def columns_for(counters: Sequence[str]) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
+    """The columns that are shown, and those that only scripts get: with counters, archscope's own figures."""
+    if not counters:
+        return MODEL_COLUMNS, MODEL_HIDDEN
+    at = [column.key for column in MODEL_COLUMNS].index("macs")
+    own = {column.key: column for column in MODEL_COLUMNS if column.key in ("macs", "flops")}
+    rest = [column for column in MODEL_COLUMNS if column.key not in own]
+    return (*rest[:at], *columns_as(counters), *rest[at:]), (*own.values(), *MODEL_HIDDEN)
+
+
+def _row(spec: Spec, input: Text, batch: int | None, train: bool, counters: Sequence[str]) -> dict[str, Any]:
     row: dict[str, Any] = {"model": spec.text, "source": spec.source, "verified": False}
     try:
-        row["input"] = input_of(spec, input, batch).shape
-        model, inputs = load(spec, input, batch)
-        record = trace(model, inputs, name=spec.text, train=train)
+        if source_of(spec.source).record is None and (given := inputs_of(spec, input, batch)):
+            row["input"] = given[0].input.shape
+        record = record_of(spec, input, batch, train)
         differences = disagreements(record, _published(spec, input, batch, train))
-        return model_row(record, spec.source, not differences) | {"differences": differences}
-    except ArchscopeError as error:
-        return row | {"error": str(error)}
+        told = {"differences": differences, **predicted(record, counters)}
+        return model_row(record, spec.source, not differences) | told
     except Exception as error:  # whatever one model does, the others are still printed
-        return row | {"error": f"{type(error).__name__}: {error}"}
+        return row | {"error": reason(error)}
 
 
-def _published(spec: Spec, input: str | None, batch: int | None, train: bool) -> Entry | None:
+def _published(spec: Spec, input: Text, batch: int | None, train: bool) -> Entry | None:
     """The registration, where its counts are those of what was asked for."""
-    as_registered = spec.source == "zoo" and not spec.arguments and input is None and batch is None and not train
+    as_registered = spec.source == "zoo" and not spec.arguments and not input and batch is None and not train
     return entries()[spec.name] if as_registered else None

@@ -19,7 +19,15 @@ from torch import nn
 LARGE = 1 << 16  # elements; a constructor that fills its tensor goes to the meta device from here on
 
 META = torch.device("meta")
+KIND = "archscope_kind"  # the attribute of a module that is another class than the one it stands for
 NAME = "archscope_name"  # the attribute in which a model that archscope built keeps what was asked for
+
+try:  # a device context knows constructors by what they are when it is first entered, which must not be in `weightless`
+    from torch.utils._device import _device_constructors
+
+    _device_constructors()
+except ImportError:  # private, and may go
+    pass
 
 _LOCK = threading.RLock()
 _LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase)

@@ -1,13 +1,18 @@
 """What can go wrong, as one clear sentence each. The message is for the user; the class decides the exit code."""
 
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
+
+EXPLAIN: dict[str, Callable[..., str]] = {}  # filled by the room above that knows what mends a shape
 
 
 class ArchscopeError(Exception):
     """Anything that archscope refuses. `exit_code` is what the command line ends with."""
 
     exit_code = 2
-    failure: Any = None  # of a run that stopped: where, and the record so far (tracer.Failure)
+    shown = False  # whether a command has printed the layers up to the failure
+    failure: Any = None  # of a run that stopped: where, and the record so far (failure.Failure)
 
 
 class SpecError(ArchscopeError):
@@ -26,6 +31,15 @@ class ShapeError(ArchscopeError, ValueError):
         super().__init__(message)
         self.expected = expected
         self.got = got
+
+    def explain(self, width: int | None = None, color: bool = False) -> str:
+        """Everything that can be said: the layers up to the failure, the numbers that clash, what would mend it.
+
+        width: of the terminal; None: as wide as it is.
+        """
+        if "text" not in EXPLAIN:
+            import_module("archscope.doctor")  # by name: this file knows nothing of the rooms above
+        return EXPLAIN["text"](self, width, color)
 
 
 class TraceError(ArchscopeError):

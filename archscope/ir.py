@@ -70,6 +70,18 @@ class Op(NamedTuple):
     args: Mapping[str, Any]
 
 
+class Composite(NamedTuple):
+    """An operator that PyTorch took apart into others, if it multiplies (an einsum always): `ops[start:stop]`.
+
+    name: "aten.einsum". args: as those of an `Op`.
+    """
+
+    name: str
+    args: Mapping[str, Any]
+    start: int
+    stop: int
+
+
 class Layer(NamedTuple):
     """One call of one module: `ops[start:stop]` ran inside it.
 
@@ -97,7 +109,9 @@ class Trace:
     """The whole run. `layers[0]` is the root.
 
     modules: the kind of every module that the model has, by path, called or not (a parameter may belong to a module
-    that never ran). train: whether the model ran in training mode. versions: {"archscope": …, "torch": …}.
+    that never ran). train: whether the model ran in training mode. versions: {"archscope": …, "torch": …}. notes: what
+    was assumed where the run alone could not tell, one sentence each. composites: what the model called where the
+    operators are only the pieces, the outer one first.
     """
 
     model: str
@@ -109,6 +123,8 @@ class Trace:
     modules: Mapping[str, str]
     train: bool
     versions: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    composites: tuple[Composite, ...] = ()
 
     def to_json(self) -> str:
         """The trace as one line of JSON; `Trace.from_json` gives an equal trace back."""
@@ -126,6 +142,7 @@ class Trace:
             "model": self.model,
             "train": self.train,
             "versions": dict(self.versions),
+            "notes": list(self.notes),
             "modules": dict(self.modules),
             "inputs": refs(self.inputs),
             "params": [[p.name, ref(p.tensor), p.trainable] for p in self.params],
@@ -136,6 +153,7 @@ class Trace:
                 for y in self.layers
             ],
             "ops": [[o.name, refs(o.inputs), refs(o.outputs), _encode(o.args, ref)] for o in self.ops],
+            "composites": [[c.name, _encode(c.args, ref), c.start, c.stop] for c in self.composites],
         }  # fmt: skip
         body["tensors"] = {str(t.id): [list(t.shape), t.dtype] for t in tensors.values()}
         return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
@@ -170,6 +188,8 @@ class Trace:
             modules=body["modules"],
             train=body["train"],
             versions=body["versions"],
+            notes=tuple(body.get("notes", ())),
+            composites=tuple(Composite(n, _decode(a, tensors), i, j) for n, a, i, j in body.get("composites", ())),
         )
 
     def to_frame(self) -> Any:

@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from archscope.construct import KIND
+
 PLAIN = frozenset((int, bool, float, str, type(None)))  # values that are kept as they are
 
 _KINDS: dict[type, tuple[str, tuple[str, ...]]] = {}
@@ -15,6 +17,8 @@ _EXTRA = {
     "Softmax": ("dim",),
     "Flatten": ("start_dim", "end_dim"),
     "Dropout": ("p",),
+    "ShiftedWindowAttention": ("window_size", "num_heads"),
+    "ShiftedWindowAttentionV2": ("window_size", "num_heads"),
 }
 
 
@@ -40,6 +44,7 @@ def describe(module: nn.Module) -> tuple[str, dict[str, Any]]:
     kind, names = _kind(type(module))
     config: dict[str, Any] = {}
     own = module.__dict__
+    kind = own.get(KIND, kind)
     for name in names:
         value = own[name] if name in own else getattr(module, name, None)
         if type(value) in PLAIN:

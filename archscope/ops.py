@@ -24,12 +24,13 @@ Counting semantics, version 1
                                 element of the rows looked up; scatter, index add: 1 per element added)
     interpolation               nearest 0; linear 2^n · 2 per output in n dimensions; bicubic 32
     deformable convolution      8 per sampled element (bilinear), 1 more with a mask
+    region align                9 per sample (bilinear, and the mean); a ratio that depends on the box counts as 1
     weight norm                 2 per element of the weight, 1 per gain
     recurrent pointwise         per step and unit: RNN 2, LSTM 13, GRU 10, and 2 per gate for the biases
 
 Zero by definition: views and copies, concatenation, padding, indexing and embedding, dropout, comparison, sorting and
-creation of tensors. They move numbers and compute none. An operator that is in none of these lists is *unknown*: its
-cost is `None`, never 0, and it is named under every table.
+creation of tensors, non-maximum suppression. They move numbers and compute none. An operator that is in none of these
+lists is *unknown*: its cost is `None`, never 0, and it is named under every table.
 
 A rule takes the operator's arguments by their schema names, tensors as `ir.Tensor`, and returns a `Work`. It refuses
 what PyTorch refuses (PyTorch's own meta kernels are more lenient than its real ones). Rules see shapes only, never
@@ -43,6 +44,8 @@ from typing import Any, NamedTuple
 
 from archscope.errors import ShapeError
 from archscope.ir import Op, Shape, Tensor
+
+COUNTING = 1  # version of the counting semantics above: one more whenever a rule counts differently
 
 # per spatial axis: how many input positions one output sees, and how far apart neighbouring outputs lie
 Reach = tuple[tuple[int, int | Fraction], ...]
@@ -234,9 +237,11 @@ for _n in (1, 2, 3):
     op(f"aten.conv_transpose{_n}d")(_conv_transpose(_n))
 
 
-@op("aten.convolution")
+@op("aten.convolution", "aten._convolution")
 def convolution(input: Tensor, weight: Tensor, bias: Maybe, transposed: bool, output_padding: Any, **more: Any) -> Work:
-    # the general form, reached when a model calls torch.convolution itself
+    # the general form, reached when a model calls torch.convolution itself, or was traced by torch.jit
+    for switch in ("benchmark", "deterministic", "cudnn_enabled", "allow_tf32"):
+        more.pop(switch, None)
     n = len(weight.shape) - 2
     if transposed:
         return _conv_transpose(n)(input, weight, bias, output_padding=output_padding, **more)
@@ -298,6 +303,19 @@ def bmm(self: Tensor, mat2: Tensor) -> Work:
     if b != batches:
         raise ShapeError(f"the batches do not fit: {b} against {batches}", expected=b, got=batches)
     return Work(((b, n, p),), b * n * m * p, 2 * b * n * m * p)
+
+
+@op("aten._grouped_mm")
+def grouped_mm(self: Tensor, mat2: Tensor, offs: Maybe = None, **more: Any) -> Work:
+    # [n, p] = mm([n, m], [g, m, p]), each row by the matrix of its group; [g, n, p] = bmm without groups of rows
+    if offs is None or len(self.shape) != 2 or len(mat2.shape) != 3:
+        if len(self.shape) == len(mat2.shape) == 3:
+            return bmm(self, mat2)
+        raise ShapeError(f"expects rows [n, m] and matrices [g, m, p], gets {_x(self.shape)} and {_x(mat2.shape)}")
+    n, m = self.shape
+    _, rows, p = mat2.shape
+    _inner(m, rows)
+    return Work(((n, p),), n * m * p, 2 * n * m * p)
 
 
 @op("aten.mv")
@@ -676,7 +694,7 @@ _PER_OUTPUT = """clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ clip cli
     addcdiv addcdiv_ lerp lerp_ addr outer cumsum cumprod logcumsumexp logaddexp logaddexp2 tan asin acos atan sinh
     cosh asinh acosh atanh lgamma digamma logit logit_ sgn heaviside deg2rad rad2deg polar complex angle
     rrelu_with_noise _prelu_kernel xlogy hypot copysign nan_to_num nan_to_num_ sinc i0 erfc
-    fake_quantize_per_tensor_affine quantize_per_tensor""".split()
+    fake_quantize_per_tensor_affine quantize_per_tensor diff""".split()
 
 
 @op("aten.prelu")
@@ -835,6 +853,18 @@ for _n in (1, 2, 3):
     op(f"aten._upsample_nearest_exact{_n}d")(_upsample(_n, 0))
 
 
+@op("torchvision.roi_align")
+def roi_align(
+    input: Tensor, rois: Tensor, pooled_height: int, pooled_width: int, sampling_ratio: int, **more: Any
+) -> Work:
+    # [K, c, h, w] = align([N, c, …], [K, 5]): s·s samples a cell, interpolated, and their mean
+    if len(input.shape) != 4 or len(rois.shape) != 2 or rois.shape[1] != 5:
+        raise ShapeError(f"expects [N, c, h, w] and boxes [K, 5], gets {_x(input.shape)} and {_x(rois.shape)}")
+    out = (rois.shape[0], input.shape[1], pooled_height, pooled_width)
+    samples = max(sampling_ratio, 1) ** 2  # a ratio below 1 takes as many as the box is large: at least one
+    return Work((out,), flops=prod(out) * samples * 9)
+
+
 @op("torchvision.deform_conv2d")
 def deform_conv2d(input: Tensor, weight: Tensor, bias: Tensor, groups: int, use_mask: bool, **more: Any) -> Work:
     # [N, c_out, h, w] = conv([N, c_in, …], [c_out, c_in/g, k, k]), each weight at an offset of its own, interpolated
@@ -971,5 +1001,5 @@ ZERO = VIEWS | frozenset(
     new_empty_strided set_ resize_ is_same_size sym_size size numel item _local_scalar_dense equal max_unpool2d
     max_unpool3d dropout_ searchsorted bucketize triu_ tril_ take take_along_dim diag diag_embed cartesian_prod histc
     bincount nonzero feature_dropout_ alpha_dropout_ __lshift__ __rshift__ slice_scatter select_scatter _assert_async
-    _assert_tensor_metadata hann_window dequantize""".split()
-)
+    _assert_tensor_metadata hann_window dequantize is_nonzero""".split()
+) | {"torchvision.nms", "profiler._record_function_enter_new", "profiler._record_function_exit"}

@@ -7,7 +7,7 @@ column adds up to its total. `rows` and `columns` are per row, `totals` is the m
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from archscope import receptive
@@ -289,10 +289,10 @@ def activations(trace: Trace, table: list[Row]) -> list[int]:
 @column("output_shape")
 def output_shape(trace: Trace, table: list[Row]) -> list[Any]:
     """Shape of the output; a list of shapes where there are several; None for a module that never ran."""
-    return [_shapes(row.outputs) for row in table]
+    return [shapes_of(row.outputs) for row in table]
 
 
-def _shapes(tensors: tuple[Tensor, ...]) -> Any:
+def shapes_of(tensors: tuple[Tensor, ...]) -> Any:
     if len(tensors) == 1:
         return tensors[0].shape
     return tuple(t.shape for t in tensors) or None
@@ -344,7 +344,7 @@ def totals(trace: Trace) -> dict[str, Any]:
     frozen = {p.tensor.id for p in trace.params if not p.trainable}
     return {
         "model": trace.model,
-        "input": _shapes(trace.inputs),
+        "input": shapes_of(trace.inputs),
         "depth": depth(trace),
         "params": total,
         "trainable": total - sum(sizes[i] for i in frozen),
@@ -354,7 +354,7 @@ def totals(trace: Trace) -> dict[str, Any]:
         "flops": sum([w.flops for w in done]),
         "activations": sum(stored(trace)),
         "neurons": sum(op.outputs[0].numel for op, one in zip(trace.ops, weighted(trace), strict=True) if one),
-        "receptive_field": _model_field(trace),
+        "receptive_field": field_of(fields(trace), trace.layers[0].outputs if trace.layers else ()),
         "fc_share": sum(sizes[i] for i in dense) / total if total else None,
         "unknown": unknown(trace),
     }
@@ -376,10 +376,9 @@ def depth(trace: Trace) -> int:
     return max(longest.values(), default=0)
 
 
-def _model_field(trace: Trace) -> Any:
+def field_of(known: Mapping[int, receptive.Field], outputs: Sequence[Tensor]) -> Any:
     """Receptive field of the last feature map: the largest before the sides collapse. None where sides get lost."""
-    known = fields(trace)
-    end = [known.get(t.id) for t in trace.layers[0].outputs] if trace.layers else []
+    end = [known.get(t.id) for t in outputs]
     if not end or any(field is None or not field.size for field in end):
         return None
     maps = [f for f in known.values() if f.windowed]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from archscope.ir import Op, Trace
+from archscope.ir import Op, Tensor, Trace
 from archscope.ops import BY_OUTPUT, RULES, Reach, Work
 
 
@@ -30,32 +30,45 @@ class Field(NamedTuple):
 
 def fields(trace: Trace, done: Sequence[Work | None]) -> dict[int, Field]:
     """The field of every tensor that has one, by tensor id. done: the work of each operator."""
-    known: dict[int, Field] = {}
-    for tensor in trace.inputs:
-        n = len(tensor.shape) - 2
-        if n < 1 or n > 3 or len(trace.inputs) > 1 or tensor.dtype.startswith("int"):
-            return {}
-        axes = ((), (), *(((side, tensor.shape[2 + side]),) for side in range(n)))
-        known[tensor.id] = Field((1,) * n, (1,) * n, axes)
+    known = at_first(trace.inputs)
+    if trace.inputs and not known:
+        return {}
     weights = {p.tensor.id for p in (*trace.params, *trace.buffers)}
     lost: set[int] = set()
     for op, did in zip(trace.ops, done, strict=True):
-        inputs = [known[t.id] for t in op.inputs if t.id in known]
-        if lost and any(t.id in lost for t in op.inputs):
-            after = None
-        elif not inputs:
-            if op.inputs and all(t.id in weights for t in op.inputs):
-                weights.update(t.id for t in op.outputs)
-            continue
-        else:
-            after = _step(op, did, inputs)
-        for t in op.outputs:
-            if after is not None and len(after.axes) == len(t.shape):
-                known[t.id] = after
-            else:
-                known.pop(t.id, None)
-                lost.add(t.id)
+        onward(op, did, known, lost, weights)
     return known
+
+
+def at_first(inputs: Sequence[Tensor]) -> dict[int, Field]:
+    """Each position of an input sees itself; empty where the input has no sides, or there are several."""
+    known: dict[int, Field] = {}
+    for tensor in inputs:
+        n = len(tensor.shape) - 2
+        if n < 1 or n > 3 or len(inputs) > 1 or tensor.dtype.startswith("int"):
+            return {}
+        axes = ((), (), *(((side, tensor.shape[2 + side]),) for side in range(n)))
+        known[tensor.id] = Field((1,) * n, (1,) * n, axes)
+    return known
+
+
+def onward(op: Op, did: Work | None, known: dict[int, Field], lost: set[int], weights: set[int]) -> None:
+    """Carry the fields through one operator: what its outputs see enters `known`, or they are `lost`."""
+    inputs = [known[t.id] for t in op.inputs if t.id in known]
+    if lost and any(t.id in lost for t in op.inputs):
+        after = None
+    elif not inputs:
+        if op.inputs and all(t.id in weights for t in op.inputs):
+            weights.update(t.id for t in op.outputs)
+        return
+    else:
+        after = _step(op, did, inputs)
+    for t in op.outputs:
+        if after is not None and len(after.axes) == len(t.shape):
+            known[t.id] = after
+        else:
+            known.pop(t.id, None)
+            lost.add(t.id)
 
 
 def _step(op: Op, done: Work | None, inputs: list[Field]) -> Field | None:

@@ -5,9 +5,10 @@ values and the hidden columns, and no title, notes, caption or totals; the other
 
     text    as it is
     count   34,944           an exact integer
+    change  +34,944          the same, by how much one grew
     scaled  724.4 M          four significant digits; K M G T P E are powers of 1000
     bytes   243.9 MB         the same, in bytes
-    shape   1×96×55×55       several shapes: 1×96×55×55, 1×96
+    shape   1×96×55×55       several shapes: 1×96×55×55, 1×96; a single number is a count
     share   96.2 %           of 0.962
     flag    ✓ ✗
 
@@ -96,6 +97,8 @@ def _bytes(value: Any, unit: str) -> str:
 
 
 def _shape(value: Any, unit: str) -> str:
+    if isinstance(value, int):
+        return _count(value, unit)
     if value and isinstance(value[0], tuple | list):
         return ", ".join(_shape(one, unit) for one in value)
     return _with("×".join(map(str, value)) or "()", unit)
@@ -115,10 +118,10 @@ def _with(number: str, unit: str) -> str:
 
 SHOW: dict[str, Callable[[Any, str], str]] = {
     "text": _text, "count": _count, "scaled": _scaled, "bytes": _bytes, "shape": _shape, "share": _share,
-    "flag": _flag,
+    "flag": _flag, "change": lambda value, unit: _with(f"{value:+,}".replace("-", "−").replace("+0", "0"), unit),
 }  # fmt: skip
 
-RIGHT = {"count", "scaled", "bytes", "share"}  # the forms that are aligned to the right
+RIGHT = {"count", "change", "scaled", "bytes", "share"}  # the forms that are aligned to the right
 
 
 def heading(column: Column) -> str:
@@ -238,7 +241,7 @@ _LATEX_MATH = {
     "√": r"\surd", "∑": r"\sum", "Σ": r"\Sigma", "∏": r"\prod", "Δ": r"\Delta", "∈": r"\in", "²": "^2", "³": "^3",
     "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "ε": r"\varepsilon", "θ": r"\theta",
     "λ": r"\lambda", "μ": r"\mu", "π": r"\pi", "ρ": r"\rho", "σ": r"\sigma", "τ": r"\tau", "φ": r"\varphi",
-    "ω": r"\omega", "<": "<", ">": ">", "|": "|",
+    "ω": r"\omega", "ᵀ": "^T", "<": "<", ">": ">", "|": "|",
 }  # fmt: skip
 _LATEX_ALL = str.maketrans(_LATEX | {character: f"${name}$" for character, name in _LATEX_MATH.items()})
 
@@ -246,6 +249,11 @@ _LATEX_ALL = str.maketrans(_LATEX | {character: f"${name}$" for character, name 
 def _tex(text: str) -> str:
     apart = re.sub("-(?=-)", "-\u200b", _one_line(text))  # "--" would become a dash
     return apart.translate(_LATEX_ALL)
+
+
+def escaped(text: str, format: str) -> str:
+    """Running text as Markdown ("md") or LaTeX ("latex") writes it."""
+    return {"md": _md, "latex": _tex}[format](text)
 
 
 @renderer("latex")
@@ -503,12 +511,12 @@ def _width(text: str) -> int:
 # ---------------------------------------------------------------- files
 
 
-def save(text: str, path: str | os.PathLike[str]) -> None:
+def save(text: str | bytes, path: str | os.PathLike[str]) -> None:
     """Write a file whole or not at all; "~" is expanded, a link is followed, an existing file keeps its mode.
 
     Raises OSError as it comes; the old file is then as it was.
     """
-    data = text.encode()
+    data = text.encode() if isinstance(text, str) else text
     path = os.path.expanduser(path)
     mode = os.stat(path).st_mode if os.path.exists(path) else None
     if mode is not None and not stat.S_ISREG(mode):  # /dev/stdout, a pipe: nothing to replace; a folder says no

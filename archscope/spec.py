@@ -2,39 +2,31 @@
 
     alexnet                            a network of the zoo
     mobilenet-v1@width=0.5@num_classes=10
-    alexnet,vgg*,resnet50              several, with wildcards (in lists)
-    227   227x300   3x227x227   8x3x227x227   1x128:int64        an input
+    torchvision:resnet50   timm:vit_base_patch16_224   transformers:LlamaConfig@hidden_size=4096
+    nets.py:Net   package.models:build@width=2         a user's own class, function or module
+    trace.json   program.pt2                           a saved trace, an exported program
+    alexnet,vgg*,torchvision:resnet*                   several, with wildcards (in lists)
+    227   227x300   3x227x227   8x3x227x227   1x128:int64   tokens=1x128:int64        an input
 
-Sources are entered with `@source`; a name without a colon belongs to the zoo. Nothing imports torch before a model
-is built.
+A source is a file of `archscope/sources/` that fills in a `Source`; a name without a colon belongs to the zoo. Nothing
+imports torch before a model is built or a source other than the zoo is asked for its names.
 """
 
 import ast
 import fnmatch
+import functools
+import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from math import prod
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from archscope.errors import ArchscopeError, SpecError, TraceError
-from archscope.ir import BYTES
+from archscope.inputs import Given, Input, parse_inputs
+from archscope.ir import Trace
 from archscope.table import did_you_mean, unknown
-from archscope.zoo import registry
-
-MOST = 1 << 40  # elements of an input; more is a typing error
-DTYPES = [name for name in BYTES if not name.startswith(("q", "uq")) and name != "complex32"]
-
-
-class Input(NamedTuple):
-    """Shape and dtype of one input."""
-
-    shape: tuple[int, ...]
-    dtype: str = "float32"
-
-    def __str__(self) -> str:
-        text = "x".join(map(str, self.shape))
-        return text if self.dtype == "float32" else f"{text}:{self.dtype}"
 
 
 @dataclass(frozen=True)
@@ -47,17 +39,37 @@ class Spec:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-class Source(NamedTuple):
-    """Where models come from. names: those it has. build: (name, arguments) -> module. default: -> input, layout.
-    keys: -> the arguments of its builder, with their defaults."""
+Keys = Mapping[str, Any]
 
-    names: Callable[[], Iterable[str]]
+
+@dataclass(frozen=True)
+class Source:
+    """Where models come from.
+
+    names: pattern -> names, in order. build: (name, arguments) -> module. inputs: (name, arguments) -> the default
+    inputs, empty where there are none. keys: name -> arguments with their defaults, None where only the builder knows.
+    published: name -> what the source itself says: "params", "macs", "paper". running: name -> the circumstances that a
+    run needs, with what is to be said of it. bound: whether sizes that depend on values are taken at their largest.
+    closed: whether `names("*")` are all there are, so that another name is wrong. guess: module, text -> inputs where
+    there is no default. record: name -> a Trace that is there already, so that nothing need be built.
+    """
+
+    names: Callable[[str], Iterable[str]]
     build: Callable[[str, dict[str, Any]], Any]
-    default: Callable[[str], tuple[Input, str]]
-    keys: Callable[[str], dict[str, Any]]
+    inputs: Callable[[str, dict[str, Any]], tuple[Given, ...]]
+    keys: Callable[[str], Keys | None] = lambda name: None
+    published: Callable[[str], Mapping[str, Any]] = lambda name: {}
+    running: Callable[[str], AbstractContextManager[tuple[str, ...]]] = lambda name: nullcontext(())
+    bound: bool = False
+    closed: bool = True
+    guess: Callable[[Any, str], tuple[Given, ...]] | None = None
+    record: Callable[[str], Trace] | None = None
 
 
-SOURCES: dict[str, Source] = {}
+# the files of archscope/sources/, each of which enters a source of its name; imported when it is asked for
+NAMED = ("zoo", "torchvision", "timm", "transformers")  # before a colon
+FILES = (*NAMED, "file", "module", "trace", "exported")  # the others are known by the form of the name
+SOURCES: dict[str, Callable[[], Source]] = {}
 
 
 def source(name: str) -> Callable[[Callable[[], Source]], Callable[[], Source]]:
@@ -66,27 +78,19 @@ def source(name: str) -> Callable[[Callable[[], Source]], Callable[[], Source]]:
     def enter(make: Callable[[], Source]) -> Callable[[], Source]:
         if name in SOURCES:
             raise ValueError(f"two sources are called {name!r}")
-        SOURCES[name] = make()
+        SOURCES[name] = functools.cache(make)
         return make
 
     return enter
 
 
-@source("zoo")
-def zoo() -> Source:
-    """The networks of archscope's own zoo."""
-
-    def default(name: str) -> tuple[Input, str]:
-        entry = registry.entries()[name]
-        shape, dtype = _shape_and_dtype(entry.input)
-        return Input(tuple(shape), dtype), entry.layout
-
-    return Source(
-        names=lambda: registry.entries(),
-        build=lambda name, arguments: registry.build(name, **arguments),
-        default=default,
-        keys=lambda name: registry.entries()[name].keys,
-    )
+def source_of(name: str) -> Source:
+    """The source of that name. Raises SpecError where there is none, or where a package that it needs is missing."""
+    if name not in SOURCES:
+        if name not in FILES:
+            raise SpecError(unknown("source of models", name, [*FILES, *SOURCES]))
+        import_module(f"archscope.sources.{name}")
+    return SOURCES[name]()
 
 
 # ------------------------------------------------------------------------------------------------------- models
@@ -94,43 +98,68 @@ def zoo() -> Source:
 
 def parse(text: str) -> Spec:
     """Read `[SOURCE:]NAME[@key=value…]`. Raises SpecError, naming the nearest right name or key."""
-    head, *pairs = text.strip().split("@")
+    head, pairs = _pairs(text.strip())
     origin, name = _origin(head)
-    known = SOURCES[origin]
-    names = list(known.names())
-    if name not in names:
-        if not name:
-            raise SpecError(f"no model was named; {_SEE}")
-        if re.search(r"[,*?\[]", name):
-            raise SpecError(f"one model at a time, not {head!r}; `archscope table --models {head!r}` takes several")
-        raise SpecError(_sentences(f"no model is called {name!r}", did_you_mean(name, names), _SEE))
-    keys = known.keys(name)
+    here = source_of(origin)
+    see = _see(origin)
+    if here.closed:
+        names = list(here.names("*"))
+        if name not in names:
+            if not name:
+                raise SpecError(f"no model was named; {see}")
+            if re.search(r"[,*?\[]", name):
+                raise SpecError(f"one model at a time, not {head!r}; `archscope table --models {head!r}` takes several")
+            what = f"no model is called {name!r}" if origin == "zoo" else f"{origin} has no model {name!r}"
+            raise SpecError(_sentences(what, did_you_mean(name, names), see))
+    keys = here.keys(name)
     arguments: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        if key not in keys:
-            if not key:
-                raise SpecError(f"an argument of {text.strip()!r} is empty; write {name}@key=value")
+        if not key:
+            raise SpecError(f"an argument of {text.strip()!r} is empty; write {name}@key=value")
+        if keys is not None and key not in keys:
             there = f"it has {_list(keys)}" if keys else "it has none"
             raise SpecError(_sentences(f"{name} has no key {key!r}", did_you_mean(key, keys), there))
         if not equals or not value:
-            raise SpecError(f"{key} has no value in {text.strip()!r}; write {name}@{key}={written(keys[key])}")
+            example = written(keys[key]) if keys else "value"
+            raise SpecError(f"{key} has no value in {text.strip()!r}; write {name}@{key}={example}")
         if key in arguments:
             raise SpecError(f"{key} is set twice in {text.strip()!r}")
-        arguments[key] = _typed(key, value, keys[key])
+        arguments[key] = literal(value) if keys is None else _typed(key, value, keys[key])
     return Spec(text.strip(), origin, name, arguments)
 
 
-_SEE = "`archscope list` shows all"
+def _see(origin: str) -> str:
+    return "`archscope list` shows all" if origin == "zoo" else f"`archscope list '{origin}:*'` shows all"
+
+
+def _pairs(text: str) -> tuple[str, list[str]]:
+    """Head and `key=value` texts. The folders of a file may hold an @ of their own."""
+    cut = text.find(".py:") + 1
+    head, *pairs = text[cut:].split("@")
+    return text[:cut] + head, pairs
 
 
 def _origin(head: str) -> tuple[str, str]:
-    """Source and name of `[SOURCE:]NAME`."""
+    """Source and name of `[SOURCE:]NAME`. A file keeps its whole text as its name."""
+    if head.endswith(".json"):
+        return "trace", head
+    if head.endswith(".pt2"):
+        return "exported", head
     origin, colon, name = head.rpartition(":")
-    origin = origin if colon else "zoo"
-    if origin not in SOURCES:
-        raise SpecError(f"no source of models is called {origin!r}: there is {_list(SOURCES)}")
-    return origin, name
+    if not colon:
+        if head.endswith(".py"):
+            raise SpecError(
+                f"name the class or function in {head}, such as {head}:Net; `archscope list '{head}:*'` shows them"
+            )
+        return "zoo", head
+    if origin in NAMED or (origin in SOURCES and origin not in FILES):
+        return origin, name
+    if origin.endswith(".py"):
+        return "file", head
+    if all(part.isidentifier() for part in origin.split(".")):
+        return "module", head
+    raise SpecError(f"{head!r} names no model: write NAME, SOURCE:NAME, file.py:NAME or package.module:NAME")
 
 
 def _sentences(what: str, question: str, rest: str) -> str:
@@ -141,24 +170,30 @@ def _sentences(what: str, question: str, rest: str) -> str:
 def expand(texts: Iterable[str]) -> list[Spec]:
     """Specs of a list: names, comma-separated names, wildcards, `all`; each once, in the order asked for."""
     found: dict[str, Spec] = {}
-    for text in [part for each in texts for part in each.split(",") if part.strip()]:
-        text = text.strip()
-        head, at, tail = text.partition("@")
+    for text in [part for each in texts for part in _commas(each)]:
+        head, pairs = _pairs(text)
+        tail = "".join(f"@{pair}" for pair in pairs)
         if head == "all":
             head = "*"
         if not re.search(r"[*?\[]", head):
             found.setdefault(text, parse(text))
             continue
         origin, pattern = _origin(head)
-        matches = [name for name in SOURCES[origin].names() if fnmatch.fnmatchcase(name, pattern)]
+        before = f"{origin}:" if head == f"{origin}:{pattern}" else ""
+        matches = [name for name in source_of(origin).names(pattern) if fnmatch.fnmatchcase(name, pattern)]
         if not matches:
-            raise SpecError(f"no model matches {head!r}; {_SEE}")
+            raise SpecError(f"no model matches {head!r}; {_see(origin)}")
         for name in matches:
-            full = f"{origin}:{name}{at}{tail}" if ":" in head else f"{name}{at}{tail}"
+            full = f"{before}{name}{tail}"
             found.setdefault(full, parse(full))
     if not found:
         raise SpecError("no model was named; `archscope list` shows them, `all` takes every one")
     return list(found.values())
+
+
+def _commas(text: str) -> list[str]:
+    """The parts between commas; one within brackets or parentheses does not part."""
+    return [part.strip() for part in re.findall(r"(?:\([^)]*\)|\[[^\]]*\]|[^,])+", text) if part.strip()]
 
 
 def _typed(key: str, value: str, default: Any) -> Any:
@@ -184,6 +219,17 @@ def _typed(key: str, value: str, default: Any) -> Any:
     return read
 
 
+def literal(value: str) -> Any:
+    """A value whose type nobody says: true, false, none, a Python literal, or text."""
+    plain = {"true": True, "false": False, "none": None}
+    if value.lower() in plain:
+        return plain[value.lower()]
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return value
+
+
 def written(value: Any) -> str:
     """A value as a user types it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -194,101 +240,138 @@ def _list(words: Iterable[str], join: str = "and") -> str:
     return f"{', '.join(first)} {join} {last}" if first else last
 
 
-# ------------------------------------------------------------------------------------------------------- inputs
-
-
-def _shape_and_dtype(text: str) -> tuple[list[int], str]:
-    shape, _, dtype = text.strip().lower().replace("×", "x").partition(":")
-    dtype = dtype or "float32"
-    if dtype not in DTYPES:
-        raise SpecError(unknown("dtype", dtype, DTYPES))
-    try:
-        sides = [int(side) for side in shape.split("x")]
-    except ValueError:
-        raise SpecError(f"{text!r} is not an input: write 224, 3x224x224, 8x3x224x224 or 1x128:int64") from None
-    if min(sides) < 1:
-        raise SpecError(f"{text!r} is not an input: every side is at least 1")
-    return sides, dtype
-
-
-def parse_input(text: str | None, default: Input, layout: str, batch: int | None = None) -> Input:
-    """An input from what was typed and the model's default.
-
-    One number sets every side that has a place (h, w, or t of a sequence), as many numbers as there are such sides
-    set each; a shape that is one axis short gets the default's batch. batch: sets the batch axis. Raises SpecError.
-    """
-    shape, dtype = default.shape, default.dtype
-    if text is not None:
-        sides, given = _shape_and_dtype(text)
-        dtype = given if ":" in text else default.dtype
-        movable = [axis for axis, letter in enumerate(layout) if letter in "dhwt"]
-        if len(sides) == len(shape):
-            shape = tuple(sides)
-        elif movable and len(sides) in (1, len(movable)):
-            each = dict(zip(movable, sides * len(movable) if len(sides) == 1 else sides, strict=True))
-            shape = tuple(each.get(axis, side) for axis, side in enumerate(shape))
-        elif len(sides) == len(shape) - 1 and layout.startswith("n"):
-            shape = (shape[0], *sides)
-        else:
-            axes = "1 axis" if len(sides) == 1 else f"{len(sides)} axes"
-            raise SpecError(f"the input {text!r} has {axes}; the model takes {len(shape)}, such as {default}")
-    if batch is not None:
-        if batch < 1:
-            raise SpecError(f"the batch is at least 1, not {batch}")
-        if "n" not in layout:
-            raise SpecError(f"the input {default} has no batch axis")
-        axis = layout.index("n")
-        shape = (*shape[:axis], batch, *shape[axis + 1 :])
-    if prod(shape) > MOST:
-        raise SpecError(f"an input of {'×'.join(map(str, shape))} fits no machine: {prod(shape):,} elements")
-    return Input(shape, dtype)
-
-
-def check_input(text: str) -> None:
-    """Raises SpecError where the text is no input of any model."""
-    _shape_and_dtype(text)
-
-
 # ------------------------------------------------------------------------------------------------------ loading
 
 
-def input_of(spec: Spec, text: str | None = None, batch: int | None = None) -> Input:
-    """The input a model will be run on. The builder's `in_channels` sets the channels of the default."""
-    default, layout = SOURCES[spec.source].default(spec.name)
+class Loaded(NamedTuple):
+    """A model built without weights, and the arguments of its forward on the meta device."""
+
+    model: Any
+    arguments: tuple[Any, ...]
+    named: dict[str, Any]
+
+
+Text = str | int | Sequence[int] | Sequence[str] | None  # an input, or several, as a user writes them
+
+
+def texts_of(input: Text) -> list[str]:
+    """The same as text: 227 and (8, 3, 227, 227) are one input, ["1x128:int64", "1x128:bool"] are two."""
+    if input is None:
+        return []
+    if isinstance(input, str | int):
+        return [str(input)]
+    if all(isinstance(side, int) for side in input):
+        return ["x".join(map(str, input))]
+    return [str(one) for one in input]
+
+
+def defaults_of(spec: Spec) -> tuple[Given, ...]:
+    """The default inputs. The builder's `in_channels` sets their channels."""
+    found = source_of(spec.source).inputs(spec.name, spec.arguments)
     channels = spec.arguments.get("in_channels")
-    if isinstance(channels, int) and "c" in layout:
-        axis = layout.index("c")
-        default = default._replace(shape=(*default.shape[:axis], channels, *default.shape[axis + 1 :]))
-    return parse_input(text, default, layout, batch)
+    if not isinstance(channels, int):
+        return found
+    return tuple(_with_channels(given, channels) for given in found)
 
 
-def load(
-    spec: str | Spec, input: str | int | Sequence[int] | None = None, batch: int | None = None
-) -> tuple[Any, tuple[Any, ...]]:
-    """Build a model without weights, and its inputs on the meta device: `model(*inputs)` runs.
+def _with_channels(given: Given, channels: int) -> Given:
+    if "c" not in given.layout:
+        return given
+    axis, shape = given.layout.index("c"), given.input.shape
+    return given._replace(input=given.input._replace(shape=(*shape[:axis], channels, *shape[axis + 1 :])))
 
-    spec: "alexnet", "mobilenet-v1@width=0.5", or what `parse` returned. input: 227, (8, 3, 227, 227), "8x3x227x227",
-    "1x128:int64". Raises SpecError for a wrong name, key or input, and for a value that the builder refuses.
+
+def inputs_of(spec: Spec, input: Text = None, batch: int | None = None) -> tuple[Given, ...]:
+    """The inputs that a model will be run on, empty where only the model itself can tell. Raises SpecError."""
+    found = defaults_of(spec)
+    if not found and source_of(spec.source).guess is not None:
+        return ()
+    return parse_inputs(texts_of(input), found, batch)
+
+
+def input_of(spec: Spec, text: Text = None, batch: int | None = None) -> Input:
+    """The first input that a model will be run on. Raises SpecError where there is none."""
+    found = inputs_of(spec, text, batch)
+    if not found:
+        raise SpecError(f"{spec.name} has no default input: give one, such as 1x3x224x224")
+    return found[0].input
+
+
+def load(spec: str | Spec, input: Text = None, batch: int | None = None) -> tuple[Any, Any]:
+    """Build a model without weights, and its inputs on the meta device.
+
+    spec: "alexnet", "mobilenet-v1@width=0.5", "torchvision:resnet50", "nets.py:Net", or what `parse` returned. input:
+    227, (8, 3, 227, 227), "8x3x227x227", "1x128:int64", or a list of such texts, "name=SHAPE" for an argument by name.
+    Returns the model and its inputs: a tuple, so that `model(*inputs)` runs, or a dict where they go by name, so that
+    `model(**inputs)` does; `trace(model, inputs)` takes either. Raises SpecError for a wrong name, key or input, and
+    for a value that the builder refuses; TraceError where the builder fails.
     """
-    wanted = parse(spec) if isinstance(spec, str) else spec
-    if input is not None and not isinstance(input, str):
-        input = "x".join(map(str, [input] if isinstance(input, int) else input))
-    given = input_of(wanted, input, batch)
+    model, arguments, named = loaded(parse(spec) if isinstance(spec, str) else spec, input, batch)
+    return model, named if named and not arguments else arguments if not named else _by_name(model, arguments, named)
+
+
+def _by_name(model: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+    return dict(inspect.signature(model.forward).bind(*arguments, **named).arguments)
+
+
+def loaded(spec: Spec, input: Text = None, batch: int | None = None) -> Loaded:
+    """Build a model without weights, and the arguments of its forward. Raises what `load` raises."""
+    given = inputs_of(spec, input, batch)  # what is wrong with the input is said before anything is built
+    model = built(spec)
+    return Loaded(model, *fed(spec, model, given, input, batch))
+
+
+def fed(
+    spec: Spec, model: Any, given: tuple[Given, ...], input: Text = None, batch: int | None = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a model's forward, by position and by name, on the meta device. given: what `inputs_of` says."""
+    here = source_of(spec.source)
+    if not given and here.guess is not None:
+        texts = texts_of(input)
+        given = parse_inputs(texts, here.guess(model, texts[0] if len(texts) == 1 else ""), batch)
+        if not given:
+            raise SpecError(
+                f"{spec.name} has no default input: give --input 1x3x224x224, or write example_inputs() beside it"
+            )
+    made = [(each.name, tensor_of(each)) for each in given]
+    return tuple(t for name, t in made if not name), {name: t for name, t in made if name}
+
+
+def tensor_of(given: Given) -> Any:
+    """An input on the meta device. Raises SpecError for a dtype that this torch does not have."""
+    import torch
+
+    try:
+        made = torch.empty(given.input.shape, dtype=getattr(torch, given.input.dtype), device="meta")
+    except (AttributeError, RuntimeError) as error:
+        raise SpecError(f"torch {torch.__version__} makes no input of dtype {given.input.dtype}") from error
+    return [made] if given.listed else made
+
+
+def built(spec: Spec) -> Any:
+    """The model, without weights. Raises SpecError and TraceError."""
     import torch
 
     from archscope.construct import NAME, weightless
 
+    here = source_of(spec.source)
     try:
-        with weightless():
-            model = SOURCES[wanted.source].build(wanted.name, wanted.arguments)
+        try:
+            with weightless():
+                model = here.build(spec.name, spec.arguments)
+        except RuntimeError as error:
+            if "device meta" not in str(error):
+                raise
+            with weightless(), torch.device("meta"):  # it runs a part of itself while it is built
+                model = here.build(spec.name, spec.arguments)
     except ArchscopeError:
         raise
     except (ValueError, ZeroDivisionError) as error:
-        raise SpecError(f"{wanted.text}: {error}") from error
+        raise SpecError(f"{spec.text}: {error}") from error
     except Exception as error:
-        raise TraceError(f"{wanted.text} could not be built: {type(error).__name__}: {error}") from error
-    setattr(model, NAME, wanted.text)
-    try:
-        return model, (torch.empty(given.shape, dtype=getattr(torch, given.dtype), device="meta"),)
-    except (AttributeError, RuntimeError) as error:
-        raise SpecError(f"torch {torch.__version__} makes no input of dtype {given.dtype}") from error
+        unknown_key = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if isinstance(error, TypeError) and unknown_key and unknown_key[1] in spec.arguments:
+            raise SpecError(f"{spec.name} has no argument {unknown_key[1]!r}") from error
+        raise TraceError(f"{spec.text} could not be built: {type(error).__name__}: {error}") from error
+    object.__setattr__(model, NAME, spec.text)
+    return model

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-FORMS = ("text", "count", "scaled", "bytes", "shape", "share", "flag")
+FORMS = ("text", "count", "change", "scaled", "bytes", "shape", "share", "flag")
 
 # what a Table shows of itself in a notebook; filled by the room above that knows formats
 VIEWS: dict[str, Callable[["Table"], str]] = {}
@@ -146,8 +146,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     known, name = list(known), name.lower()
     near = [one for one in known if name and one.lower().startswith(name)]
-    for one in difflib.get_close_matches(name, known, n=3, cutoff=0.6):
-        ratio, best = (_alike(name, other) for other in (one, near[0] if near else one))
+    small = {one.lower(): one for one in reversed(known)}
+    for found in difflib.get_close_matches(name, small, n=3, cutoff=0.6):
+        one = small[found]
+        ratio, best = (_alike(name, other.lower()) for other in (one, near[0] if near else one))
         if one not in near and ratio > best - 0.15:
             near.append(one)
     *first, last = near[:3] or [""]

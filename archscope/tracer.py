@@ -14,12 +14,10 @@ that existed before the run is never written to.
 
 import copy
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
-from math import prod
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,55 +27,41 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from archscope import __version__
-from archscope.construct import META, NAME, uncollected
+from archscope.calls import CALLS, Call, call_of, elements
+from archscope.construct import KIND, META, NAME, uncollected
 from archscope.errors import ArchscopeError, ShapeError, TraceError
-from archscope.ir import Layer, Op, Param, Tensor, Trace
+from archscope.failure import Again, Failure, first_line, of_shapes, of_torch, refused_numbers, user_line
+from archscope.ir import Composite, Layer, Op, Param, Tensor, Trace
+from archscope.largest import LARGEST
 from archscope.modules import PLAIN, describe, kind_of
-from archscope.ops import RULES, VIEWS, Work, work
+from archscope.ops import Work, work
 
+CPU = torch.device("cpu")
 SMALL = 1 << 16  # elements; a real tensor up to this size keeps its values while the model runs
 
 _DTYPES = {d: str(d).removeprefix("torch.") for d in vars(torch).values() if isinstance(d, torch.dtype)}
-_LOCK = threading.RLock()  # one run at a time replaces nn.Module.__call__
-
-
-class _Call(NamedTuple):
-    """What is known of one operator overload."""
-
-    name: str
-    rule: Callable[..., Work] | None
-    arguments: tuple[str, ...]
-    in_place: bool
-    composite: bool  # PyTorch can take it apart, and no rule knows it whole
-    out: bool  # writes into an argument that it is given
-    joins: bool  # a view of a contiguous tensor, a copy of another
-    view: bool
-    dense: bool  # the output is contiguous whatever the memory format of the input
-
-
-class Failure(NamedTuple):
-    """Where a run stopped: the layers and operators before it, and the path of the module that was running."""
-
-    path: str
-    trace: Trace
+LOCK = threading.RLock()  # one run at a time replaces nn.Module.__call__
 
 
 def trace(
     model: nn.Module,
-    inputs: Sequence[Any] | torch.Tensor,
+    inputs: Sequence[Any] | Mapping[str, Any] | torch.Tensor,
     kwargs: Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
     train: bool | None = False,
     rules: bool = True,
+    bound: bool = False,
 ) -> Trace:
     """Run `model(*inputs, **kwargs)` once without computing anything, and return the record.
 
     inputs: a tuple of tensors on any device, of which only shape and dtype are read, or of shapes (float32), or of
-    anything else that the forward takes; a single tensor or shape may stand alone. kwargs: likewise. name: of the
-    model in the record; else what `load` was asked for, or the class. train: run in training mode (True), in evaluation
-    mode (False), or as the model is (None). rules: False runs every operator on PyTorch's meta kernels instead of the
-    shape rules of `ops.py`, to compare the two.
+    anything else that the forward takes; a single tensor or shape may stand alone, and a dict goes by name. kwargs:
+    likewise. name: of the model in the record; else what `load` was asked for, or the class. train: run in training
+    mode (True), in evaluation mode (False), or as the model is (None). rules: False runs every operator on PyTorch's
+    meta kernels instead of the shape rules of `ops.py`, to compare the two. bound: where a size depends on values
+    (`nonzero`, a boolean mask, non-maximum suppression) take its largest, and say so in the record's notes, instead of
+    failing.
 
     The model is left as it was: mode of every submodule, parameters, buffers, attributes, hooks, gradients, device,
     and the state of the random generator. Raises ShapeError when an operator refuses its input, and TraceError when
@@ -85,42 +69,47 @@ def trace(
     """
     if isinstance(inputs, torch.Tensor) or (len(inputs) > 0 and all(type(side) is int for side in inputs)):
         inputs = (inputs,)  # one tensor, or one shape, without the tuple around it
+    if isinstance(inputs, Mapping):
+        inputs, kwargs = (), {**inputs, **(kwargs or {})}
     arguments = [_abstract(value) for value in inputs]
     named = {key: _abstract(value) for key, value in (kwargs or {}).items()}
     modules = list(model.named_modules(remove_duplicate=False))
-    lazy = any([_is_lazy(p) for _, module in modules for p in module._parameters.values()])
+    lazy = any([_is_lazy(p) for _, module in modules for _, p in _own(module, "_parameters")])
     if lazy:  # a first run makes another class of a lazy module: not of the user's
         model = copy.deepcopy(model)
         modules = list(model.named_modules(remove_duplicate=False))
-    run = _Run(modules, name or getattr(model, NAME, type(model).__name__), rules, lazy)
-    run.inputs = tuple(run.record(t) for t in _tensors([*arguments, *named.values()]))
-    with _LOCK, uncollected(), ExitStack() as stack:
-        stack.enter_context(_untouched(run.paths, train))
+    run = Run(modules, name or getattr(model, NAME, type(model).__name__), rules, lazy, bound)
+    run.inputs = tuple(run.record(t) for t in tensors_in([*arguments, *named.values()]))
+    with LOCK, uncollected(), ExitStack() as stack:
+        stack.enter_context(untouched(run.paths, train))
         stack.enter_context(torch.inference_mode())
         stack.enter_context(run.watch())
         stack.enter_context(run)
         try:
             model(*arguments, **named)
         except ArchscopeError as error:
-            raise run.explain(error) from error.__cause__
+            raise run.explain(error, Again(model, tuple(arguments), named, train, bound)) from error.__cause__
         except Exception as error:
-            raise run.explain(error) from error
+            raise run.explain(error, Again(model, tuple(arguments), named, train, bound)) from error
     if lazy:
         run.params, run.buffers = run.state("_parameters"), run.state("_buffers")
     return run.finish(bool(train) if train is not None else model.training)
 
 
-class _Run(TorchDispatchMode):
+class Run(TorchDispatchMode):
     """One run: the operators and layer calls seen so far."""
 
-    def __init__(self, modules: list[tuple[str, nn.Module]], name: str, rules: bool, lazy: bool) -> None:
+    def __init__(self, modules: list[tuple[str, nn.Module]], name: str, rules: bool, lazy: bool, bound: bool) -> None:
         super().__init__()
-        self.modules, self.name, self.rules, self.lazy = modules, name, rules, lazy
+        self.modules, self.name, self.rules, self.lazy, self.bound = modules, name, rules, lazy, bound
+        self.bounded: dict[str, None] = {}  # modules in which a size was taken at its largest
         self.ops: list[Op] = []
         self.works: list[Work | None] = []  # of each operator, as `ops.work` says it: no rule need be asked twice
         self.layers: list[Layer | None] = []
+        self.composites: list[Composite | None] = []
         self.stack: list[str] = []
         self.failed: str | None = None
+        self.refused: tuple[Exception, Call, Any, Any] | None = None  # the operator that raised
         self.calls: dict[nn.Module, int] = {}
         self.paths: dict[nn.Module, str] = {}
         for path, module in self.modules:
@@ -128,6 +117,7 @@ class _Run(TorchDispatchMode):
         self.records: dict[int, Tensor] = {}
         self.alive: list[torch.Tensor] = []  # an id() is unique only while its tensor lives
         self.born: set[int] = set()  # real tensors made during the run: the only ones that may be written to
+        self.stale: set[int] = set()  # memory of real tensors into which something unknown was written
         self.metas: dict[int, torch.Tensor] = {}
         self.inputs: tuple[Tensor, ...] = ()
         self.params = self.state("_parameters")
@@ -182,21 +172,26 @@ class _Run(TorchDispatchMode):
         return tuple(
             Param(f"{path}.{name}" if path else name, self.record(value), value.requires_grad)
             for path, module in self.modules
-            for name, value in module.__dict__[group].items()
+            for name, value in _own(module, group)
             if value is not None and not (self.lazy and _is_lazy(value))
         )
 
     # ----------------------------------------------------------------------------------------------- operators
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        call = _CALLS.get(func)
+        call = CALLS.get(func)
         if call is None:
-            call = _CALLS[func] = _describe(func)
-        if call.rule is not None and self.rules:
-            return self.ruled(call, func, args, kwargs)
-        return self.kernel(call, func, args, kwargs or {})
+            call = CALLS[func] = call_of(func)
+        try:
+            if call.rule is not None and self.rules:
+                return self.ruled(call, func, args, kwargs)
+            return self.kernel(call, func, args, kwargs or {})
+        except Exception as error:
+            if self.refused is None or self.refused[0] is not error:  # the innermost
+                self.refused = (error, call, args, kwargs or {})
+            raise
 
-    def ruled(self, call: _Call, func: Any, args: Any, kwargs: Any) -> Any:
+    def ruled(self, call: Call, func: Any, args: Any, kwargs: Any) -> Any:
         """Make the output from the rule, in the memory format that PyTorch would choose."""
         named: dict[str, Any] = {}
         inputs: list[Tensor] = []
@@ -258,54 +253,81 @@ class _Run(TorchDispatchMode):
         """Add one argument of an operator to what is known of its call."""
         named[key] = kept = self.plain(value)
         inputs += _records((kept,))
-        live += _tensors((value,))
+        live += tensors_in((value,))
 
-    def kernel(self, call: _Call, func: Any, args: Any, kwargs: Any) -> Any:
+    def kernel(self, call: Call, func: Any, args: Any, kwargs: Any) -> Any:
         """Run PyTorch's own kernel: for real on small constants, on the meta device otherwise."""
-        tensors = [*_tensors(args), *_tensors(kwargs.values())]
+        tensors = [*tensors_in(args), *tensors_in(kwargs.values())]
         if self.lazy and any(map(_is_lazy, tensors)):
             return func(*args, **kwargs)  # a lazy module makes its parameters: not a part of the forward
-        real = all([t.device.type == "cpu" and t.numel() <= SMALL for t in tensors])
-        if real and not tensors:
-            sides = args[0] if args and isinstance(args[0], (list, tuple)) else ()
-            real = str(kwargs.get("device") or "cpu").startswith("cpu") and prod(sides) <= SMALL
-            if not real and "device" in call.arguments:
-                kwargs = {**kwargs, "device": META}
+        real = all([self.known(t) for t in tensors])
+        if not tensors or call.constant:
+            small = elements(call, args, kwargs) <= SMALL
+            on = str(kwargs.get("device") or (tensors[0].device if tensors else "cpu")).partition(":")[0]
+            real = small and (on == "cpu" or call.constant)  # `arange(n, device=x.device)` is known, whatever x is
+            if "device" in call.arguments and (on != "cpu" or not real):
+                kwargs = {**kwargs, "device": CPU if real else META}
+        elif real:  # known values stay so on the device of an unknown input
+            args = [CPU if isinstance(value, torch.device) else value for value in args]
+            kwargs = {**kwargs, "device": CPU} if kwargs.get("device") is not None else kwargs
         if call.in_place and tensors and not tensors[0].is_meta and id(tensors[0]) not in self.born:
             self.keep(call, args, kwargs, args[0])
             return args[0]  # a tensor of the user's: recorded, not written to
         as_view = call.joins and isinstance(args[0], torch.Tensor) and args[0].is_contiguous()
         if call.composite and not real and not as_view:
+            index, start = len(self.composites), len(self.ops)
+            self.composites.append(None)
             with self:
                 taken_apart = func.decompose(*args, **kwargs)
             if taken_apart is not NotImplemented:
+                if call.name == "aten.einsum" or any([w is not None and w.macs for w in self.works[start:]]):
+                    named = self.named(call, args, kwargs)
+                    self.composites[index] = Composite(call.name, named, start, len(self.ops))
                 return taken_apart
-        output = func(*args, **kwargs) if real else self.on_meta(func, args, kwargs)
-        made = _tensors((output,))
+        output = func(*args, **kwargs) if real else self.on_meta(call, func, args, kwargs)
+        made = tensors_in((output,))
         if real and (not call.view or (tensors and id(tensors[0]) in self.born)):
             self.born.update(map(id, made))
         if call.out:
             for tensor in made:
                 self.records.pop(id(tensor), None)  # `out=` gave it another shape
+        if not real and (call.in_place or call.out):
+            written = tensors[:1] if call.in_place else tensors_in(kwargs.values())
+            self.stale |= {t.untyped_storage().data_ptr() for t in written if not t.is_meta}
         self.keep(call, args, kwargs, args[0] if call.in_place else output)
         return args[0] if call.in_place else output
 
-    def on_meta(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Run PyTorch's meta kernel."""
+    def known(self, tensor: torch.Tensor) -> bool:
+        """Whether its values are there: small, and nothing unknown was written into it."""
+        if tensor.device.type != "cpu" or tensor.numel() > SMALL:
+            return False
+        return not self.stale or tensor.untyped_storage().data_ptr() not in self.stale
+
+    def on_meta(self, call: Call, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run PyTorch's meta kernel, or, where a size depends on values, what gives its largest."""
+        if self.bound and call.name in LARGEST:
+            largest = LARGEST[call.name](*map(self.meta, args), **kwargs)
+            if largest is not None:
+                self.bounded.setdefault(self.stack[-1] or self.name)
+                return largest
         try:
             return func(*map(self.meta, args), **{k: self.meta(v) for k, v in kwargs.items()})
         except Exception:
-            if all([t.is_meta or t.numel() > SMALL for t in _tensors(args)]):
+            if all([t.is_meta or t.numel() > SMALL for t in tensors_in(args)]):
                 raise
             return func(*args, **kwargs)  # it wants the values of a small constant: lengths, sizes
 
-    def keep(self, call: _Call, args: Any, kwargs: Any, output: Any) -> None:
+    def keep(self, call: Call, args: Any, kwargs: Any, output: Any) -> None:
         """Write an operator down."""
-        named = dict(zip(call.arguments, [self.plain(a) for a in args], strict=False))
-        named.update({k: self.plain(v) for k, v in kwargs.items()})
-        outputs = tuple(self.record(t) for t in _tensors([output]))
+        named = self.named(call, args, kwargs)
+        outputs = tuple(self.record(t) for t in tensors_in([output]))
         self.ops.append(Op(call.name, tuple(_records(named.values())), outputs, named))
         self.works.append(work(self.ops[-1]))
+
+    def named(self, call: Call, args: Any, kwargs: Any) -> dict[str, Any]:
+        """An operator's arguments by their names in its schema, as the record keeps them."""
+        named = dict(zip(call.arguments, [self.plain(a) for a in args], strict=False))
+        return named | {k: self.plain(v) for k, v in kwargs.items()}
 
     # -------------------------------------------------------------------------------------------------- layers
 
@@ -336,11 +358,11 @@ class _Run(TorchDispatchMode):
             finally:
                 stack.pop()
                 kind, config = describe(module)
-                ins = tuple([records.get(id(t)) or record(t) for t in _tensors(args)])
+                ins = tuple([records.get(id(t)) or record(t) for t in tensors_in(args)])
                 if kwargs:
-                    ins += tuple([record(t) for t in _tensors(kwargs.values())])
+                    ins += tuple([record(t) for t in tensors_in(kwargs.values())])
                 known = records.get(id(output))
-                outs = (known,) if known is not None else tuple([record(t) for t in _tensors((output,))])
+                outs = (known,) if known is not None else tuple([record(t) for t in tensors_in((output,))])
                 layers[index] = Layer(path, call, kind, depth, config, ins, outs, start, len(ops))
             return output
 
@@ -359,73 +381,59 @@ class _Run(TorchDispatchMode):
             buffers=self.buffers,
             layers=tuple(layer for layer in self.layers if layer is not None),
             ops=tuple(self.ops),
-            modules={path: kind_of(type(module)) for module, path in self.paths.items()},
+            modules={path: module.__dict__.get(KIND) or kind_of(type(module)) for module, path in self.paths.items()},
             train=train,
             versions={"archscope": __version__, "torch": torch.__version__},
+            notes=(f"sizes that depend on values are taken at their largest, in {', '.join(self.bounded)}",)
+            if self.bounded
+            else (),
+            composites=tuple(composite for composite in self.composites if composite is not None),
         )
         record.__dict__["_kept"] = {("works",): self.works}  # where the passes keep what they have computed
         return record
 
-    def explain(self, error: Exception) -> ArchscopeError:
+    def explain(self, error: Exception, again: Again) -> ArchscopeError:
         """The error as the user reads it, with the record up to the failure attached."""
+        op = None
+        if self.refused is not None and self.refused[0] in (error, error.__cause__, error.__context__):
+            _, call, args, kwargs = self.refused
+            named = self.named(call, args, kwargs)
+            op = Op(call.name, tuple(_records(named.values())), (), named)
         path = self.failed or ""
         where = f"{path} ({kind_of(type(dict(self.modules)[path]))})" if path else self.name
-        line = _user_line(error)
+        line = user_line(error)
         place = f", at {line}" if line else ""
         if isinstance(error, ShapeError):
             told: ArchscopeError = ShapeError(f"{where}: {error}{place}", expected=error.expected, got=error.got)
+        elif op is not None and isinstance(error, RuntimeError) and of_shapes(str(error)):
+            told = ShapeError(f"{where}: {first_line(error)}{place}")
+        elif op is None and of_torch(error) and (numbers := refused_numbers(str(error))) is not None:
+            told = ShapeError(f"{where}: {first_line(error)}{place}", expected=numbers[0], got=numbers[1])
         else:
-            text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            if "meta tensor" in text or "data-dependent" in text or "item()" in text or isinstance(error, _VALUE):
+            text = first_line(error)
+            wants = ("meta tensor", "data-dependent", "data-independent", "item()")
+            if any(word in text for word in wants) or isinstance(error, _VALUE):
+                size = op is not None and op.name in LARGEST
                 text = (
-                    "the forward depends on the value of a tensor, which a trace does not compute. "
-                    f"Make that a constant or an argument ({text})"
+                    "the forward depends on the value of a tensor, which a trace does not compute. Make that a constant"
+                    f" or an argument{', or take the largest size with trace(…, bound=True)' if size else ''}"
+                    f" ({op.name if op is not None else text[:80]})"
                 )
             elif isinstance(error, TypeError) and "forward()" in text:
                 text = f"the forward was called with other inputs than it takes: {text}"
             told = TraceError(f"{where}: {text}{place}")
-        told.failure = Failure(path, self.finish(False))
+        told.failure = Failure(path, self.finish(False), op, line, again)
         return told
 
 
 _VALUE = (DataDependentOutputException,)
-_CALLS: dict[Any, _Call] = {}
-
-_DENSE = frozenset(
-    f"aten.{name}"
-    for name in """linear addmm mm bmm baddbmm mv matmul scaled_dot_product_attention embedding lstm gru rnn_tanh
-    rnn_relu""".split()
-)
-
-# recorded whole, though PyTorch could take them apart: a view with a name that a reader knows
-_WHOLE = VIEWS - {"aten.reshape", "aten.flatten"}
-
-
-def _describe(func: Any) -> _Call:
-    schema = func._schema
-    name = schema.name.replace("::", ".")
-    composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
-    first = schema.arguments[0] if schema.arguments else None
-    out = any(a.is_out for a in schema.arguments)
-    in_place = bool(first is not None and first.alias_info is not None and first.alias_info.is_write)
-    return _Call(
-        name=name,
-        rule=None if out else RULES.get(name),
-        out=out,
-        arguments=tuple(a.name for a in schema.arguments),
-        in_place=in_place,
-        composite=composite and name not in _WHOLE and name not in RULES,
-        joins=name in ("aten.flatten", "aten.reshape"),
-        view=any(r.alias_info is not None for r in schema.returns),
-        dense=name in _DENSE,
-    )
 
 
 def _is_lazy(tensor: torch.Tensor | None) -> bool:
     return isinstance(tensor, (UninitializedParameter, UninitializedBuffer))
 
 
-def _tensors(values: Any) -> list[torch.Tensor]:
+def tensors_in(values: Any) -> list[torch.Tensor]:
     """Every tensor in nested lists, tuples, dicts and dataclasses, in order."""
     found: list[torch.Tensor] = []
     for value in values:
@@ -434,11 +442,11 @@ def _tensors(values: Any) -> list[torch.Tensor]:
         elif type(value) in PLAIN:
             continue
         elif isinstance(value, (list, tuple)):
-            found += _tensors(value)
+            found += tensors_in(value)
         elif isinstance(value, Mapping):
-            found += _tensors(value.values())
+            found += tensors_in(value.values())
         elif is_dataclass(value) and not isinstance(value, type):
-            found += _tensors([getattr(value, f.name) for f in fields(value)])
+            found += tensors_in([getattr(value, f.name) for f in fields(value)])
     return found
 
 
@@ -467,11 +475,24 @@ def _abstract(value: Any) -> Any:
     return value
 
 
+def _own(module: nn.Module, group: str) -> Iterable[tuple[str, torch.Tensor | None]]:
+    """A module's own parameters or buffers; a scripted one keeps them outside of Python."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return module.named_parameters("", False) if group == "_parameters" else module.named_buffers("", False)
+    return module.__dict__[group].items()
+
+
 @contextmanager
-def _untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[None]:
+def untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[None]:
     """Set the mode, and give the modules back as they were: flags, attributes, parameters, buffers, random state."""
     kept = []
+    scripted = [(m, m.training) for m in modules if isinstance(m, torch.jit.ScriptModule)]
+    if train is not None:
+        for module, _ in scripted:
+            module.training = train
     for module in modules:
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
         own = module.__dict__
         groups = (own["_parameters"], own["_buffers"], own["_modules"])
         kept.append((own, own.copy(), [(group, group.copy() if group else {}) for group in groups]))
@@ -489,6 +510,8 @@ def _untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[Non
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         torch.set_rng_state(random)
+        for module, training in scripted:
+            module.training = training
         _unsafe_set_version_counter(tuple(written), tuple(versions))
         for own, attributes, contents in kept:
             own.clear()
@@ -497,15 +520,3 @@ def _untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[Non
                 if group or members:
                     group.clear()
                     group.update(members)
-
-
-def _user_line(error: BaseException) -> str:
-    """File and line of the innermost frame that is neither torch's nor archscope's."""
-    here, torch_home = Path(__file__).parent, Path(torch.__file__).parent
-    found, at = "", error.__traceback__
-    while at is not None:
-        code = Path(at.tb_frame.f_code.co_filename)
-        if not code.is_relative_to(torch_home) and (not code.is_relative_to(here) or code.parent.name == "zoo"):
-            found = f"{code.name}:{at.tb_lineno}" if code.is_relative_to(here) else f"{code}:{at.tb_lineno}"
-        at = at.tb_next
-    return found

@@ -1,17 +1,18 @@
 """The two tables that everything else prints: the layers of one trace, and models side by side."""
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import Any
 
 from archscope import __version__, ir
-from archscope.formulas import Derived
+from archscope.errors import ShapeError
+from archscope.formulas import Derived, derive
 from archscope.ir import Trace
 from archscope.passes import COLUMNS, Row, rows, totals, unknown, visible
 from archscope.render import html
 from archscope.table import Column, Table
-from archscope.verify import WHOLE, Check, check
+from archscope.verify import WHOLE, Check, as_layer, check
 
 MACS = "MACs: multiply–accumulates of convolutions, matrix products, attention and recurrent gates."
 FLOPS = "FLOPs: 2·MACs plus biases, normalisation, activations, pooling, softmax and elementwise work."
@@ -252,6 +253,7 @@ def _notes(trace: Trace, table: list[Row], checks: Mapping[_Key, Check]) -> Iter
     tied = len(trace.params) - len({p.tensor.id for p in trace.params})
     if tied:
         yield f"{tied} tied parameter{'s are' if tied > 1 else ' is'} counted once"
+    yield from trace.notes
     missing = unknown(trace)
     if missing:
         names = ", ".join(f"{name} ({count}×)" for name, count in missing.items())
@@ -303,7 +305,39 @@ def boundary_text(row: Row, derived: Derived) -> str:
     else:
         lost = " and ".join(f"the last {rest} {name}{'s' if rest > 1 else ''}" for name, rest in ends)
     one = len(ends) == 1 and ends[0][1] == 1
-    return f"{', '.join(texts)}: {lost} {'is' if one else 'are'} never reached by the window"
+    mends = boundary_mends(row, derived)
+    would = f"; {mends} would lose nothing" if mends else ""
+    return f"{', '.join(texts)}: {lost} {'is' if one else 'are'} never reached by the window{would}"
+
+
+def boundary_mends(row: Row, derived: Derived) -> str:
+    """What makes a window reach the end of its input: `padding=2 or a side of 223 or 227`; the closed form says so.
+
+    The padding is at most half of the window. Sides are those of what the window moves over, and are left out where
+    it loses on one axis and not on another.
+    """
+    kind, config = (row.kind, row.config) if row.layer is not None else as_layer(row)
+    shape, n = row.inputs[0].shape, len(derived.lost)
+
+    def whole(sides: tuple[int, ...], **other: Any) -> bool:
+        try:
+            found = derive(kind, {**config, **other}, ((*shape[:-n], *sides),))
+        except ShapeError:
+            return False
+        return found is not None and not any(rest for *_, rest in found.lost)
+
+    sides, padding, window = shape[-n:], config.get("padding", 0), config.get("kernel_size", 0)
+    most = min(window if isinstance(window, tuple) else (window,)) // 2
+    least = max(padding if isinstance(padding, tuple) else (padding,)) if not isinstance(padding, str) else most
+    found = [f"padding={pad}" for pad in range(least + 1, most + 1) if whole(sides, padding=pad)][:1]
+    if "Pool" in kind and not config.get("ceil_mode") and whole(sides, ceil_mode=True):
+        found.append("ceil_mode=True")
+    if len(set(sides)) == 1:
+        (side,), (_, stride, _) = set(sides), derived.lost[0]
+        near = [m for m in (*range(side - 1, 0, -1)[:stride], *range(side + 1, side + stride + 1)) if whole((m,) * n)]
+        near = [*[m for m in near if m < side][:1], *[m for m in near if m > side][:1]]
+        found += [f"a side of {' or '.join(map(str, near))}"] if near else []
+    return f"{', '.join(found[:-1])} or {found[-1]}" if len(found) > 1 else "".join(found)
 
 
 NAMES = {1: ("position",), 2: ("row", "column"), 3: ("plane", "row", "column")}
@@ -311,7 +345,7 @@ NAMES = {1: ("position",), 2: ("row", "column"), 3: ("plane", "row", "column")}
 
 def model_row(trace: Trace, source: str, verified: bool | None) -> dict[str, Any]:
     """One model of the comparison table."""
-    return {**totals(trace), "source": source, "verified": verified}
+    return {**totals(trace), "source": source, "verified": verified, "notes": trace.notes}
 
 
 def model_table(models: Iterable[Mapping[str, Any]], made_with: str) -> Table:
@@ -320,7 +354,7 @@ def model_table(models: Iterable[Mapping[str, Any]], made_with: str) -> Table:
     failed = [row for row in listed if row.get("error")]
     notes = [f"{row['model']}: {row['error']}" for row in failed]
     for row in listed:
-        notes += [f"{row['model']}: {difference}" for difference in row.get("differences", ())]
+        notes += [f"{row['model']}: {said}" for said in (*row.get("differences", ()), *row.get("notes", ()))]
         if row.get("unknown"):
             names = ", ".join(f"{name} ({count}×)" for name, count in row["unknown"].items())
             notes.append(f"{row['model']}: the cost of these operators is unknown, and in no total: {names}")
@@ -337,7 +371,7 @@ def model_table(models: Iterable[Mapping[str, Any]], made_with: str) -> Table:
 def versions(known: Mapping[str, str] | None = None) -> str:
     """`archscope 0.1.0, torch 2.14.1.`, of a trace or of what is running."""
     if known is None:
-        known = {"archscope": __version__, "torch": sys.modules["torch"].__version__}
+        known = {"archscope": __version__, "torch": import_module("torch").__version__}
     return ", ".join(f"{name} {version}" for name, version in known.items()) + "."
 
 

@@ -141,8 +141,8 @@ def test_alexnet_at_224(archscope: Command) -> None:
     ran = archscope("trace", "alexnet", "--input", "224")
     assert ran.code == 1
     assert ran.err == (
-        "archscope: fc6 (Linear) expects 9216 = 256·6·6 features, gets 6400 = 256·5·5; "
-        "inputs of side 227 to 258 work, or a layer with in_features=6400\n"
+        "archscope: fc6 (Linear) expects 9216 = 256·6·6 features, gets 6400 = 256·5·5 after pool5; "
+        "inputs of side 227 to 258 work, or conv1 with padding=2, or fc6 with in_features=6400\n"
     )
     assert "(224 − 11)/4 leaves 1" in ran.out
     assert "never ran" not in ran.out
@@ -239,14 +239,14 @@ def test_the_caption_states_the_conventions(archscope: Command) -> None:
 
 def test_list(archscope: Command) -> None:
     rows = from_json(archscope("list", "--format", "json"))
-    assert [row["model"] for row in rows] == list(entries())
+    assert [row["name"] for row in rows] == list(entries())
     assert rows[2]["params"] == 60965224
-    assert [row["model"] for row in from_json(archscope("list", "resnet18*", "nin", "-f", "json"))] == [
+    assert [row["name"] for row in from_json(archscope("list", "resnet18*", "nin", "-f", "json"))] == [
         "resnet18",
         "resnet18-d2l",
         "nin",
     ]
-    assert archscope("list").out.splitlines()[0].startswith("Model")
+    assert archscope("list").out.splitlines()[0].startswith("Name")
 
 
 # ------------------------------------------------------------------------------------------------- what is refused
@@ -311,7 +311,7 @@ def test_nothing_is_done_before_the_options_are_understood(archscope: Command, m
         raise AssertionError("a model was traced")
 
     monkeypatch.setattr("archscope.tracer.trace", untouched)
-    monkeypatch.setattr("archscope.compare.trace", untouched)
+    monkeypatch.setattr("archscope.compare.record_of", untouched)
     for more in (["--columns", "foo"], ["--format", "foo"], ["--output", "/"], ["--batch", "0"]):
         assert archscope("trace", "lenet", *more).code == 2
         assert archscope("table", "lenet", *more).code == 2
@@ -409,7 +409,7 @@ class TestPipes:
     def test_head(self) -> None:
         ran = shell("archscope list | head -1")
         assert "Traceback" not in ran.stderr
-        assert ran.stdout.startswith("Model")
+        assert ran.stdout.startswith("Name")
         assert len(ran.stdout.splitlines()) == 1
 
     @pytest.mark.parametrize("command", ["list", "--help", "--version", "list --format json"])

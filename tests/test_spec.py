@@ -3,7 +3,8 @@
 import pytest
 
 from archscope import SpecError, TraceError, load
-from archscope.spec import DTYPES, Input, Source, check_input, expand, input_of, parse, parse_input, source
+from archscope.inputs import DTYPES, Input, check_input, parse_input
+from archscope.spec import Source, expand, input_of, parse, source, source_of
 from archscope.table import did_you_mean, unknown
 from archscope.zoo.registry import entries
 
@@ -60,7 +61,9 @@ def test_an_argument_has_the_type_of_its_default(text: str, value: object) -> No
         ("  ", "no model was named"),
         ("vgg*", "one model at a time, not 'vgg*'; `archscope table --models 'vgg*'` takes several"),
         ("lenet,nin", "one model at a time"),
-        ("timm:resnet50", "no source of models is called 'timm'"),
+        ("torchvison:resnet50", "no package 'torchvison': did you mean torchvision?"),
+        ("nets.py", "name the class or function in nets.py, such as nets.py:Net"),
+        ("a b:c", "'a b:c' names no model: write NAME, SOURCE:NAME, file.py:NAME or package.module:NAME"),
         ("alexnet@in_chanels=1", "alexnet has no key 'in_chanels': did you mean in_channels? (it has in_channels,"),
         ("alexnet@zzz=1", "alexnet has no key 'zzz'; it has in_channels, num_classes"),
         ("alexnet@in_channels=x", "in_channels is a whole number (its default is 3), not 'x'"),
@@ -108,7 +111,7 @@ def test_lists() -> None:
         (" , ", "no model was named"),
         ("alexnet,nope", "no model is called 'nope'"),
         ("vgg*@bar=1", "vgg11 has no key 'bar'"),
-        ("timm:*", "no source of models is called 'timm'"),
+        ("tim:*", "there is no source of models and no package 'tim': did you mean timm?"),
     ],
 )
 def test_lists_that_name_nothing(text: str, said: str) -> None:
@@ -118,6 +121,7 @@ def test_lists_that_name_nothing(text: str, said: str) -> None:
 
 
 def test_a_source_is_entered_once() -> None:
+    source_of("zoo")
     with pytest.raises(ValueError, match="two sources are called 'zoo'"):
 
         @source("zoo")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision  # noqa: F401  (its operators)
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
@@ -274,6 +275,82 @@ def test_wrapped_models() -> None:
     assert totals(trace(nn.DataParallel(inner), ((2, 4),)))["macs"] == 2 * 4 * 3
     inner.compile()
     assert totals(trace(inner, ((2, 4),)))["macs"] == 2 * 4 * 3
+
+
+@pytest.mark.parametrize("how", ["compile", "script", "trace", "DataParallel"])
+@pytest.mark.filterwarnings("ignore")  # PyTorch calls scripting deprecated
+def test_compiled_scripted_and_parallel_models(how: str) -> None:
+    inner = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 4 * 4, 3))
+    wrap: dict[str, Any] = {
+        "compile": torch.compile,
+        "script": torch.jit.script,
+        "trace": lambda net: torch.jit.trace(net, torch.zeros(1, 1, 6, 6)),
+        "DataParallel": nn.DataParallel,
+    }
+    model = wrap[how](inner).train()
+    found = totals(trace(model, ((1, 1, 6, 6),)))
+    assert found["params"] == 2 * 9 + 2 + 32 * 3 + 3
+    assert found["macs"] == 4 * 4 * 2 * 9 + 32 * 3
+    assert not found["unknown"]
+    assert model.training
+
+
+class Named(nn.Module):
+    """Modules in lists and dicts, one called twice, an argument by keyword only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList([nn.Linear(4, 4) for _ in range(3)])
+        self.heads = nn.ModuleDict({"a": nn.Linear(4, 2), "b": nn.Linear(4, 5)})
+
+    def forward(self, x: Tensor, *, head: str, scale: Tensor) -> dict[str, Tensor]:
+        for step in (*self.steps, self.steps[0]):
+            x = step(x)
+        return {head: self.heads[head](x * scale)}
+
+
+def test_lists_dicts_and_keyword_only_arguments() -> None:
+    record = trace(Named(), ((2, 4),), {"head": "b", "scale": (2, 4)})
+    found = totals(record)
+    assert found["params"] == 3 * 20 + 4 * 2 + 2 + 4 * 5 + 5
+    assert found["macs"] == 2 * (4 * 16 + 4 * 5)
+    assert record.layers[0].outputs[0].shape == (2, 5)
+    assert totals(trace(Named(), {"x": (2, 4), "head": "a", "scale": (2, 4)}))["macs"] == 2 * (4 * 16 + 4 * 2)
+
+
+class Kept(nn.Module):
+    """Constants made on the device of an input are known; what a result is written into is not any more."""
+
+    def __init__(self, written: bool) -> None:
+        super().__init__()
+        self.written = written
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.zeros(x.shape[0], device=x.device)
+        if self.written:
+            state += x.sum(1)
+        for step in range(int(torch.arange(3, device=x.device).sum() + torch.ones_like(state).sum() + state.sum())):
+            x = x * (step + 1.0)
+        return x
+
+
+def test_constants_on_the_device_of_an_input() -> None:
+    assert names(trace(Kept(written=False), ((2, 5),))).count("mul") == 0 + 1 + 2 + 2  # arange, ones
+    with pytest.raises(TraceError, match="depends on the value of a tensor"):
+        trace(Kept(written=True), ((2, 5),))
+
+
+def test_the_largest_where_values_decide() -> None:
+    class Keeps(nn.Module):
+        def forward(self, x: Tensor, boxes: Tensor) -> tuple[Tensor, ...]:
+            kept = torch.where(x > 0)[0]
+            return x[x > 1], kept, x.masked_select(x > 2), torch.ops.torchvision.nms(boxes, x, 0.5), x[kept]
+
+    with pytest.raises(TraceError, match="depends on the value of a tensor"):
+        trace(Keeps(), ((7,), (7, 4)))
+    record = trace(Keeps(), ((7,), (7, 4)), bound=True)
+    assert [t.shape for t in record.layers[0].outputs] == [(7,)] * 5
+    assert record.notes == ("sizes that depend on values are taken at their largest, in Keeps",)
 
 
 class Branches(nn.Module):

@@ -19,6 +19,22 @@ COMMANDS = {  # name -> the file that holds it, imported when it is called; `--h
     "list": "look",
     "trace": "look",
     "table": "look",
+    "sizes": "sizes",
+    "sweep": "sweep",
+    "search": "sweep",
+    "verify": "numbers",
+    "reconcile": "numbers",
+    "verify-table": "papertable",
+    "explain": "learn",
+    "quiz": "learn",
+    "grade": "learn",
+    "lock": "gate",
+    "check": "gate",
+    "diff": "gate",
+    "bench": "bench",
+    "report": "report",
+    "plot": "report",
+    "draw": "report",
 }
 
 
@@ -32,9 +48,7 @@ class _Late(MutableMapping[str, Any]):
         if name in self.more:
             return self.more[name]
         commands: typer.Typer = import_module(f"archscope.cli.{COMMANDS[name]}").app
-        commands.rich_markup_mode = (
-            None  # typer draws help in boxes with rich's markdown, which costs more than the rest
-        )
+        commands.rich_markup_mode = None  # typer's boxes and its markdown cost more than all the rest
         return typer.main.get_group(commands).commands[name]
 
     def __setitem__(self, name: str, command: Any) -> None:

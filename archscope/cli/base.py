@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from archscope.errors import ArchscopeError, SpecError
+from archscope.errors import ArchscopeError, ShapeError, SpecError
 
 FORMATS = ("terminal", "md", "csv", "latex", "json", "html")
 
@@ -52,6 +52,7 @@ class Commands(TyperGroup):
             if sys.stdout is not None:
                 sys.stdout.flush()  # here, where what goes wrong can be told
         except ArchscopeError as error:
+            _explain(error)
             code = _refuse(str(error), error.exit_code)
         except BrokenPipeError:
             code = _closed()
@@ -85,6 +86,15 @@ def _told(error: Any) -> tuple[str, int]:
     return f"this is a bug: {text[:200]} (ARCHSCOPE_DEBUG=1 shows where)", 1
 
 
+def _explain(error: Any) -> None:
+    """The layers up to a failed shape, and what would mend it, where a command has not shown them already."""
+    if isinstance(error, ShapeError) and error.failure is not None and not error.shown and sys.stderr is not None:
+        try:
+            print(error.explain(terminal_width(), False), file=sys.stderr)
+        except OSError:
+            pass
+
+
 def _refuse(message: str, code: int) -> int:
     """One line on stderr."""
     if sys.stderr is not None:
@@ -109,16 +119,28 @@ def _closed() -> int:
 def names(incomplete: str) -> list[str]:
     from archscope.zoo.registry import entries
 
-    return [name for name in entries() if name.startswith(incomplete)]
+    elsewhere = ("torchvision:", "timm:", "transformers:")
+    return [name for name in (*entries(), *elsewhere) if name.startswith(incomplete)]
 
 
 def _formats(incomplete: str) -> list[str]:
     return [name for name in FORMATS if name.startswith(incomplete)]
 
 
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="A network, torchvision:NAME, timm:NAME, transformers:CLASS, file.py:NAME, package.module:NAME or a saved "
+        "trace; @key=value sets an argument of its builder.",
+        autocompletion=names,
+        metavar="MODEL",
+    ),
+]
 Input = Annotated[
-    str | None,
-    typer.Option("--input", "-i", help="227, 3x227x227, 8x3x227x227 or 1x128:int64.", metavar="SHAPE"),
+    list[str] | None,
+    typer.Option(
+        "--input", "-i", help="227, 3x227x227, 8x3x227x227, 1x128:int64, NAME=SHAPE; once an input.", metavar="SHAPE"
+    ),
 ]
 Batch = Annotated[str | None, typer.Option("--batch", "-b", help="Examples in the batch.", metavar="N")]
 Train = Annotated[bool, typer.Option("--train/--eval", help="Training or evaluation mode.")]
@@ -178,9 +200,24 @@ class Shown:
             if sort is not None:
                 empty.sort(sort.removeprefix("-"))
 
+    @contextmanager
+    def chain(self, depth: int | None = None) -> Iterator[None]:
+        """Where a run stops, the layers up to there are printed before the error is told."""
+        try:
+            yield
+        except ArchscopeError as error:
+            before = error.failure
+            if before is not None and before.trace.ops and self.format == "terminal" and self.output is None:
+                from archscope.views import layer_table
+
+                self.print(layer_table(before.trace, depth, stopped=before.path))
+                error.shown = True
+            error.shown = error.shown or self.format != "terminal"  # a script reads one line
+            raise
+
     def print(self, shown: Any) -> None:
         """Write a table to stdout or to the file. Raises SpecError where that cannot be done."""
-        from archscope.render import save, text_of
+        from archscope.render import text_of
 
         if self.columns is not None:
             with _asked():
@@ -188,19 +225,25 @@ class Shown:
         options: dict[str, Any] = {}
         if self.format == "terminal" and self.output is None:
             options = {"width": terminal_width(), "color": use_color()}
-        text = text_of(shown, self.format, **options)
-        try:
-            if self.output is not None:
-                save(text, self.output)
-            elif sys.stdout is None:
-                raise SpecError("there is no standard output to write to")
-            else:
-                sys.stdout.write(text)
-                sys.stdout.flush()
-        except OSError as error:
-            if self.output is None:
-                raise
-            raise SpecError(f"cannot write {self.output}: {error.strerror or error}") from error
+        put(text_of(shown, self.format, **options), self.output)
+
+
+def put(text: str, output: str | None = None) -> None:
+    """Write a text to stdout or to a file. Raises SpecError where that cannot be done."""
+    from archscope.render import save
+
+    try:
+        if output is not None:
+            save(text, output)
+        elif sys.stdout is None:
+            raise SpecError("there is no standard output to write to")
+        else:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    except OSError as error:
+        if output is None:
+            raise
+        raise SpecError(f"cannot write {output}: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -212,12 +255,12 @@ def _asked() -> Iterator[None]:
         raise SpecError(str(error)) from error
 
 
-def may_write(path: str) -> None:
+def may_write(path: str, option: str = "--output") -> None:
     """Raises SpecError for a file that cannot be written, as far as one can know before it is."""
     full = os.path.expanduser(path)
     folder = os.path.dirname(os.path.realpath(full))
     if not path:
-        raise SpecError("--output names no file")
+        raise SpecError(f"{option} names no file")
     if os.path.isdir(full):
         raise SpecError(f"cannot write {path}: it is a folder")
     if not os.path.isdir(folder):

@@ -9,31 +9,37 @@ from archscope.cli.base import (
     Batch,
     Columns,
     Input,
+    Model,
     OneCommand,
     Output,
     Shown,
     Train,
+    may_write,
     names,
     progress,
     whole_number,
 )
-from archscope.errors import ArchscopeError, ShapeError
 
 app = typer.Typer()
 
 
-@app.command("list", cls=OneCommand, short_help="The networks of the zoo, with their counts and papers.")
+@app.command("list", cls=OneCommand, short_help="The models of the zoo or of another source.")
 def list_models(
-    pattern: Annotated[list[str] | None, typer.Argument(help="Names or wildcards; all when left out.")] = None,
+    pattern: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names or wildcards; the whole zoo when left out.", metavar="[PATTERN]..."),
+    ] = None,
     columns: Columns = None,
     format: As = "terminal",
     output: Output = None,
 ) -> None:
-    """The networks of the zoo, with their counts, arguments and papers.
+    """The models of the zoo, or of another source, with what is published of them.
 
     \b
     archscope list
     archscope list 'resnet*' --format json
+    archscope list 'torchvision:*' 'timm:vit_*' 'transformers:Llama*'
+    archscope list 'nets.py:*'                     what can be built of a file
     """
     from archscope.catalogue import listing
     from archscope.spec import expand
@@ -45,10 +51,7 @@ def list_models(
 
 @app.command(cls=OneCommand, short_help="One model, layer by layer.")
 def trace(
-    model: Annotated[
-        str,
-        typer.Argument(help="A network, NAME@key=value to set its arguments.", autocompletion=names, metavar="MODEL"),
-    ],
+    model: Model,
     input: Input = None,
     batch: Batch = None,
     depth: Annotated[
@@ -58,6 +61,10 @@ def trace(
     columns: Columns = None,
     format: As = "terminal",
     output: Output = None,
+    save: Annotated[
+        str | None,
+        typer.Option("--save", help="Keep the record as JSON, to be named as a model later.", metavar="FILE"),
+    ] = None,
 ) -> None:
     """One model, layer by layer: shapes, parameters and MACs, each with its derivation and whether it holds.
 
@@ -65,30 +72,27 @@ def trace(
     archscope trace alexnet
     archscope trace alexnet --input 224            what goes wrong, and what would work
     archscope trace mobilenet-v1@width=0.5 --depth 2
+    archscope trace torchvision:resnet50           timm:NAME, transformers:LlamaConfig
+    archscope trace nets.py:Net@width=2 --input tokens=1x128:int64 --input mask=1x128:bool
+    archscope trace alexnet --save alexnet.json    later: archscope trace alexnet.json
     archscope trace lenet --columns path,formula,params --format md
     """
-    from archscope.spec import load, parse
-
-    shown = Shown(columns, format, output)
-    level, examples = whole_number("--depth", depth), whole_number("--batch", batch)
-    spec = parse(model)
-    built, inputs = load(spec, input, examples)
-
-    import archscope.tracer as tracer
+    from archscope.runs import record_of
+    from archscope.spec import parse
     from archscope.views import LAYER_COLUMNS, LAYER_HIDDEN, layer_table
 
+    shown = Shown(columns, format, output)
     shown.check(LAYER_COLUMNS + LAYER_HIDDEN)
-    try:
-        record = tracer.trace(built, inputs, name=spec.text, train=train)
-    except ArchscopeError as error:
-        before = error.failure
-        if before is not None and before.trace.ops and format == "terminal" and output is None:
-            shown.print(layer_table(before.trace, level, stopped=before.path))
-        if isinstance(error, ShapeError):
-            from archscope.doctor import diagnose
+    if save is not None:
+        may_write(save, "--save")
+    level, examples = whole_number("--depth", depth), whole_number("--batch", batch)
+    spec = parse(model)
+    with shown.chain(level):
+        record = record_of(spec, input, examples, train)
+    if save is not None:
+        from archscope.render import save as write
 
-            raise ShapeError(diagnose(error, spec, built, inputs, train)) from error
-        raise
+        write(record.to_json() + "\n", save)
     table = layer_table(record, level)
     shown.print(table)
     if any(row["agrees"] is False for row in table.rows):
@@ -108,6 +112,10 @@ def table(
     input: Input = None,
     batch: Batch = None,
     train: Train = False,
+    like: Annotated[
+        str | None,
+        typer.Option("--as", help="What other tools would print: torchinfo,fvcore,torch, … or all.", metavar="TOOLS"),
+    ] = None,
     sort: Annotated[
         str | None, typer.Option("--sort", "-s", help="Key to sort by; -KEY for the largest first.", metavar="KEY")
     ] = None,
@@ -121,21 +129,21 @@ def table(
     archscope table --models all
     archscope table --models 'vgg*,resnet50' --sort -macs --format md
     archscope table --models all --format latex --output table.tex
+    archscope table 'resnet*' --as fvcore          the figures that fvcore would print
     """
+    from archscope.compare import columns_for, side_by_side
+    from archscope.reconcile import chosen
     from archscope.spec import expand
 
     shown = Shown(columns, format, output)
     examples = whole_number("--batch", batch)
     specs = expand([*(names or []), *(models or [])] if names or models else ["all"])
-
-    from archscope.views import MODEL_COLUMNS, MODEL_HIDDEN
-
-    shown.check(MODEL_COLUMNS + MODEL_HIDDEN, sort)
-
-    from archscope.compare import side_by_side
+    tools = [] if like is None else chosen(like)
+    kept, hidden = columns_for(tools)
+    shown.check(kept + hidden, sort)
 
     with progress(specs) as counted:
-        compared = side_by_side(counted, input, examples, train)
+        compared = side_by_side(counted, input, examples, train, tools)
     if sort:
         compared = compared.sort(sort.removeprefix("-"), descending=sort.startswith("-"))
     shown.print(compared)

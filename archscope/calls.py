@@ -1,0 +1,76 @@
+"""What the tracer must know of an operator overload before it runs it."""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+
+from archscope.ops import RULES, VIEWS, Work
+
+
+class Call(NamedTuple):
+    """What is known of one operator overload."""
+
+    name: str
+    rule: Callable[..., Work] | None
+    arguments: tuple[str, ...]
+    in_place: bool
+    composite: bool  # PyTorch can take it apart, and no rule knows it whole
+    out: bool  # writes into an argument that it is given
+    constant: bool  # makes a tensor whose values its arguments tell
+    joins: bool  # a view of a contiguous tensor, a copy of another
+    view: bool
+    dense: bool  # the output is contiguous whatever the memory format of the input
+
+
+CALLS: dict[Any, Call] = {}  # by overload, filled as they are met
+
+_DENSE = frozenset(
+    f"aten.{name}"
+    for name in """linear addmm mm bmm baddbmm _grouped_mm mv matmul scaled_dot_product_attention embedding lstm gru rnn_tanh
+    rnn_relu""".split()
+)
+
+_CONSTANT = frozenset(
+    f"aten.{name}"
+    for name in """arange zeros ones full eye linspace scalar_tensor zeros_like ones_like full_like new_zeros new_ones
+    new_full""".split()
+)
+
+# recorded whole, though PyTorch could take them apart: a view with a name that a reader knows
+_WHOLE = VIEWS - {"aten.reshape", "aten.flatten"}
+
+
+def call_of(func: Any) -> Call:
+    """What is known of an overload, from its schema."""
+    schema = func._schema
+    name = schema.name.replace("::", ".")
+    composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+    first = schema.arguments[0] if schema.arguments else None
+    out = any(a.is_out for a in schema.arguments)
+    in_place = bool(first is not None and first.alias_info is not None and first.alias_info.is_write)
+    return Call(
+        name=name,
+        rule=None if out else RULES.get(name),
+        out=out,
+        arguments=tuple(a.name for a in schema.arguments),
+        in_place=in_place,
+        composite=composite and name not in _WHOLE and name not in RULES,
+        joins=name in ("aten.flatten", "aten.reshape"),
+        view=any(r.alias_info is not None for r in schema.returns),
+        dense=name in _DENSE,
+        constant=name in _CONSTANT,
+    )
+
+
+def elements(call: Call, args: Any, kwargs: Any) -> int:
+    """How many elements an operator that makes a tensor will make."""
+    given = {**dict(zip(call.arguments, args, strict=False)), **kwargs}
+    if "size" in given:
+        return prod(given["size"])
+    if isinstance(given.get("self"), torch.Tensor):
+        return given["self"].numel()
+    if call.name == "aten.arange":
+        return int(abs(given["end"] - given.get("start", 0)) / abs(given.get("step", 1) or 1)) + 1
+    return int(given.get("steps") or given.get("n") or 1)

@@ -1,0 +1,186 @@
+"""`report`, `plot` and `draw`: pages and pictures."""
+
+from typing import Annotated, Any
+
+import typer
+
+from archscope.cli.base import Batch, Input, Model, OneCommand, Output, Train, may_write, progress, put, whole_number
+from archscope.errors import SpecError
+
+app = typer.Typer()
+
+DRAWN = ("svg", "mermaid", "dot")
+STYLES = ("auto", "solids", "graph")
+
+
+def _one_of(what: str, word: str, known: tuple[str, ...]) -> str:
+    from archscope.table import unknown
+
+    if word not in known:
+        raise SpecError(unknown(what, word, known))
+    return word
+
+
+def _ending(output: str | None, known: tuple[str, ...]) -> str | None:
+    """The format that the name of the file says, None where it says none."""
+    ending = output.rpartition(".")[2].lower() if output and "." in output else ""
+    ending = {"mmd": "mermaid", "gv": "dot"}.get(ending, ending)
+    return ending if ending in known else None
+
+
+@app.command(cls=OneCommand, short_help="One model as a picture.")
+def draw(
+    model: Model,
+    input: Input = None,
+    batch: Batch = None,
+    train: Train = False,
+    depth: Annotated[
+        str | None, typer.Option("--depth", "-d", help="Close the modules below this depth.", metavar="N")
+    ] = None,
+    style: Annotated[str, typer.Option("--style", help=f"{', '.join(STYLES)}.", metavar="STYLE")] = "auto",
+    format: Annotated[
+        str | None, typer.Option("--format", "-f", help=f"{', '.join(DRAWN)}; svg when left out.", metavar="FORMAT")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """One model as a picture: feature maps as solids for a chain of layers, a graph for everything that branches.
+
+    \b
+    archscope draw alexnet --output alexnet.svg
+    archscope draw resnet50 --format mermaid           for a ```mermaid block on GitHub
+    archscope draw densenet121 --output dense.dot      for Graphviz
+    archscope draw lenet --style graph --output lenet.svg
+    """
+    from archscope.report.draw import DRAWINGS, svg_of
+    from archscope.report.graph import graph_of
+    from archscope.report.solids import is_figure, svg_of_solids
+    from archscope.runs import record_of
+    from archscope.spec import parse
+
+    form = _one_of("format", format or _ending(output, DRAWN) or "svg", DRAWN)
+    _one_of("style", style, STYLES)
+    if style != "auto" and form != "svg":
+        raise SpecError(f"--style is of the svg; {form} is always a graph")
+    if output is not None:
+        may_write(output)
+    level = whole_number("--depth", depth)
+    record = record_of(parse(model), input, whole_number("--batch", batch), train)
+    graph = graph_of(record, level)
+    if style == "solids" and not is_figure(graph):
+        raise SpecError(f"{record.model} is no chain of feature maps; --style graph draws it")
+    if form == "svg" and style != "auto":
+        text = (svg_of_solids if style == "solids" else svg_of)(graph)
+    else:
+        text = DRAWINGS[form](graph)
+    put(text, output)
+
+
+@app.command(cls=OneCommand, short_help="Models as a plot.")
+def plot(
+    kind: Annotated[str, typer.Argument(help="models, layers, share, field or scaling.", metavar="KIND")],
+    models: Annotated[
+        list[str], typer.Argument(help="all, or names and wildcards separated by commas.", metavar="MODEL...")
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="A file that ends in .svg or .png.", metavar="FILE")],
+    input: Input = None,
+    batch: Batch = None,
+    train: Train = False,
+    sides: Annotated[
+        str | None,
+        typer.Option("--sides", help="For scaling: sides of the input, separated by commas.", metavar="SIDES"),
+    ] = None,
+) -> None:
+    """Models as a plot (matplotlib: the extra `plots`).
+
+    \b
+    models    parameters against MACs, areas are activation memory
+    layers    parameters, MACs and activations, layer by layer
+    share     where parameters and MACs sit: convolutions, fully connected layers, the rest
+    field     receptive field against depth
+    scaling   MACs against the side of the input; of one model with the key width, at four widths
+
+    \b
+    archscope plot models all --output models.svg
+    archscope plot layers alexnet resnet18 --output layers.png
+    archscope plot scaling mobilenet-v1 --output scaling.svg
+    """
+    from archscope.render import save
+    from archscope.report.grid import grid_of, of_each
+    from archscope.report.plots import PLOTS, numbers_of, picture
+    from archscope.spec import expand
+
+    _one_of("plot", kind, tuple(PLOTS))
+    form = output.rpartition(".")[2].lower() if "." in output else ""
+    if form not in ("svg", "png"):
+        raise SpecError(f"--output ends in .svg or .png, not {output!r}")
+    may_write(output)
+    specs = expand(models)
+    if sides is not None and kind != "scaling":
+        raise SpecError("--sides is for the plot scaling; --input sets the input of the others")
+    if kind == "scaling":
+        if input:
+            raise SpecError("the plot scaling goes over the sides of the input: give --sides 128,160,192,224")
+        wanted = None if sides is None else [whole_number("--sides", side.strip()) or 0 for side in sides.split(",")]
+        records = grid_of(specs, wanted, whole_number("--batch", batch), train)
+    else:
+        records = of_each(specs, input, whole_number("--batch", batch), train)
+    made = picture(kind, numbers_of(kind, records), form)
+    try:
+        save(made, output)
+    except OSError as error:
+        raise SpecError(f"cannot write {output}: {error.strerror or error}") from error
+
+
+@app.command(cls=OneCommand, short_help="Pages, plots and one interactive page.")
+def report(
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--models", "-m", help="all, or names and wildcards separated by commas.", metavar="MODELS"),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", help="Folder of the Markdown; reports when left out.", metavar="FOLDER")
+    ] = None,
+    html: Annotated[
+        str | None, typer.Option("--html", help="Write one interactive page instead (or too, with --out).", metavar="FILE")
+    ] = None,
+    bench: Annotated[
+        list[str] | None,
+        typer.Option("--bench", help="Results of archscope bench to be shown; once a file.", metavar="FILE"),
+    ] = None,
+    input: Input = None,
+    batch: Batch = None,
+) -> None:
+    """Pages for GitHub: an overview with plots, and for each model its facts, drawing, layers with their derivations.
+
+    \b
+    archscope report                                   reports/README.md and a page for each network
+    archscope report --models 'vgg*,torchvision:resnet50' --out /tmp/vgg
+    archscope report --html page.html                  one page that opens from disk: sort, filter, compare
+    """
+    from archscope.report.write import html_page, markdown
+    from archscope.runs import record_of
+    from archscope.spec import expand
+
+    if html is not None:
+        may_write(html, "--html")
+    specs = expand(models or ["all"])
+    examples = whole_number("--batch", batch)
+    results = _results(bench)
+    with progress(specs) as counted:
+        records = [(spec, record_of(spec, input, examples)) for spec in counted]
+    own = not input and examples is None
+    if html is not None:
+        with progress(records) as counted:
+            put(html_page(counted, own), html)
+        print(f"{len(records)} models in {html}")
+    if out is not None or html is None:
+        print(markdown(records, out or "reports", own, results))
+
+
+def _results(files: list[str] | None) -> list[Any]:
+    """The tables of bench results."""
+    if not files:
+        return []
+    from archscope.bench.results import read, tables
+
+    return tables(read(files))

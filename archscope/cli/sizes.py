@@ -1,0 +1,72 @@
+"""`sizes`: which inputs a network takes, and its counts in H and W."""
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
+
+import typer
+
+from archscope.cli.base import (
+    As,
+    Batch,
+    Input,
+    Model,
+    OneCommand,
+    Output,
+    Shown,
+    Train,
+    progress,
+    put,
+    terminal_width,
+    use_color,
+    whole_number,
+)
+
+app = typer.Typer()
+
+
+@app.command("sizes", cls=OneCommand, short_help="The input sizes that work, and those that lose nothing.")
+def legal(
+    model: Model,
+    symbolic: Annotated[
+        bool, typer.Option("--symbolic", help="Sides, MACs and activations as expressions in H and W.")
+    ] = False,
+    limit: Annotated[
+        str | None, typer.Option("--limit", "-l", help="Look at sides up to this one (512).", metavar="N")
+    ] = None,
+    input: Input = None,
+    batch: Batch = None,
+    train: Train = False,
+    format: As = "terminal",
+    output: Output = None,
+) -> None:
+    """The smallest input that works, the sizes that a fixed layer fits, and those at which no window loses a row.
+
+    \b
+    archscope sizes alexnet                 67; 227 to 258; 67, 99, 131, …; with the working
+    archscope sizes alexnet --format json   {"minimum": 67, "fits": […], "lossless": […]}
+    archscope sizes nets.py:Net --input 3x64x64
+    archscope sizes resnet50 --symbolic     in N, H and W, with the floors
+    """
+    from archscope.resize import resized
+
+    shown = Shown(None, format, output)
+    furthest, examples = whole_number("--limit", limit), whole_number("--batch", batch)
+    subject = resized(model, input, examples, train)
+    options: dict[str, Any] = {}
+    if format == "terminal" and output is None:
+        options = {"width": terminal_width(), "color": use_color()}
+    if symbolic:
+        import archscope.symbolic as letters
+
+        put(letters.page(letters.in_letters(subject), format, **options), shown.output)
+        return
+    import archscope.sizepage as pages
+    from archscope.sizes import legal_sizes
+
+    put(pages.page(legal_sizes(subject, furthest, _counted), subject, format, **options), shown.output)
+
+
+def _counted(sides: range) -> Iterator[int]:
+    with progress(list(sides)) as bar:
+        counted: Iterable[int] = bar
+        yield from counted
