@@ -1,0 +1,211 @@
+"""The gate for tests: a model is what the lock says, has so many parameters, keeps to a budget.
+
+    archscope.assert_unchanged(model, (1, 3, 224, 224))
+    archscope.assert_params(model, 60_965_224)
+    archscope.assert_budget(model, (1, 3, 224, 224), params="<= 3.5 M", macs="<= +2 %")
+
+A model is an `nn.Module`, a class or function that builds one (without weights), or a name as on the command line.
+What fails is an AssertionError that names the layers that moved.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from archscope.annotate import MOST, drift_lines, headline
+from archscope.budget import Budget, Target, find, judge, limit_of, sparse
+from archscope.drift import Drift, changes, drift_of, sentence
+from archscope.errors import SpecError
+from archscope.gate import entry_of, path_of, run, told_config
+from archscope.inputs import parse_inputs
+from archscope.lock import Entry, Line, read, shown, update
+from archscope.spec import load, tensor_of, texts_of
+
+
+def assert_unchanged(
+    model: Any,
+    input: Any = None,
+    *,
+    name: str | None = None,
+    lock: str | os.PathLike[str] | None = None,
+    renew: bool = False,
+    train: bool = False,
+) -> None:
+    """Fail where a model is not what the lock says, layer by layer.
+
+    input: a shape, "1x128:int64", tensors, or a tuple or dict of these; None: the default of a model that is named.
+    name: under which the lock has it; else what `load` was asked for, or the class. lock: the file; else that of the
+    repository. renew: write what the model is now into the lock instead, as `pytest --archscope-update` does.
+
+    Raises AssertionError where it moved or is not in the lock, LockError where the lock cannot be read.
+    """
+    __tracebackhide__ = True
+    path = _path(lock)
+    before, now = _compared(model, input, name, path, train)
+    if renew:
+        update(path, lambda entries: {**entries, now.model: now})
+        return
+    if before is None:
+        raise AssertionError(f"{now.model} is not in {shown(path)}: {_RENEW} writes it down")
+    drift = drift_of(before, now)
+    if drift:
+        raise AssertionError(_moved(drift, path))
+
+
+_RENEW = "`pytest --archscope-update`, or renew=True,"
+
+
+def assert_params(
+    model: Any, expected: int | str, *, name: str | None = None, lock: str | os.PathLike[str] | None = None
+) -> None:
+    """Fail where a model has another number of parameters, each counted once; `"<= 3.5 M"` is a limit.
+
+    The message names the layers that moved since the lock was written, or, where the lock does not have the model,
+    those that have most. Raises AssertionError; SpecError where the limit cannot be understood.
+    """
+    __tracebackhide__ = True
+    limit = limit_of("params", _limit(expected))
+    built, title = _built(model, name)
+    path = _path(lock)
+    before = _locked(path, title)
+    lines = _lines(built, before)
+    found = sum(line.params for line in lines)
+    totals = {"params": found}
+    now = Entry(title, "", {}, 0, {}, totals, tuple(lines))
+    (verdict,) = judge([Budget(title, {}, (limit,))], now, before)
+    if verdict.holds:
+        return
+    if limit.sign == "==" and not limit.of and verdict.bound is not None:
+        told = [f"{title} has {found:,} parameters, not {int(verdict.bound):,} ({found - int(verdict.bound):+,})"]
+    else:
+        told = [f"{title}: {verdict.sentence}"]
+    raise AssertionError("\n    ".join([*told, *_reasons(before, lines, path)]))
+
+
+def assert_budget(
+    model: Any,
+    input: Any = None,
+    *,
+    name: str | None = None,
+    lock: str | os.PathLike[str] | None = None,
+    train: bool = False,
+    message: str = "",
+    **limits: int | str,
+) -> None:
+    """Fail where a total is beyond a limit: `params="<= 3.5 M", macs="<= +2 %", activations="<= 64 MB"`.
+
+    A whole number is exactly that many. Limits against the lock need the model to be in it; then the message names the
+    layers that moved. Raises AssertionError; SpecError where a limit cannot be understood.
+    """
+    __tracebackhide__ = True
+    read_limits = tuple(limit_of(metric, _limit(said)) for metric, said in limits.items())
+    if not read_limits:
+        raise SpecError('no limit was given: write params="<= 3.5 M"')
+    path = _path(lock)
+    before, now = _compared(model, input, name, path, train)
+    broken = [v for v in judge([Budget(now.model, {}, read_limits, message)], now, before) if not v.holds]
+    if not broken:
+        return
+    told = [f"{now.model}: {verdict.sentence}" for verdict in broken] + ([message] if message else [])
+    drift = before and drift_of(before, now)
+    if drift:
+        told += [f"since {shown(path)}:", *(f"    {line}" for line in drift_lines(drift))]
+    raise AssertionError("\n    ".join(told))
+
+
+def _limit(said: int | str) -> str:
+    return f"== {said}" if type(said) is int else str(said)
+
+
+def _moved(drift: Drift, path: str) -> str:
+    lines = [f"{drift.after.model} is not what {shown(path)} says: {headline(drift)}", *drift_lines(drift)]
+    return "\n    ".join(lines) + f"\n{_RENEW} accepts it"
+
+
+# ------------------------------------------------------------------------------------------------------ the model
+
+
+def _path(lock: str | os.PathLike[str] | None) -> str:
+    return os.fspath(lock) if lock is not None else path_of(find(), None)
+
+
+def _locked(path: str, name: str) -> Entry | None:
+    return read(path).get(name) if os.path.exists(path) else None
+
+
+def _compared(model: Any, input: Any, name: str | None, path: str, train: bool) -> tuple[Entry | None, Entry]:
+    """A model as the lock has it, and as it is now."""
+    if isinstance(model, str):
+        before = _locked(path, model)
+        asked = sparse({"input": texts_of(input) if input is not None else None, "train": train})
+        return before, run(Target(model, asked or (before.asked if before else {})))
+    from archscope.tracer import trace
+
+    built, title = _built(model, name)
+    before = _locked(path, title)
+    record = trace(built, _inputs(input), name=title, train=train)
+    if before is not None and before.by == "command":  # the same model, which the command can build too
+        return before, entry_of(record, title, before.asked)
+    return before, entry_of(record, title, by="python")
+
+
+def _built(model: Any, name: str | None) -> tuple[Any, str]:
+    """The module, and what it is called."""
+    if isinstance(model, str):
+        return load(model)[0], name or model
+    if not hasattr(model, "named_modules") or isinstance(model, type):
+        if not callable(model):
+            raise SpecError(f"{model!r} is neither a module, nor something that builds one, nor the name of a model")
+        from archscope.construct import weightless
+
+        with weightless():
+            model = model()
+    return model, name or getattr(model, "archscope_name", None) or type(model).__name__
+
+
+def _inputs(input: Any) -> Any:
+    """What `trace` takes: texts become tensors on the meta device."""
+    if input is None:
+        raise SpecError("give the input that the model runs on: assert_unchanged(model, (1, 3, 224, 224))")
+    if isinstance(input, str) or (isinstance(input, Sequence) and input and all(isinstance(i, str) for i in input)):
+        tensors = [(one.name, tensor_of(one)) for one in parse_inputs(texts_of(input), ())]
+        named = {key: tensor for key, tensor in tensors if key}
+        return named if len(named) == len(tensors) else tuple(tensor for _, tensor in tensors)
+    return input
+
+
+# ----------------------------------------------------------------------------------------- parameters, without a run
+
+
+def _lines(model: Any, before: Entry | None) -> list[Line]:
+    """The parameters of a module by layer, as the lock groups them: each belongs to the nearest layer that it has."""
+    layers = {line.path for line in before.lines} if before else set()
+    modules = dict(model.named_modules(remove_duplicate=False))
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for path, param in model.named_parameters():  # tied ones come once
+        home = path.rpartition(".")[0]
+        while home not in layers and "." in home and before is not None:
+            home = home.rpartition(".")[0]
+        if home not in layers:
+            home = path if path in layers else path.rpartition(".")[0]
+        counts[home][0] += param.numel()
+        counts[home][1] += param.numel() if param.requires_grad else 0
+    from archscope.modules import describe
+
+    lines = []
+    for path, (params, trainable) in counts.items():
+        kind, config = describe(modules[path]) if path in modules else ("Parameter", {})
+        lines.append(Line(path, kind, told_config(config), "", params, trainable))
+    return lines
+
+
+def _reasons(before: Entry | None, lines: Sequence[Line], path: str) -> list[str]:
+    """The layers that moved since the lock, or those with most parameters."""
+    if before is not None:
+        was = [line._replace(output="", macs=0, flops=0, activations=0) for line in before.lines if line.params]
+        told = [sentence(change) for change in changes(was, lines)]
+        if told:
+            return [f"since {shown(path)}:", *told[:MOST], *([f"… and {len(told) - MOST} more"] if told[MOST:] else [])]
+    most = sorted(lines, key=lambda line: -line.params)[:10]
+    return [f"{line.path or '(the model)'} ({line.kind}): {line.params:,}" for line in most]

@@ -1,0 +1,351 @@
+"""Two entries of a lock -> what moved: layers added, removed, changed, renamed, and the totals.
+
+Layers are recognised in two ways, by their paths and by their order, and of the two readings the one that moves less
+work is told: a layer put into a `Sequential` shifts the numbers of all that follow, and is still one layer added; a
+layer that was widened in its place is one layer changed, though another looks as it did.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any, NamedTuple
+
+from archscope.lock import DEFAULTS, TOTALS, Entry, Line
+
+
+class Change(NamedTuple):
+    """One layer that is not what it was. how: added, removed, changed, renamed, or follows, which is a layer of the
+    same configuration whose figures changed because its input did."""
+
+    how: str
+    before: Line | None
+    after: Line | None
+
+    @property
+    def line(self) -> Line:
+        """The layer as it is now, or as it was."""
+        line = self.after or self.before
+        assert line is not None
+        return line
+
+    def delta(self, figure: str) -> int | None:
+        """By how much one of lock.FIGURES changed; None where it is unknown."""
+        values = [getattr(line, figure) if line else 0 for line in (self.after, self.before)]
+        return None if None in values else values[0] - values[1]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What moved between two entries. totals: (before, after) of those that differ."""
+
+    before: Entry
+    after: Entry
+    changes: tuple[Change, ...]
+    totals: Mapping[str, tuple[Any, Any]]
+
+    @property
+    def input(self) -> tuple[str, str] | None:
+        """The inputs, where they differ."""
+        return None if self.before.input == self.after.input else (self.before.input, self.after.input)
+
+    def __bool__(self) -> bool:
+        return bool(self.changes or self.totals or self.input)
+
+
+def drift_of(before: Entry, after: Entry) -> Drift:
+    """What moved from one entry to the other."""
+    totals = {key: (before.totals[key], after.totals[key]) for key in TOTALS}
+    moved = {key: pair for key, pair in totals.items() if pair[0] != pair[1]}
+    return Drift(before, after, changes(before.lines, after.lines), moved)
+
+
+# -------------------------------------------------------------------------------------------------- which is which
+
+_Pair = tuple[int | None, int | None]  # indices into the lines before and after
+
+
+def changes(before: Sequence[Line], after: Sequence[Line]) -> tuple[Change, ...]:
+    """The layers that are not what they were, in run order."""
+    if list(before) == list(after):
+        return ()
+    by_path = _read(before, after, _by_path(before, after))
+    if all(change.how in ("changed", "follows") for change in by_path) and not any(
+        change.before and change.after and change.before.kind != change.after.kind for change in by_path
+    ):
+        return by_path
+    return min(by_path, _read(before, after, _by_order(before, after)), key=_moved)
+
+
+def _moved(told: tuple[Change, ...]) -> tuple[int, int, int]:
+    """How much work a reading says was moved, in how many layers, and how many have another name."""
+    own = [change for change in told if change.how != "follows"]
+    renamed = sum(change.how == "renamed" for change in own)
+    work = sum(abs(change.delta(key) or 0) for change in own for key in ("params", "macs"))
+    return work, len(own) - renamed, renamed
+
+
+def _by_path(before: Sequence[Line], after: Sequence[Line]) -> list[_Pair]:
+    pairing = _Pairing(before, after)
+    pairing.match(lambda lines: [(key, _whole(line)) for key, line in _keyed(lines)])
+    pairing.match(lambda lines: [(key, line.kind) for key, line in _keyed(lines)])
+    return _rest(pairing)
+
+
+def _by_order(before: Sequence[Line], after: Sequence[Line]) -> list[_Pair]:
+    """The longest common stretches of layers of the same kind and configuration; the rest as by path."""
+    start, (old, new) = 0, ([_same(line) for line in before], [_same(line) for line in after])
+    most = min(len(old), len(new))
+    while start < most and before[start] == after[start]:
+        start += 1
+    end = 0
+    while end < most - start and before[-1 - end] == after[-1 - end]:
+        end += 1
+    pairing = _Pairing(before, after)
+    for i in range(start):
+        pairing.join(i, i)
+    for i in range(1, end + 1):
+        pairing.join(len(old) - i, len(new) - i)
+    middle = SequenceMatcher(None, old[start : len(old) - end], new[start : len(new) - end], autojunk=False)
+    for i, j, count in middle.get_matching_blocks():
+        for k in range(count):
+            pairing.join(start + i + k, start + j + k)
+    return _rest(pairing)
+
+
+def _rest(pairing: "_Pairing") -> list[_Pair]:
+    """What neither way found: the same layer under another path, another layer under the same one."""
+    pairing.match(lambda lines: [_whole(line) for line in lines])
+    pairing.match(lambda lines: [_same(line) for line in lines])
+    pairing.match(lambda lines: [key for key, _ in _keyed(lines)])
+    pairing.match(lambda lines: [line.path.rstrip("_") for line in lines])  # in place or not: add_ and add
+    return pairing.pairs()
+
+
+class _Pairing:
+    """Which line before is which line after, found step by step."""
+
+    def __init__(self, before: Sequence[Line], after: Sequence[Line]) -> None:
+        self.before, self.after = before, after
+        self.old: dict[int, int] = {}
+        self.new: dict[int, int] = {}
+
+    def join(self, i: int, j: int) -> None:
+        self.old[i], self.new[j] = j, i
+
+    def match(self, keys: Any) -> None:
+        """Join the lines that have none yet and the same key, in order."""
+        waiting: dict[Any, list[int]] = defaultdict(list)
+        for i, key in enumerate(keys(self.before)):
+            if i not in self.old:
+                waiting[key].append(i)
+        for j, key in enumerate(keys(self.after)):
+            if j not in self.new and waiting.get(key):
+                self.join(waiting[key].pop(0), j)
+
+    def pairs(self) -> list[_Pair]:
+        """All of them in the order of the lines after, with those that are gone where they stood."""
+        gone: dict[int, list[int]] = defaultdict(list)
+        last = -1
+        for i in range(len(self.before)):
+            last = self.old.get(i, last)
+            if i not in self.old:
+                gone[last].append(i)
+        out: list[_Pair] = [(i, None) for i in gone[-1]]
+        for j in range(len(self.after)):
+            out.append((self.new.get(j), j))
+            out += [(i, None) for i in gone[j]]
+        return out
+
+
+def _keyed(lines: Sequence[Line]) -> list[tuple[tuple[str, int], Line]]:
+    """Each line with its path and how often that stood before: `x + y` twice in a block is two lines of one path."""
+    seen: dict[str, int] = defaultdict(int)
+    out = []
+    for line in lines:
+        out.append(((line.path, seen[line.path]), line))
+        seen[line.path] += 1
+    return out
+
+
+def _same(line: Line) -> str:
+    return f"{line.kind} {json.dumps(dict(line.config), sort_keys=True)}"
+
+
+def _whole(line: Line) -> tuple[Any, ...]:
+    """A layer without its path."""
+    return (_same(line), *line[3:])
+
+
+def _read(before: Sequence[Line], after: Sequence[Line], pairs: list[_Pair]) -> tuple[Change, ...]:
+    out = []
+    for i, j in pairs:
+        old, new = None if i is None else before[i], None if j is None else after[j]
+        if old is None or new is None:
+            out.append(Change("removed" if new is None else "added", old, new))
+        elif old != new:
+            out.append(Change(_how(old, new), old, new))
+    return tuple(out)
+
+
+def _how(old: Line, new: Line) -> str:
+    own = _same(old) != _same(new) or (old.params, old.trainable) != (new.params, new.trainable)
+    own = own or (old.output == new.output and old.macs != new.macs)
+    own = own or (old.kind in ("Parameter", "Buffer") and old.output != new.output)
+    return "changed" if own else "renamed" if old.path != new.path else "follows"
+
+
+# ---------------------------------------------------------------------------------------------------------- words
+
+UNITS = {"params": "params", "macs": "MACs", "flops": "FLOPs", "activations": "bytes of activations"}
+
+
+def sentence(change: Change) -> str:
+    """`+ layer4.2.conv3 1×1 → 3×3: +1,048,576 params, +51,380,224 MACs`."""
+    line = change.line
+    mark = {"added": "+", "removed": "−", "renamed": "→"}.get(change.how) or _mark(change)
+    text = f"{mark} {line.path or '(the model)'} {what(change)}"
+    grown = difference(change)
+    return f"{text}: {grown}" if grown else text
+
+
+def _mark(change: Change) -> str:
+    for key in ("params", "macs", "flops", "activations"):
+        if delta := change.delta(key):
+            return "+" if delta > 0 else "−"
+    return "~"
+
+
+def what(change: Change) -> str:
+    """What happened to a layer, without its path: `1×1 → 3×3`, `added, Conv2d 64→128 3×3`."""
+    old, new = change.before, change.after
+    if old is None or new is None:
+        return f"{change.how}, {describe(change.line)}"
+    parts = [f"was {old.path or '(the model)'}"] if old.path != new.path else []
+    if bool(old.output) != bool(new.output):
+        return ", ".join([*parts, "runs now" if new.output else "never runs now"])
+    if old.kind != new.kind:
+        parts.append(f"{describe(old)} → {describe(new)}")
+    else:
+        parts += _arguments(old, new)
+    if old.params == new.params and old.trainable != new.trainable:
+        parts.append("frozen" if new.trainable < old.trainable else "trainable again")
+    if not parts or (old.params != new.params and _same(old) == _same(new)):
+        parts.append(f"output {_times(old.output)} → {_times(new.output)}" if old.output != new.output else "")
+    said = ", ".join(part for part in parts if part)
+    return said or ("another input" if change.how == "follows" else "works differently inside")
+
+
+def _arguments(old: Line, new: Line) -> list[str]:
+    parts = []
+    for key in dict.fromkeys((*new.config, *old.config)):
+        one, two = (line.config.get(key, DEFAULTS.get(key)) for line in (old, new))
+        if one == two:
+            continue
+        if key == "kernel_size":
+            parts.insert(0, f"{_sides(old.kind, one)} → {_sides(new.kind, two)}")
+        elif key == "bias":
+            parts.append("bias added" if two else "bias removed")
+        else:
+            parts.append(f"{key} {_value(one)} → {_value(two)}")
+    return parts
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "×".join(map(str, value))
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _sides(kind: str, value: Any) -> str:
+    """A kernel as people write it: 3×3."""
+    count = next((n for n in (1, 2, 3) if f"{n}d" in kind), 2)
+    each = value if isinstance(value, list | tuple) else (value,) * count
+    return "×".join(map(str, each))
+
+
+def _times(shape: str) -> str:
+    return shape.replace("x", "×")
+
+
+_ENDS = (("in_channels", "out_channels"), ("in_features", "out_features"), ("input_size", "hidden_size"),
+         ("num_embeddings", "embedding_dim"))  # fmt: skip
+
+
+def describe(line: Line) -> str:
+    """Kind and configuration in few words: `Conv2d 64→128 3×3, stride 2`."""
+    config = dict(line.config)
+    words = [line.kind]
+    for start, end in _ENDS:
+        if start in config and end in config:
+            words.append(f"{config.pop(start)}→{config.pop(end)}")
+    if "kernel_size" in config:
+        words.append(_sides(line.kind, config.pop("kernel_size")))
+    rest = [f"{key} {_value(value)}" for key, value in config.items() if key != "bias"]
+    rest += ["no bias"] if config.get("bias") is False else []
+    if line.kind in ("Parameter", "Buffer"):
+        rest.append(_times(line.output))
+    return ", ".join([" ".join(words), *rest])
+
+
+def difference(change: Change) -> str:
+    """`+1,048,576 params, +51,380,224 MACs`; FLOPs or activations where neither changed; "" where nothing did."""
+    told = _differences(change, ("params", "macs"))
+    if not told and change.how != "renamed":
+        told = _differences(change, ("flops",)) or _differences(change, ("activations",))
+    return ", ".join(told)
+
+
+def _differences(change: Change, figures: Sequence[str]) -> list[str]:
+    told = []
+    for key in figures:
+        delta = change.delta(key)
+        if delta is None:
+            before, after = (getattr(line, key) if line else 0 for line in (change.before, change.after))
+            if before != after or change.how != "changed":
+                told.append(f"{UNITS[key]} unknown")
+        elif delta:
+            told.append(f"{signed(delta)} {UNITS[key]}")
+    return told
+
+
+def signed(number: int) -> str:
+    """`+1,048,576`, `−12`, `±0`."""
+    return f"{number:+,}".replace("-", "−") if number else "±0"
+
+
+def following(told: Sequence[Change]) -> str:
+    """One sentence for the layers that only follow, "" where there are none."""
+    rest = [change for change in told if change.how == "follows"]
+    if not rest:
+        return ""
+    sums = [(key, [change.delta(key) for change in rest]) for key in ("macs", "flops", "activations")]
+    known = [(key, sum(d for d in deltas if d is not None)) for key, deltas in sums]
+    grown = ", ".join(f"{signed(delta)} {UNITS[key]}" for key, delta in known if delta)
+    layers = "1 layer follows" if len(rest) == 1 else f"{len(rest)} layers follow"
+    return f"{layers}, of the same configuration on another input{': ' + grown if grown else ''}"
+
+
+IMPLIED = {"trainable": "params", "memory": "params", "flops": "macs", "neurons": "macs"}
+
+
+def totals_text(drift: Drift) -> list[str]:
+    """One line a total that moved, less those that another one implies:
+    `params 60,965,224 → 62,013,800 (+1,048,576, +1.7 %)`."""
+    out = [f"input {_times(drift.input[0])} → {_times(drift.input[1])}"] if drift.input else []
+    for key, (before, after) in drift.totals.items():
+        if IMPLIED.get(key) in drift.totals:
+            continue
+        if isinstance(before, int) and isinstance(after, int):
+            share = f", {100 * (after - before) / before:+.1f} %".replace("-", "−") if before else ""
+            out.append(f"{key} {before:,} → {after:,} ({signed(after - before)}{share})")
+        elif isinstance(before, Mapping) and isinstance(after, Mapping):
+            out.append(f"operators of unknown cost: {_names(before)} → {_names(after)}")
+        else:
+            out.append(f"{key} {_value(before)} → {_value(after)}")
+    return out
+
+
+def _names(unknown: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count}×)" for name, count in unknown.items()) or "none"

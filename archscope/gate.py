@@ -1,0 +1,396 @@
+"""Do the models still cost what was agreed? Each is run anew, and held against the lock and the budgets.
+
+`plan` says which models to look at, `look` does one, `renewed` is the lock that accepts what was found. A model that
+cannot be built, one that is not in the lock and one that the lock has and the config no longer names are findings like
+any other: the rest is still checked.
+"""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from archscope import __version__, budget, lock
+from archscope.budget import Budget, Config, Target, Verdict, fits, is_pattern, sparse
+from archscope.drift import Drift, drift_of
+from archscope.errors import ArchscopeError, SpecError
+from archscope.ir import Tensor, Trace
+from archscope.lock import TOTALS, Entry, Line, Lock, read, shown, spare
+from archscope.ops import COUNTING
+from archscope.passes import COLUMNS, rows, totals, visible
+from archscope.runs import reason, record_of
+from archscope.spec import expand, parse
+from archscope.table import did_you_mean
+from archscope.verify import WHOLE
+from archscope.zoo import registry
+
+# ------------------------------------------------------------------------------------------------ a trace -> an entry
+
+
+def entry_of(record: Trace, model: str, asked: Mapping[str, Any] | None = None, by: str = "command") -> Entry:
+    """What a lock keeps of a run: its totals, and a line for each row of the layer table."""
+    table = rows(record, None, WHOLE)
+    made = COLUMNS["activations"](record, table)
+    table = [row for row, count in zip(table, made, strict=True) if count or visible(record, row)]
+    figures = [COLUMNS[key](record, table) for key in ("params", "trainable", "macs", "flops", "activations")]
+    lines = tuple(
+        Line(row.path, row.kind, told_config(row.config), _shapes(row.outputs), *values)
+        for row, *values in zip(table, *figures, strict=True)
+    )
+    sums = totals(record)
+    versions = {"archscope": record.versions.get("archscope", ""), "torch": _public(record.versions.get("torch", ""))}
+    code = code_of(model) if by == "command" else ""
+    return Entry(
+        model=model,
+        input=_shapes(record.inputs),
+        asked=dict(asked or {}),
+        counting=COUNTING,
+        made=versions | ({"code": code} if code else {}),
+        totals={key: _plain(sums[key]) for key in TOTALS},
+        lines=lines,
+        by=by,
+    )
+
+
+def told_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a lock keeps of a configuration, in the order in which people say it."""
+    said = spare(config)
+    first = ("in_channels", "out_channels", "in_features", "out_features", "kernel_size", "stride", "padding")
+    return _plain({key: said[key] for key in (*(k for k in first if k in said), *(k for k in said if k not in first))})
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _shapes(tensors: Sequence[Tensor]) -> str:
+    """`1x96x55x55`, `1x5:int64`, several joined by ", ", a scalar ()."""
+    texts = ("x".join(map(str, t.shape)) or "()" for t in tensors)
+    return ", ".join(
+        text if t.dtype == "float32" else f"{text}:{t.dtype}" for t, text in zip(tensors, texts, strict=True)
+    )
+
+
+def _public(version: str) -> str:
+    """A version without its build: 2.14.1+cpu and 2.14.1+cu130 count alike."""
+    return version.partition("+")[0]
+
+
+@functools.cache
+def _installed(package: str) -> str:
+    try:
+        return _public(metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+_SHARED = ("blocks", "knobs")  # what the families of the zoo import
+
+
+def code_of(model: str) -> str:
+    """A checksum of the source of a network of the zoo, "" for any other model. Imports no torch."""
+    if not (is_zoo := model.partition("@")[0].removeprefix("zoo:") in registry.entries()):
+        return ""
+    name = parse(model).name if is_zoo else ""
+    home = Path(registry.__file__).parent
+    texts = [(home / f"{family}.py").read_bytes() for family in (registry.entries()[name].family, *_SHARED)]
+    return hashlib.sha256(b"\0".join(text.replace(b"\r\n", b"\n") for text in texts)).hexdigest()[:16]
+
+
+def is_current(entry: Entry) -> bool:
+    """Whether what a lock says is what a run would say again: a network of the zoo, source and versions unchanged."""
+    try:
+        code = code_of(entry.model)
+    except SpecError:
+        return False
+    made = {"archscope": __version__, "torch": _installed("torch"), "code": code}
+    return bool(code) and dict(entry.made) == made and entry.counting == COUNTING
+
+
+# --------------------------------------------------------------------------------------------------- what is found
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One model, looked at. before: as it is locked; after: as it is now, None where it could not be run.
+
+    problem: why it could not be compared, one sentence. line: where the config names it. cached: whether the lock was
+    believed. uncovered: whether it has an operator without a rule, and that is a failure. accepted, removed: whether
+    the lock was renewed with what was found, or the model taken out of it.
+    """
+
+    model: str
+    before: Entry | None = None
+    after: Entry | None = None
+    drift: Drift | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    problem: str = ""
+    line: int = 0
+    cached: bool = False
+    uncovered: bool = False
+    accepted: bool = False
+    removed: bool = False
+
+    @property
+    def moved(self) -> bool:
+        """Whether it is not what the lock says, and nobody accepted that."""
+        return bool(self.drift) and not self.accepted
+
+    @property
+    def over(self) -> bool:
+        """Whether a limit of its budgets does not hold."""
+        return any(not verdict.holds for verdict in self.verdicts)
+
+    @property
+    def fails(self) -> bool:
+        """Whether there is anything that should not be."""
+        return bool(self.problem or self.moved or self.uncovered or self.over)
+
+
+@dataclass(frozen=True)
+class Result:
+    """All models, looked at. updated: whether the lock accepts what was found."""
+
+    outcomes: tuple[Outcome, ...]
+    config: Config
+    lock: str
+    updated: bool = False
+
+    @property
+    def fails(self) -> bool:
+        return any(outcome.fails for outcome in self.outcomes)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to look at. gone: models that the lock has and the config no longer names."""
+
+    config: Config
+    path: str
+    locked: Lock
+    targets: tuple[Target, ...]
+    gone: tuple[str, ...] = ()
+
+
+def plan(config: Config, path: str | None, names: Sequence[str] = ()) -> Plan:
+    """Which models `check` looks at: those of the config, of the lock where it has none, or some of these by name.
+
+    Raises LockError for a lock that is not whole, SpecError for a name that neither has.
+    """
+    path = path_of(config, path)
+    has_budgets_only = config.models is None and config.budgets and not os.path.exists(path)
+    locked = {} if has_budgets_only and not any(_against(b) for b in config.budgets) else read(path)
+    ours = {name: entry for name, entry in locked.items() if entry.by == "command"}
+    targets = {target.model: target for target in targets_of(config)}
+    if config.models is None:
+        targets = {name: Target(name, entry.asked) for name, entry in ours.items()} | targets
+    _budgets_fit(config, targets)
+    gone = tuple(name for name in ours if name not in targets) if config.models is not None else ()
+    if names:
+        wanted = _chosen(names, (*targets, *gone), shown(path))
+        targets = {name: target for name, target in targets.items() if name in wanted}
+        gone = tuple(name for name in gone if name in wanted)
+    if not targets and not gone:
+        raise SpecError(f"{shown(path)} has no model; `archscope lock MODEL` adds one")
+    return Plan(config, path, locked, tuple(targets.values()), gone)
+
+
+def _against(budget: Budget) -> bool:
+    return any(limit.of for limit in budget.limits)
+
+
+def targets_of(config: Config) -> list[Target]:
+    """The models of a config, its wildcards expanded, and those that only a budget names. Raises SpecError."""
+    found: dict[str, Target] = {}
+    for target in config.models or ():
+        for name in _expanded(target, config):
+            if name in found and found[name].asked != target.asked:
+                raise SpecError(f"{config.where(target.line)}: {name} is there already, with another input")
+            found.setdefault(name, target._replace(model=name))
+    for one in config.budgets:
+        if one.many:
+            continue
+        there = found.get(one.model)
+        if there is None:
+            found[one.model] = Target(one.model, one.asked, one.line)
+        elif one.asked and there.asked and there.asked != one.asked:
+            raise SpecError(f"{config.where(one.line)}: {one.model} has another input at line {there.line}")
+        elif one.asked:
+            found[one.model] = there._replace(asked=one.asked)
+    return list(found.values())
+
+
+def _expanded(target: Target, config: Config) -> list[str]:
+    if not is_pattern(target.model):
+        return [target.model]
+    try:
+        with inside(config.folder):
+            return [spec.text for spec in expand([target.model])]
+    except SpecError as error:
+        raise SpecError(f"{config.where(target.line)}: {error}") from error
+
+
+def _budgets_fit(config: Config, targets: Iterable[str]) -> None:
+    names = list(targets)
+    for one in config.budgets:
+        if not any(fits(one, name) for name in names):
+            raise SpecError(f"{config.where(one.line)}: no model is called {one.model!r} here")
+
+
+def _chosen(names: Sequence[str], known: Sequence[str], where: str) -> set[str]:
+    """The known models that names and wildcards stand for. Raises SpecError for one that stands for none."""
+    wanted = set()
+    for name in names:
+        matches = [one for one in known if fits(Budget(name, {}, ()), one)]
+        if not matches:
+            near = did_you_mean(name, known) or f"`archscope lock {name}` adds it"
+            raise SpecError(f"{where} has no model {name!r}: {near}")
+        wanted.update(matches)
+    return wanted
+
+
+# ------------------------------------------------------------------------------------------------------ one by one
+
+
+def look(target: Target, plan: Plan, cached: bool = False, coverage: bool = False) -> Outcome:
+    """Run one model and compare it. cached: believe the lock where nothing can have changed, without torch."""
+    before = plan.locked.get(target.model)
+    found = Outcome(target.model, before, line=target.line)
+    if cached and before is not None and dict(before.asked) == dict(target.asked) and is_current(before):
+        return _judged(replace(found, after=before, cached=True), plan, coverage)
+    try:
+        after = run(target, plan.config.folder)
+    except Exception as error:  # whatever one model does, the others are still checked
+        if os.environ.get("ARCHSCOPE_DEBUG") and not isinstance(error, ArchscopeError):
+            raise
+        told = reason(error)
+        if "--input" in told and plan.config.path:
+            told += f' (in {shown(plan.config.path)}: {{model = "{target.model}", input = "…"}})'
+        return replace(found, problem=f"cannot be run: {told}")
+    found = _judged(replace(found, after=after), plan, coverage)
+    if before is None:
+        if plan.config.models is None and not any(_against(b) for b in plan.config.budgets if fits(b, target.model)):
+            return found  # a model that is not locked and only has a budget
+        return replace(found, problem=f"is not in {shown(plan.path)}; `archscope lock '{target.model}'` adds it")
+    if before.counting != after.counting:
+        return replace(found, problem=_other_counting(before, plan))
+    return replace(found, drift=drift_of(before, after))
+
+
+def _judged(found: Outcome, plan: Plan, coverage: bool) -> Outcome:
+    assert found.after is not None
+    verdicts = budget.judge(plan.config.budgets, found.after, found.before)
+    required = coverage or plan.config.coverage
+    return replace(found, verdicts=verdicts, uncovered=required and bool(found.after.totals["unknown"]))
+
+
+def _other_counting(before: Entry, plan: Plan) -> str:
+    if before.counting > COUNTING:
+        return f"was locked by counting semantics {before.counting}, this archscope has {COUNTING}: upgrade it"
+    return (
+        f"was locked by counting semantics {before.counting}, this archscope has {COUNTING}: its figures cannot be "
+        "compared; `archscope check --update` renews them"
+    )
+
+
+def run(target: Target, folder: str = ".") -> Entry:
+    """A model as it is now. folder: where the paths of its name begin. Raises what `runs.record_of` raises."""
+    asked = target.asked
+    with inside(folder):
+        record = record_of(target.model, asked.get("input"), asked.get("batch"), asked.get("train", False))
+    return entry_of(record, target.model, asked)
+
+
+@contextmanager
+def inside(folder: str) -> Iterator[None]:
+    """Within this block the folder is the working directory."""
+    here = os.getcwd()
+    if os.path.abspath(folder) == here:
+        yield
+        return
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(here)
+
+
+def missing(plan: Plan) -> list[Outcome]:
+    """The models that the lock has and the config no longer names."""
+    config = shown(plan.config.path or "")
+    return [
+        Outcome(name, plan.locked[name], problem=f"is locked, and {config} no longer names it; {_REMOVES}")
+        for name in plan.gone
+    ]
+
+
+_REMOVES = "`archscope check --update` removes it"
+
+
+def accepted(outcomes: Iterable[Outcome], gone: Iterable[str] = ()) -> Callable[[Lock], Lock]:
+    """The change to a lock that accepts what was found: for `lock.update`."""
+    found, dropped = tuple(outcomes), set(gone)
+
+    def change(now: Lock) -> Lock:
+        kept = {name: entry for name, entry in now.items() if name not in dropped}
+        return kept | {outcome.model: outcome.after for outcome in found if outcome.after is not None}
+
+    return change
+
+
+def renew(plan: Plan, outcomes: Iterable[Outcome]) -> None:
+    """Write the lock that accepts what was found. A model that could not be run stays as it was locked."""
+    found = [outcome for outcome in outcomes if outcome.after is not None]
+    if found or plan.gone:
+        lock.update(plan.path, accepted(found, plan.gone))
+
+
+def settled(outcome: Outcome, plan: Plan) -> Outcome:
+    """An outcome after its change was accepted: the budgets hold against the new lock or they do not."""
+    if outcome.model in plan.gone:
+        return replace(outcome, problem="", removed=True)
+    if outcome.after is None:
+        return outcome
+    verdicts = budget.judge(plan.config.budgets, outcome.after, outcome.after)
+    return replace(outcome, problem="", verdicts=verdicts, accepted=True)
+
+
+def plan_to_lock(config: Config, path: str | None, names: Sequence[str], asked: Mapping[str, Any]) -> Plan:
+    """Which models `lock` writes down: those that are named, or else all of the config, and no others.
+
+    asked: the input of those that are named; else what the config or the lock says of them. Raises SpecError where no
+    model is named anywhere, LockError for a lock that is not whole.
+    """
+    asked = sparse(asked)
+    path = path_of(config, path)
+    locked = read(path) if os.path.exists(path) else {}
+    known = {name: entry.asked for name, entry in locked.items()}
+    known |= {target.model: target.asked for target in targets_of(config)}
+    if names:
+        texts = [spec.text for spec in expand(names)]
+        return Plan(config, path, locked, tuple(Target(text, asked or known.get(text, {})) for text in texts))
+    if asked:
+        raise SpecError("name the models that the input is for: `archscope lock MODEL --input …`")
+    ours = {name for name, entry in locked.items() if entry.by == "command"}
+    targets = targets_of(config) if config.models is not None else [Target(n, known[n]) for n in known if n in ours]
+    if not targets:
+        raise SpecError(
+            'name the models to lock, `archscope lock MODEL`, or write models = ["MODEL"] under [tool.archscope] in '
+            "pyproject.toml"
+        )
+    gone = ours - {target.model for target in targets} if config.models is not None else set()
+    return Plan(config, path, locked, tuple(targets), tuple(sorted(gone)))
+
+
+def path_of(config: Config, path: str | None) -> str:
+    """The lock: as it was asked for, or as the config says."""
+    if path == "":
+        raise SpecError("--lock names no file")
+    return path or os.path.join(config.folder, config.lock)
