@@ -10,12 +10,15 @@
     str(side)      ⌊(227 − 11 + 2·0)/4⌋ + 1 = 55
 
 The code that computes is the text that is shown, so the two cannot drift apart. Integers stay exact: `/` is for
-divisions that leave no remainder and raises ValueError otherwise, `//` rounds down and `ceil_div` up.
+divisions that leave no remainder and raises ValueError otherwise, `//` rounds down and `ceil_div` up. A proportion,
+which need not be whole, is a `ratio`: its value is a Fraction, and so is that of a sum of such.
 """
 
 import functools
 import operator
-from typing import Any, Union
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, Union, cast
 
 Number = Union["Expr", int]
 
@@ -77,7 +80,17 @@ class Expr:
     @property
     def latex(self) -> str:
         """The derivation in letters, as LaTeX maths."""
-        return _latex(self)[0]
+        return _latex(self, letters=True)[0]
+
+    @property
+    def latex_digits(self) -> str:
+        """The derivation with the numbers in it, as LaTeX maths."""
+        return _latex(self, letters=False)[0]
+
+    @property
+    def leaves(self) -> dict[str, int]:
+        """The letters of the derivation and what they stand for here, in the order in which they are read."""
+        return dict(_leaves(self))
 
     @property
     def plain(self) -> bool:
@@ -85,9 +98,7 @@ class Expr:
         return self.kind == "symbol"
 
     def __str__(self) -> str:
-        if self.plain:
-            return f"{self.value:,}"
-        return f"{self.digits} = {self.value:,}"
+        return result(self) if self.plain else f"{self.digits} = {result(self)}"
 
     def __repr__(self) -> str:
         return f"<Expr {self.symbols} = {self}>"
@@ -108,6 +119,19 @@ def ceil_div(left: Number, right: Number) -> Expr:
     return Expr("ceil", (left, right), -(-_value(left) // _value(right)))
 
 
+def ratio(left: Number, right: Number) -> Expr:
+    """left / right as a proportion, which need not be whole."""
+    return Expr("ratio", (left, right), cast(int, Fraction(_value(left), _value(right))))
+
+
+def result(number: Number) -> str:
+    """The value as people write it: `34,944`; of a ratio that is not whole `73/576 = 0.1267`, with four digits."""
+    value = _value(number)
+    if isinstance(value, Fraction) and value.denominator != 1:
+        return f"{value.numerator:,}/{value.denominator:,} = {float(value):.4g}"
+    return f"{int(value):,}"
+
+
 def product(*factors: Number) -> Expr:
     """The product of all factors, in the order given."""
     return functools.reduce(operator.mul, factors[1:], _expr(factors[0]))
@@ -126,10 +150,19 @@ def _value(number: Number) -> int:
     return number.value if isinstance(number, Expr) else number
 
 
+def _leaves(node: Number) -> Iterator[tuple[str, int]]:
+    if isinstance(node, Expr):
+        if node.kind != "symbol":
+            for part in node.parts:
+                yield from _leaves(part)
+        elif not node.parts[0].lstrip("-").isdigit():
+            yield node.parts[0], node.value
+
+
 def _text(node: Number, letters: bool) -> tuple[str, int]:
     """The text of an expression, and how tightly it binds."""
     if not isinstance(node, Expr):
-        return (str(node), _ATOM) if node >= 0 else (f"−{-node}", _NEGATIVE)
+        return (_spaced(node), _ATOM) if node >= 0 else (f"−{_spaced(-node)}", _NEGATIVE)
     if node.kind == "symbol":
         return (node.parts[0], _ATOM) if letters else _text(node.value, letters)
     (left, left_binds), (right, right_binds) = (_text(part, letters) for part in node.parts)
@@ -140,24 +173,31 @@ def _text(node: Number, letters: bool) -> tuple[str, int]:
             return f"{left} − {_wrap(right, right_binds, _PRODUCT)}", _SUM
         case "*":
             return f"{_wrap(left, left_binds, _PRODUCT)}·{_wrap(right, right_binds, _PRODUCT)}", _PRODUCT
-        case "/":
+        case "/" | "ratio":
             return f"{_wrap(left, left_binds, _PRODUCT)}/{_wrap(right, right_binds, _ATOM)}", _PRODUCT
     above, below = _wrap(left, left_binds, _PRODUCT), _wrap(right, right_binds, _ATOM)
     return (f"⌊{above}/{below}⌋" if node.kind == "//" else f"⌈{above}/{below}⌉"), _ATOM
+
+
+def _spaced(number: int) -> str:
+    """With separators from five digits on: 9216·4096, but 1,056,768 + 9,437,184."""
+    return f"{number:,}" if abs(number) >= 10_000 else str(number)
 
 
 def _wrap(text: str, binds: int, least: int) -> str:
     return text if binds >= least else f"({text})"
 
 
-def _latex(node: Number) -> tuple[str, int]:
+def _latex(node: Number, letters: bool) -> tuple[str, int]:
     if not isinstance(node, Expr):
-        return str(node), _ATOM if node >= 0 else _NEGATIVE
+        return _spaced(node).replace(",", "{,}"), _ATOM if node >= 0 else _NEGATIVE
+    if node.kind == "symbol" and not letters:
+        return _latex(node.value, letters)
     if node.kind == "symbol":
         name, _, index = node.parts[0].partition("_")
-        letters = name if len(name) == 1 or name.isdigit() else rf"\mathrm{{{name}}}"
-        return (rf"{letters}_{{\mathrm{{{index}}}}}" if index else letters), _ATOM
-    (left, left_binds), (right, right_binds) = (_latex(part) for part in node.parts)
+        upright = name if len(name) == 1 or name.isdigit() else rf"\mathrm{{{name}}}"
+        return (rf"{upright}_{{\mathrm{{{index}}}}}" if index else upright), _ATOM
+    (left, left_binds), (right, right_binds) = (_latex(part, letters) for part in node.parts)
     match node.kind:
         case "+":
             return f"{left} + {_wrap(right, right_binds, _SUM)}", _SUM
@@ -165,7 +205,7 @@ def _latex(node: Number) -> tuple[str, int]:
             return f"{left} - {_wrap(right, right_binds, _PRODUCT)}", _SUM
         case "*":
             return rf"{_wrap(left, left_binds, _PRODUCT)} \cdot {_wrap(right, right_binds, _PRODUCT)}", _PRODUCT
-        case "/":
+        case "/" | "ratio":
             return rf"\frac{{{left}}}{{{right}}}", _ATOM
     side = "floor" if node.kind == "//" else "ceil"
     return rf"\left\l{side}\frac{{{left}}}{{{right}}}\right\r{side}", _ATOM

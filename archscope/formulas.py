@@ -4,11 +4,10 @@ One function a family of kinds, written in `Expr`, so that the code that compute
 here knows how PyTorch computes a layer, and `ops.py` is never consulted: where a closed form and an observation agree,
 two derivations that share no code agree.
 
-[D] V. Dumoulin, F. Visin: A guide to convolution arithmetic for deep learning. arXiv:1603.07285 (2016).
-[H] A. Howard et al.: MobileNets. arXiv:1704.04861 (2017).
-[V] A. Vaswani et al.: Attention is all you need. arXiv:1706.03762 (2017).
+A source names the rule, down to the equation; a letter in brackets is a work of `REFERENCES`.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ class Derived(NamedTuple):
     shapes: of the outputs (a layer may give more than it derives; those are not compared). sides: the derivation of
     each spatial side, empty where the shape is not changed. params, macs: with their derivations. weighted: whether
     the layer computes from learned weights, so that its outputs are neurons. lost: rows or columns at the end of each
-    axis that no window reaches, with the numbers: (m + 2·pad − span, s, rest).
+    axis that no window reaches, with the numbers: (m + 2·pad − span, s, rest). buffers: what is kept and not learned.
     """
 
     shapes: tuple[Shape, ...]
@@ -33,13 +32,24 @@ class Derived(NamedTuple):
     macs: Number = 0
     weighted: bool = False
     lost: tuple[tuple[int, int, int], ...] = ()
+    buffers: Number = 0
 
 
 Config = Mapping[str, Any]
-Formula = Callable[[Config, tuple[Shape, ...]], Derived]
+Formula = Callable[[Config, tuple[Shape, ...]], Derived | None]
 
 FORMULAS: dict[str, Formula] = {}
 SOURCES: dict[str, str] = {}
+REFERENCES = {
+    "A": "A. Araujo, W. Norris, J. Sim: Computing receptive fields of convolutional neural networks. Distill (2019)",
+    "D": "V. Dumoulin, F. Visin: A guide to convolution arithmetic for deep learning. arXiv:1603.07285 (2016)",
+    "H": "A. Howard et al.: MobileNets. arXiv:1704.04861 (2017)",
+    "K": "A. Krizhevsky, I. Sutskever, G. Hinton: ImageNet classification with deep convolutional neural networks. "
+    "NIPS (2012)",
+    "L": "Z. Liu et al.: Swin Transformer. arXiv:2103.14030 (2021)",
+    "S": "Z. Liu et al.: Swin Transformer V2. arXiv:2111.09883 (2022)",
+    "V": "A. Vaswani et al.: Attention is all you need. arXiv:1706.03762 (2017)",
+}
 
 
 def formula(*kinds: str, source: str) -> Callable[[Formula], Formula]:
@@ -309,7 +319,8 @@ def _batch_norm(kind: str, axes: tuple[int, ...]) -> Formula:
         if not config.get("track_running_stats", True):  # statistics of this batch, which one value has none of
             values = prod(shape[at + 1 :]) * (shape[0] if kind == "batch" else 1)
             _require(values != 1, f"one value a channel has no variance: {list(shape)}")
-        return Derived((shape,), params=2 * c if config["affine"] else 0)
+        kept = kind == "batch" and config.get("track_running_stats", True)
+        return Derived((shape,), params=2 * c if config["affine"] else 0, buffers=2 * c + 1 if kept else 0)
 
     return norm
 
@@ -332,6 +343,17 @@ def layer_norm(config: Config, shapes: tuple[Shape, ...]) -> Derived:
     if not config["elementwise_affine"]:
         return Derived(shapes[:1])
     return Derived(shapes[:1], params=2 * d if config.get("bias", True) else 1 * d)
+
+
+@formula("LayerNorm2d", source="Ba, Kiros, Hinton, arXiv:1607.06450, equation 4, over the channels of [N, c, h, w]")
+def layer_norm_2d(config: Config, shapes: tuple[Shape, ...]) -> Derived | None:
+    """torchvision's and timm's: a layer norm whose axis of channels is the second."""
+    wanted = config.get("normalized_shape")
+    if not isinstance(wanted, tuple) or len(wanted) != 1:
+        return None
+    c = symbol("c", wanted[0])
+    _require(len(shapes[0]) == 4 and shapes[0][1] == c.value, f"takes [N, {c.value}, h, w], gets {list(shapes[0])}")
+    return Derived(shapes[:1], params=2 * c if config["elementwise_affine"] else 0)
 
 
 @formula("RMSNorm", source="Zhang, Sennrich, arXiv:1910.07467, equation 4: a gain per normalised element")
@@ -361,7 +383,7 @@ def group_norm(config: Config, shapes: tuple[Shape, ...]) -> Derived:
 @formula(
     *"ReLU ReLU6 Sigmoid Tanh GELU SiLU Mish ELU SELU CELU LeakyReLU Hardswish Hardsigmoid Hardtanh Softplus".split(),
     *"Softsign Softshrink Hardshrink Tanhshrink Threshold LogSigmoid RReLU Identity".split(),
-    *"Dropout Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout".split(),
+    *"Dropout Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout StochasticDepth DropPath".split(),
     source="element by element: the shape stays; nothing is learned",
 )
 def unchanged(config: Config, shapes: tuple[Shape, ...]) -> Derived:
@@ -539,6 +561,138 @@ def attention(config: Config, shapes: tuple[Shape, ...]) -> Derived:
     if config.get("add_bias_kv", False):
         params = params + 2 * e
     return Derived((query,), params=params, macs=product(*n, work), weighted=True)
+
+
+@formula(
+    "ShiftedWindowAttention",
+    source="[L] equation 2: 4·hw·c² + 2·M²·hw·c in windows of M², and section 3.2: a table of (2M − 1)² biases a head",
+)
+def window_attention(config: Config, shapes: tuple[Shape, ...]) -> Derived | None:
+    """torchvision's, on [N, h, w, e]: 4·e² + 4·e parameters and the table; attention inside each window of M_h·M_w."""
+    if "window_size" not in config:
+        return None
+    heads = symbol("heads", config["num_heads"])
+    tokens, e, area, offsets = _windows(config["window_size"], shapes[0])
+    work = tokens * (4 * e * e + 2 * area * e)
+    return Derived(shapes[:1], params=4 * e * e + 4 * e + offsets * heads, macs=work, weighted=True)
+
+
+@formula(
+    "ShiftedWindowAttentionV2",
+    source="[S] equation 2: a scale τ a head; section 3.3: the biases come from a network 2 → 512 → heads",
+)
+def window_attention_v2(config: Config, shapes: tuple[Shape, ...]) -> Derived | None:
+    """torchvision's, on [N, h, w, e]; the small network runs once for each of the (2·M_h − 1)·(2·M_w − 1) offsets."""
+    if "window_size" not in config:
+        return None
+    heads, hidden = symbol("heads", config["num_heads"]), symbol("hidden", 512)
+    tokens, e, area, offsets = _windows(config["window_size"], shapes[0])
+    weights = 2 * hidden + hidden * heads
+    return Derived(
+        shapes[:1],
+        params=4 * e * e + 4 * e + heads + weights + hidden,
+        macs=tokens * (4 * e * e + 2 * area * e) + offsets * weights,
+        weighted=True,
+    )
+
+
+def _windows(size: Sequence[int], shape: Shape) -> tuple[Expr, Expr, Expr, Expr]:
+    """Tokens in all windows (the last of each axis are filled up), features, tokens of a window, offsets within one."""
+    _require(len(shape) == 4, f"takes [N, h, w, e], gets {list(shape)}")
+    m_h, m_w = symbol("M_h", size[0]), symbol("M_w", size[1])
+    n, e = _per_example(shape[:1]), symbol("e", shape[3])
+    rows = ceil_div(symbol("h", shape[1]), m_h) * m_h
+    columns = ceil_div(symbol("w", shape[2]), m_w) * m_w
+    return product(*n, rows, columns), e, m_h * m_w, (2 * m_h - 1) * (2 * m_w - 1)
+
+
+@formula("matmul", source="[n, p] = [n, m]·[m, p]: each of n·p sums has m products, for every matrix of the batch")
+def matmul(config: Config, shapes: tuple[Shape, ...]) -> Derived | None:
+    """Of two tensors; leading axes are a batch, and one of 1 is repeated. A vector is a row or a column."""
+    if len(shapes) != 2 or not shapes[0] or not shapes[1]:
+        return None
+    left = shapes[0] if len(shapes[0]) > 1 else (1, *shapes[0])
+    right = shapes[1] if len(shapes[1]) > 1 else (*shapes[1], 1)
+    _require(left[-1] == right[-2], f"[…, n, m]·[…, m, p] cannot be {list(shapes[0])}·{list(shapes[1])}")
+    batch = _broadcast(left[:-2], right[:-2])
+    n, m, p = symbol("n", left[-2]), symbol("m", left[-1]), symbol("p", right[-1])
+    rows, columns = ((n.value,) if len(shapes[0]) > 1 else ()), ((p.value,) if len(shapes[1]) > 1 else ())
+    return Derived(((*batch, *rows, *columns),), macs=product(*_per_example(batch), n, m, p))
+
+
+def _broadcast(left: Shape, right: Shape) -> Shape:
+    n = max(len(left), len(right))
+    pairs = list(zip((1,) * (n - len(left)) + left, (1,) * (n - len(right)) + right, strict=True))
+    _require(all(a == b or 1 in (a, b) for a, b in pairs), f"batches {list(left)} and {list(right)} do not match")
+    return tuple(b if a == 1 else a for a, b in pairs)
+
+
+@formula("grouped_mm", source="[n, p] = [n, m]·[g, m, p]: each row by the matrix of its group")
+def grouped_mm(config: Config, shapes: tuple[Shape, ...]) -> Derived | None:
+    if len(shapes) < 2 or len(shapes[0]) != 2 or len(shapes[1]) != 3:
+        return matmul(config, shapes[:2])
+    _require(shapes[0][1] == shapes[1][1], f"[n, m]·[g, m, p] cannot be {list(shapes[0])}·{list(shapes[1])}")
+    n, m, p = symbol("n", shapes[0][0]), symbol("m", shapes[0][1]), symbol("p", shapes[1][2])
+    return Derived(((n.value, p.value),), macs=product(n, m, p))
+
+
+@formula("addmm", source="a matrix product, and a tensor added to it")
+def addmm(config: Config, shapes: tuple[Shape, ...]) -> Derived | None:
+    """c + a·b, which are given in this order; the product may be one of a batch or of a vector."""
+    product_of = matmul({}, shapes[1:])
+    if product_of is not None:
+        _require(_broadcast(shapes[0], product_of.shapes[0]) == product_of.shapes[0], f"{list(shapes[0])} is too large")
+    return product_of
+
+
+@formula("addbmm", source="the products of a batch, added up")
+def addbmm(config: Config, shapes: tuple[Shape, ...]) -> Derived | None:
+    product_of = matmul({}, shapes[1:])
+    return None if product_of is None else product_of._replace(shapes=(product_of.shapes[0][1:],))
+
+
+@formula("arithmetic", source="element by element: a side of 1, and one that is missing, is repeated")
+def arithmetic(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+    """A sum, a product, … of two tensors, or of a tensor and a number."""
+    return Derived((functools.reduce(_broadcast, shapes),))
+
+
+@formula("cat", source="side by side along one axis: the sum of its sides, the others alike")
+def cat(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+    at = _axis(config.get("dim", 0), shapes[0])
+    rest = {(*shape[:at], *shape[at + 1 :]) for shape in shapes}
+    _require(len(rest) == 1, f"joins along axis {at} what is alike in all others, gets {list(map(list, shapes))}")
+    side = total(*(symbol(f"n_{i}", shape[at]) for i, shape in enumerate(shapes, 1)))
+    return Derived(((*shapes[0][:at], side.value, *shapes[0][at + 1 :]),), (side,))
+
+
+@formula("stack", source="side by side along a new axis")
+def stack(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+    _require(len(set(shapes)) == 1, f"stacks what is alike, gets {list(map(list, shapes))}")
+    at = config.get("dim", 0) % (len(shapes[0]) + 1)
+    return Derived(((*shapes[0][:at], len(shapes), *shapes[0][at:]),))
+
+
+@formula("scaled_dot_product_attention", source="[V] equation 1: l·s scores of e products, and l sums over s values")
+def dot_product_attention(config: Config, shapes: tuple[Shape, ...]) -> Derived | None:
+    """q [*, l, e], k [*, s, e], v [*, s, e_v] -> [*, l, e_v]; heads that share their keys count like the others."""
+    if len(shapes) < 3 or min(map(len, shapes[:3])) < 2:
+        return None
+    query, key, value = shapes[:3]
+    _require(query[-1] == key[-1] and key[-2] == value[-2], f"takes [l, e], [s, e], [s, v], gets {list(shapes[:3])}")
+    l, e = symbol("l", query[-2]), symbol("e", query[-1])  # noqa: E741  (the letters of the paper)
+    s, v = symbol("s", key[-2]), symbol("e_v", value[-1])
+    work = product(*_per_example(query[:-2]), l, s, e + v)
+    return Derived(((*query[:-1], v.value),), macs=work)
+
+
+@formula("parameter", source="a tensor of learned numbers: the product of its sides")
+def parameter(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+    """A parameter that belongs to no layer: a class token, a position table, the scale of a residual branch."""
+    return Derived(
+        shapes[:1],
+        params=product(*(symbol(f"n_{i}", n) for i, n in enumerate(shapes[0], 1)), *(() if shapes[0] else (1,))),
+    )
 
 
 # --------------------------------------------------------------------------------------------------- resampling

@@ -8,28 +8,51 @@ import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from archscope.elementwise import flops_of
 from archscope.errors import ShapeError
 from archscope.formulas import FORMULAS, Derived, derive
 from archscope.ir import Shape, Trace
-from archscope.passes import COLUMNS, Row, kept, rows, totals
+from archscope.passes import COLUMNS, Row, kept, rows, totals, works
 from archscope.zoo.registry import Entry
 
 WHOLE = frozenset(FORMULAS)  # kinds with a closed form are one row, whatever they call inside
 
 
+_UNARY = """relu relu6 sigmoid tanh gelu silu mish hardswish hardsigmoid hardtanh elu selu celu leaky_relu threshold exp
+    exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal neg abs square sin cos erf erfinv floor ceil round sign trunc
+    frac""".split()
+
 # operators whose closed form is that of the layer that does the same, with the arguments that a call may leave out
 FUNCTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"{mode}_pool{n}d": (f"{mode.title()}Pool{n}d", {}) for mode in ("max", "avg") for n in (1, 2, 3)},
+    **{f"max_pool{n}d_with_indices": (f"MaxPool{n}d", {}) for n in (1, 2, 3)},
     **{f"adaptive_{m}_pool{n}d": (f"Adaptive{m.title()}Pool{n}d", {}) for m in ("max", "avg") for n in (1, 2, 3)},
-    **{name: ("ReLU", {}) for name in "relu relu_ sigmoid tanh gelu silu silu_ hardswish hardswish_ dropout".split()},
+    **{f"{name}{end}": ("ReLU", {}) for name in _UNARY for end in ("", "_")},
+    **{f"{name}{end}": ("arithmetic", {}) for name in "add sub mul div pow".split() for end in ("", "_")},
+    "rsub": ("arithmetic", {}),
+    **{name: ("RReLU", {}) for name in ("rrelu", "rrelu_")},
+    **{name: ("addmm", {}) for name in ("addmm", "baddbmm", "addmv")},
+    "addbmm": ("addbmm", {}),
+    "_grouped_mm": ("grouped_mm", {}),
+    "stack": ("stack", {}),
+    "dropout": ("Dropout", {}),
     "flatten": ("Flatten", {"start_dim": 0, "end_dim": -1}),
     "softmax": ("Softmax", {}),
     "log_softmax": ("LogSoftmax", {}),
+    **{name: ("matmul", {}) for name in ("mm", "bmm", "mv", "dot", "vdot", "matmul")},
+    **{name: ("cat", {}) for name in ("cat", "concat")},
+    "scaled_dot_product_attention": ("scaled_dot_product_attention", {}),
 }
 
 
 # those that are given their weights
-WEIGHTED = {"linear": "Linear", **{f"conv{n}d": f"Conv{n}d" for n in (1, 2, 3)}}
+WEIGHTED = {
+    "linear": "Linear",
+    **{f"conv{n}d": f"Conv{n}d" for n in (1, 2, 3)},
+    **{f"conv_transpose{n}d": f"ConvTranspose{n}d" for n in (1, 2, 3)},
+    "convolution": "",  # one or the other, and of as many sides as the weight has
+    "_convolution": "",
+}
 
 
 class Check(NamedTuple):
@@ -49,28 +72,40 @@ def _derived(kind: str, config: tuple[tuple[str, Any], ...], shapes: tuple[Shape
         return derive(kind, dict(config), shapes)
     except ShapeError as error:
         return f"the closed form refuses it: {error}"
+    except KeyError:  # a class of the user's with a name of PyTorch's: it does not have that layer's arguments
+        return None
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:  # a class that only looks like the layer
         return f"the closed form does not apply: {type(error).__name__}: {error}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _flops(kind: str, config: tuple[tuple[str, Any], ...], shapes: tuple[Shape, ...], train: bool) -> int | None:
+    derived = _derived(kind, config, shapes)
+    return flops_of(kind, dict(config), shapes, derived, train) if isinstance(derived, Derived) else None
 
 
 def forget() -> None:
     """Drop the closed forms that were derived before: equal layers are derived once in a process."""
     _derived.cache_clear()
+    _flops.cache_clear()
 
 
 def check(trace: Trace, table: list[Row]) -> list[Check]:
     """Compare each row with the closed form of its kind."""
     under = _elements(trace)
-    macs = COLUMNS["macs"](trace, table)
-    return [_check(row, under.get(row.path, 0), done) for row, done in zip(table, macs, strict=True)]
+    work = zip(COLUMNS["macs"](trace, table), COLUMNS["flops"](trace, table), strict=True)
+    return [_check(row, under.get(row.path, 0), done, trace.train) for row, done in zip(table, work, strict=True)]
 
 
-def _check(row: Row, params: int, macs: int | None) -> Check:
-    """Compare a row with its closed form. params, macs: what was observed, None where it is unknown."""
+def _check(row: Row, params: int, work: tuple[int | None, int | None], train: bool) -> Check:
+    """Compare a row with its closed form. params, work: the parameters, MACs and FLOPs that were observed, None where
+    they are unknown."""
+    macs, flops = work
     if not row.inputs:
         return UNCHECKED
-    kind, config = (row.kind, row.config) if row.layer is not None else _as_layer(row)
-    derived = _derived(kind, tuple(config.items()), tuple([t.shape for t in row.inputs]))
+    kind, config = (row.kind, row.config) if row.layer is not None else as_layer(row)
+    key = (kind, tuple(config.items()), tuple([t.shape for t in row.inputs]))
+    derived = _derived(*key)
     if derived is None:
         return UNCHECKED
     if isinstance(derived, str):
@@ -83,22 +118,30 @@ def _check(row: Row, params: int, macs: int | None) -> Check:
         told.append(f"{int(derived.params):,} parameters by formula, {params:,} observed")
     if macs is not None and macs != int(derived.macs):
         told.append(f"{int(derived.macs):,} MACs by formula, {macs:,} observed")
+    expected = _flops(*key, train)
+    if None not in (flops, expected) and flops != expected:
+        told.append(f"{expected:,} FLOPs by formula, {flops:,} observed")
     return Check(derived, not told, tuple(told))
 
 
-def _as_layer(row: Row) -> tuple[str, Mapping[str, Any]]:
+def as_layer(row: Row) -> tuple[str, Mapping[str, Any]]:
     """Kind and configuration of the layer that a container's own operator is equal to."""
     if row.kind in FUNCTIONS:
         kind, defaults = FUNCTIONS[row.kind]
         return kind, {**defaults, **row.config}
     if row.kind in WEIGHTED and len(row.inputs) > 1:
-        c_out, c_in, *kernel = row.inputs[1].shape
+        sides = row.inputs[1].shape
         config: dict[str, Any] = {"bias": len(row.inputs) > 2}
-        if not kernel:
-            return "Linear", {**config, "in_features": c_in, "out_features": c_out}
-        config |= {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | dict(row.config)
-        config |= {"kernel_size": tuple(kernel), "in_channels": c_in * config["groups"], "out_channels": c_out}
-        return WEIGHTED[row.kind], config
+        if row.kind == "linear":
+            if len(sides) != 2:
+                return "", {}
+            return "Linear", {**config, "in_features": sides[1], "out_features": sides[0]}
+        kind = WEIGHTED[row.kind] or f"Conv{'Transpose' if row.config['transposed'] else ''}{len(sides) - 2}d"
+        config |= {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1, "groups": 1} | dict(row.config)
+        config |= {"kernel_size": sides[2:], "bias": len(row.inputs) > 2}
+        if "Transpose" in kind:
+            return kind, config | {"in_channels": sides[0], "out_channels": sides[1] * config["groups"]}
+        return kind, config | {"in_channels": sides[1] * config["groups"], "out_channels": sides[0]}
     return "", {}
 
 
@@ -112,6 +155,32 @@ def _elements(trace: Trace) -> dict[str, int]:
             path = path.rpartition(".")[0]
             under[path] = under.get(path, 0) + count
     return under
+
+
+def same_run(trace: Trace, other: Trace) -> list[str]:
+    """Where two runs of one model differ in the shapes that their operators give, one sentence each.
+
+    trace: by the rules of `ops.py`, whole or up to where it stopped. other: by PyTorch's own kernels.
+    """
+    told = [
+        f"{op.name}: its rule gives {[list(s) for s in done.shapes]}, the run {[list(t.shape) for t in op.outputs]}"
+        for op, done in zip(trace.ops, works(trace), strict=True)
+        if done is not None
+        and done.shapes not in (None, tuple([t.shape for t in op.outputs]))
+        and "out" not in op.args  # that tensor is given, and takes another shape
+    ]
+    for i, (one, its) in enumerate(zip(trace.ops, other.ops, strict=False)):
+        if one.name != its.name:
+            told.append(f"operator {i} is {one.name} by the rules, {its.name} by PyTorch's kernels")
+            return told  # what follows belongs together no more
+        ours, theirs = ([(*t.shape, t.dtype) for t in op.outputs] for op in (one, its))
+        if ours != theirs:
+            place = next(layer.path for layer in reversed(other.layers) if layer.start <= i < layer.stop)
+            shapes = [", ".join(f"[{'×'.join(map(str, shape))}]" for shape in each) for each in (ours, theirs)]
+            told.append(
+                f"{place or one.name}: {one.name} gives {shapes[0]} by its rule, {shapes[1]} by PyTorch's kernel"
+            )
+    return told
 
 
 def disagreements(trace: Trace, entry: Entry | None = None) -> list[str]:

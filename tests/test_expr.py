@@ -1,12 +1,13 @@
 """An expression's text and its value are one thing: what is printed can be computed again."""
 
 import re
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archscope.expr import Expr, ceil_div, product, symbol, symbols, total
+from archscope.expr import Expr, ceil_div, product, ratio, result, symbol, symbols, total
 
 
 def evaluate(digits: str) -> int:
@@ -142,3 +143,34 @@ def test_an_expression_serves_as_the_integer_it_is() -> None:
     assert n.plain and not (n + 1).plain
     assert str(symbol("n", 23_296)) == "23,296"
     assert repr(n + 1) == "<Expr n + 1 = 3 + 1 = 4>"
+
+
+def test_a_ratio_need_not_be_whole() -> None:
+    c, k = symbols(c=64, k=3)
+    share = ratio(1, c) + ratio(1, k * k)
+    assert share.value == Fraction(1, 64) + Fraction(1, 9)
+    assert share.symbols == "1/c + 1/(k·k)" and share.digits == "1/64 + 1/(3·3)"
+    assert share.latex == r"\frac{1}{c} + \frac{1}{k \cdot k}"
+    assert result(share) == "73/576 = 0.1267" and str(share) == "1/64 + 1/(3·3) = 73/576 = 0.1267"
+    assert result(ratio(c, 2)) == "32"
+
+
+def test_numbers_from_five_digits_on_are_grouped() -> None:
+    a, b = symbols(a=9216, b=1_056_768)
+    assert (a + b).digits == "9216 + 1,056,768" and (a + b).latex_digits == "9216 + 1{,}056{,}768"
+    assert (a * b).symbols == "a·b" and str(a + b) == "9216 + 1,056,768 = 1,065,984"
+    assert (a - 20_000).digits == "9216 − 20,000"
+
+
+def test_latex_with_the_numbers() -> None:
+    m, s = symbols(m=227, s=4)
+    side = (m - 11) // s + 1
+    assert side.latex_digits == r"\left\lfloor\frac{227 - 11}{4}\right\rfloor + 1"
+    assert (m * -1).latex_digits == r"227 \cdot (-1)"
+
+
+def test_the_letters_of_a_derivation() -> None:
+    m, s = symbols(m=227, s=4)
+    assert ((m - 11) // s + s).leaves == {"m": 227, "s": 4}
+    assert list((s * m).leaves) == ["s", "m"]
+    assert product(2, m).leaves == {"m": 227}

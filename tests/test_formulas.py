@@ -204,6 +204,98 @@ def test_a_layer_by_hand(module: nn.Module, shape: Any, output: Any, params: int
     assert int(derived.macs) == macs
 
 
+# ------------------------------------------------------------------------------------- products, attention, joins
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "output", "macs"),
+    [
+        ((3, 4), (4, 5), (3, 5), 3 * 4 * 5),
+        ((2, 3, 4), (2, 4, 5), (2, 3, 5), 2 * 3 * 4 * 5),
+        ((7, 1, 3, 4), (2, 4, 5), (7, 2, 3, 5), 7 * 2 * 3 * 4 * 5),
+        ((4,), (4, 5), (5,), 4 * 5),
+        ((2, 3, 4), (4,), (2, 3), 2 * 3 * 4),
+        ((4,), (4,), (), 4),
+    ],
+)
+def test_a_product_of_two_tensors(left: Any, right: Any, output: Any, macs: int) -> None:
+    derived = derive("matmul", {}, (left, right))
+    assert derived is not None and derived.shapes == (output,) and int(derived.macs) == macs
+    assert torch.matmul(torch.zeros(left), torch.zeros(right)).shape == output
+
+
+@pytest.mark.parametrize("shapes", [((3, 4), (5, 6)), ((2, 3, 4), (3, 4, 5))])
+def test_products_that_do_not_fit(shapes: Any) -> None:
+    with pytest.raises(ShapeError):
+        derive("matmul", {}, shapes)
+
+
+def test_scores_and_sums_of_attention() -> None:
+    """[V] equation 1 on 2 examples of 4 heads: 5 queries, 7 keys of 8 features, values of 6."""
+    derived = derive("scaled_dot_product_attention", {}, ((2, 4, 5, 8), (2, 4, 7, 8), (2, 4, 7, 6)))
+    assert derived is not None and derived.shapes == ((2, 4, 5, 6),)
+    assert int(derived.macs) == 2 * 4 * 5 * 7 * (8 + 6)
+
+
+def test_tensors_side_by_side() -> None:
+    derived = derive("cat", {"dim": 1}, ((1, 64, 28, 28), (1, 128, 28, 28), (1, 32, 28, 28), (1, 32, 28, 28)))
+    assert derived is not None and derived.shapes == ((1, 256, 28, 28),)
+    assert str(derived.sides[0]) == "64 + 128 + 32 + 32 = 256"
+    with pytest.raises(ShapeError, match="joins along axis 1"):
+        derive("cat", {"dim": 1}, ((1, 64, 28, 28), (1, 128, 14, 14)))
+
+
+@pytest.mark.parametrize("side", [56, 60])
+def test_attention_in_windows(side: int) -> None:
+    """[L] equation 2 with M = 7, e = 96, 3 heads; 60 is filled up to 63: nine windows a side."""
+    config = {"window_size": (7, 7), "num_heads": 3}
+    first, second = (derive(f"ShiftedWindowAttention{v}", config, ((1, side, side, 96),)) for v in ("", "V2"))
+    assert first is not None and second is not None and first.shapes == ((1, side, side, 96),)
+    tokens = (56 if side == 56 else 63) ** 2
+    work = tokens * 4 * 96 * 96 + 2 * tokens * 49 * 96
+    assert int(first.macs) == work
+    assert int(first.params) == 4 * 96 * 96 + 4 * 96 + 13 * 13 * 3
+    # [S]: a scale a head, and a network 2 → 512 → 3 that gives the bias of each of 13·13 offsets
+    assert int(second.macs) == work + 13 * 13 * (2 * 512 + 512 * 3)
+    assert int(second.params) == 4 * 96 * 96 + 4 * 96 + 3 + (2 * 512 + 512) + 512 * 3
+
+
+def test_classes_that_only_bear_the_name_are_not_derived() -> None:
+    assert derive("ShiftedWindowAttention", {}, ((1, 56, 56, 96),)) is None
+    assert derive("ShiftedWindowAttentionV2", {}, ((1, 56, 56, 96),)) is None
+    assert derive("LayerNorm2d", {}, ((1, 96, 56, 56),)) is None
+
+
+class RMSNorm(nn.Module):
+    """A user's own, without the arguments of PyTorch's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
+def test_a_users_class_with_a_name_of_pytorchs_does_not_disagree() -> None:
+    assert verify.disagreements(trace(nn.Sequential(RMSNorm(), nn.Linear(8, 8)), ((2, 8),))) == []
+
+
+def test_layer_norm_over_channels() -> None:
+    config = {"normalized_shape": (96,), "elementwise_affine": True}
+    derived = derive("LayerNorm2d", config, ((1, 96, 56, 56),))
+    assert derived is not None and int(derived.params) == 2 * 96
+    with pytest.raises(ShapeError):
+        derive("LayerNorm2d", config, ((1, 56, 56, 96),))
+
+
+def test_a_parameter_of_its_own() -> None:
+    derived = derive("parameter", {}, ((1, 197, 768),))
+    assert derived is not None and str(derived.params) == "1·197·768 = 151,296"
+    number = derive("parameter", {}, ((),))
+    assert number is not None and int(number.params) == 1
+
+
 def test_the_text_of_a_recurrent_layer() -> None:
     derived = by_hand(nn.LSTM(10, 20), (5, 2, 10))
     assert isinstance(derived.params, Expr) and isinstance(derived.macs, Expr)
@@ -329,7 +421,7 @@ def test_the_network_without_a_planted_error_is_verified() -> None:
     assert told() == []
 
 
-def changed(kind: str, **config: Any) -> Callable[..., Derived]:
+def changed(kind: str, **config: Any) -> Callable[..., Derived | None]:
     """The formula of a kind, told another configuration than the layer has."""
     original = FORMULAS[kind]
     return lambda given, shapes: original({**given, **config}, shapes)
@@ -405,7 +497,7 @@ def test_an_error_in_a_rule_is_reported(
     monkeypatch: pytest.MonkeyPatch, error: str, name: str, rule: Callable[..., Work]
 ) -> None:
     monkeypatch.setitem(RULES, name, rule)
-    monkeypatch.setattr(tracer, "_CALLS", {})  # the rules that the tracer has looked up already
+    monkeypatch.setattr(tracer, "CALLS", {})  # the rules that the tracer has looked up already
     assert told(), f"{error} goes unnoticed"
 
 

@@ -1,0 +1,138 @@
+"""What the comparisons have in common: how they are entered, and how the data flows that they look for."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from archscope.expr import Expr, symbol, symbols, total
+from archscope.formulas import Derived, derive
+from archscope.ir import Layer, Op, Tensor, Trace
+from archscope.page import Section
+from archscope.passes import Row, kept
+from archscope.verify import Check
+
+
+class Seen(NamedTuple):
+    """A row with what both derivations say of it. kind: the layer that it is, or is equal to."""
+
+    row: Row
+    kind: str
+    config: Mapping[str, Any]
+    check: Check
+    values: Mapping[str, Any]  # by key of `passes.COLUMNS`
+
+    @property
+    def derived(self) -> Derived:
+        assert self.check.derived is not None
+        return self.check.derived
+
+
+class Found(NamedTuple):
+    """One instance. paths: the layers that it is made of. cost: MACs as it is and as it would be, where they differ."""
+
+    paths: tuple[str, ...]
+    section: Section
+    cost: tuple[int, int] | None = None
+
+
+Comparison = Callable[[Trace, Sequence[Seen]], Iterator[Found]]
+
+COMPARISONS: dict[str, Comparison] = {}
+
+
+def comparison(title: str) -> Callable[[Comparison], Comparison]:
+    """Enter a comparison under its title. Raises ValueError on a duplicate."""
+
+    def enter(function: Comparison) -> Comparison:
+        if title in COMPARISONS:
+            raise ValueError(f"two comparisons are called {title!r}")
+        COMPARISONS[title] = function
+        return function
+
+    return enter
+
+
+def compared(trace: Trace, items: Sequence[Seen]) -> dict[str, list[Found]]:
+    """The instances of every comparison that applies to a run."""
+    found = {title: list(find(trace, items)) for title, find in COMPARISONS.items()}
+    return {title: instances for title, instances in found.items() if instances}
+
+
+# ------------------------------------------------------------------------------------------------- the flow of data
+
+
+@kept
+def made_by(trace: Trace) -> dict[int, Op]:
+    """The operator that made each tensor; one in place makes none."""
+    out: dict[int, Op] = {}
+    for op in trace.ops:
+        for t in op.outputs:
+            if all(t.id != given.id for given in op.inputs):
+                out.setdefault(t.id, op)
+    return out
+
+
+def back(trace: Trace, tensor: Tensor, to: str) -> Op | None:
+    """The operator of this name that a tensor comes from, through operators that keep its shape (norm, activation)."""
+    makers = made_by(trace)
+    op = makers.get(tensor.id)
+    while op is not None and op.name != to and _one_in(op):
+        op = makers.get(op.inputs[0].id)
+    return op if op is not None and op.name == to else None
+
+
+def _one_in(op: Op) -> bool:
+    """Whether an operator hands on one tensor in its shape; a sum of two does not."""
+    alike = [t for t in op.inputs if op.outputs and t.shape == op.outputs[0].shape]
+    return len(alike) == 1 and alike[0].id == op.inputs[0].id
+
+
+def row_of(items: Sequence[Seen], op: Op | None) -> Seen | None:
+    """The row of one tensor's maker."""
+    made = op.outputs[0].id if op is not None else None
+    return next((one for one in items if one.row.outputs and one.row.outputs[0].id == made), None)
+
+
+def conv_before(trace: Trace, items: Sequence[Seen], one: Seen) -> Seen | None:
+    """The convolution whose output, normalised or activated, is the input of a row."""
+    return row_of(items, back(trace, one.row.inputs[0], "aten.conv2d"))
+
+
+def convolutions_of(items: Sequence[Seen]) -> list[Seen]:
+    return [one for one in items if one.kind == "Conv2d" and one.check.agrees and one.check.derived is not None]
+
+
+def inside_of(items: Sequence[Seen], layer: Layer) -> list[Seen]:
+    return [one for one in items if layer.start <= one.row.start and one.row.stop <= layer.stop and one.row.stop]
+
+
+def otherwise(one: Seen, shape: tuple[int, ...] | None = None, **config: Any) -> Derived:
+    """The closed form of a layer in another configuration."""
+    derived = derive(one.kind, {**one.config, **config}, (shape or one.row.inputs[0].shape,))
+    assert derived is not None
+    return derived
+
+
+def kernel_of(one: Seen) -> tuple[int, ...]:
+    return tuple(one.config["kernel_size"])
+
+
+def sum_of(**parts: int) -> Expr:
+    """A sum of numbers under their names."""
+    return total(*symbols(**parts))
+
+
+def times(sides: Sequence[int]) -> str:
+    return "×".join(map(str, sides))
+
+
+def short(path: str, layer: Layer) -> str:
+    """A path as it is called inside a block."""
+    return path.removeprefix(f"{layer.path}.")
+
+
+def parts_of(named: Mapping[str, int]) -> Expr:
+    return total(*(symbol(name, count) for name, count in named.items()))
+
+
+def totals_of(parts: Sequence[Derived]) -> tuple[int, int]:
+    return sum(int(part.params) for part in parts), sum(int(part.macs) for part in parts)

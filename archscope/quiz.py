@@ -1,0 +1,172 @@
+"""A worksheet: a network's layers as they are built, with the shapes and parameter counts left blank.
+
+A row is a layer whose shape or parameters have to be worked out. What it reads stands under `after`: the row, or the
+input, that its own input comes from; layers between that keep the shape have no row. What no closed form derives is
+given. The sheet names its model and input, so that `grade` needs nothing but the sheet; the same model gives the same
+sheet.
+"""
+
+import csv as csv_format
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from archscope.ir import Shape, Trace
+from archscope.passes import rows
+from archscope.verify import WHOLE, as_layer, check
+
+GIVEN = (
+    "layer", "after", "kind", "kernel", "stride", "padding", "dilation", "groups", "bias", "out", "more",
+)  # fmt: skip
+ASKED = ("output", "parameters")
+FORMATS = ("md", "csv")
+
+
+class Question(NamedTuple):
+    """One row of a sheet, and the truth.
+
+    layer: its name, with #2 where a module runs again. after: the rows that its inputs come from, "input" for the
+    model's own. kind, config, shapes: what its closed form takes. output, params: what has to be found; asked: whether
+    they have to be, or are given.
+    """
+
+    layer: str
+    after: tuple[str, ...]
+    kind: str
+    config: Mapping[str, Any]
+    shapes: tuple[Shape, ...]
+    output: Shape
+    params: int
+    asked: bool
+
+
+def questions(trace: Trace) -> list[Question]:
+    """The rows of a sheet, in run order."""
+    table = rows(trace, whole=WHOLE)
+    comes = {t.id: "input" if len(trace.inputs) == 1 else f"input {i}" for i, t in enumerate(trace.inputs, 1)}
+    weights = {p.tensor.id for p in (*trace.params, *trace.buffers)}
+    times: Counter[str] = Counter()
+    out = []
+    for row, checked in zip(table, check(trace, table), strict=True):
+        flowing = [t for t in row.inputs if t.id not in weights]
+        if not flowing or not row.outputs:
+            continue
+        sources = tuple(dict.fromkeys(comes.get(t.id, "a constant") for t in flowing))
+        params = sum(p.tensor.numel for p in row.params)
+        if row.outputs[0].shape == flowing[0].shape and not params:
+            terms = sources if len(sources) == 1 else [source.partition(" + ")[0] for source in sources]
+            comes.setdefault(row.outputs[0].id, " + ".join(terms))
+            continue
+        times[row.path] += 1
+        name = (row.path or trace.model) + (f"#{times[row.path]}" if times[row.path] > 1 else "")
+        for t in row.outputs:
+            comes.setdefault(t.id, name)
+        kind, config = (row.kind, row.config) if row.layer is not None else as_layer(row)
+        asked = checked.agrees is True and row.call == 0
+        shapes = tuple(t.shape for t in row.inputs)
+        out.append(Question(name, sources, kind or row.kind, config, shapes, row.outputs[0].shape, params, asked))
+    return out
+
+
+# --------------------------------------------------------------------------------------------------- the written sheet
+
+
+def head(trace: Trace, input: Sequence[str] = (), batch: int | None = None) -> dict[str, str]:
+    """What grading needs to know, as it is typed: the model and its input; the batch too, where it has several."""
+    if len(trace.inputs) == 1:
+        shape, dtype = trace.inputs[0].shape, trace.inputs[0].dtype
+        text = "x".join(map(str, shape)) + ("" if dtype == "float32" else f":{dtype}")
+        return {"model": trace.model, "input": text}
+    told = {"model": trace.model, "input": " ".join(input) or "default"}
+    return told if batch is None else {**told, "batch": str(batch)}
+
+
+def worksheet(trace: Trace, format: str, told: Mapping[str, str], answers: bool = False) -> str:
+    """The sheet as Markdown or CSV. answers: with everything filled in, for whoever marks by hand."""
+    times = "×" if format == "md" else "x"
+    lines = []
+    for one in questions(trace):
+        filled = answers or not one.asked
+        found = (times.join(map(str, one.output)), str(one.params)) if filled else ("", "")
+        lines.append({**_given(one, times), **dict(zip(ASKED, found, strict=True))})
+    needed = {"layer", "after", "kind", "kernel", "stride", "padding", "groups", "bias", "out"}
+    keys = [key for key in (*GIVEN, *ASKED) if key in (*needed, *ASKED) or any(line[key] for line in lines)]
+    return _md(told, keys, lines) if format == "md" else _csv(told, keys, lines)
+
+
+def _given(one: Question, times: str) -> dict[str, str]:
+    """The configuration of a layer, a cell each."""
+    config = one.config
+
+    def cell(key: str) -> str:
+        value = config.get(key)
+        if value is None or value == ():
+            return ""
+        if isinstance(value, tuple):
+            return times.join(map(str, value)) if len(set(value)) > 1 or key == "kernel_size" else str(value[0])
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return str(value)
+
+    n = int(one.kind[-2]) if one.kind.endswith("d") and one.kind[-2:-1].isdigit() else 0
+    kernel = cell("kernel_size")
+    stride = cell("stride")
+    if "kernel_size" in config:
+        kernel = times.join([kernel] * n) if isinstance(config["kernel_size"], int) and n else kernel
+        stride = stride or kernel
+    out = next(
+        (cell(key) for key in ("out_channels", "out_features", "hidden_size", "embedding_dim") if key in config), ""
+    )
+    learned = "bias" in config and one.params and "normalized_shape" not in config and "affine" not in config
+    return {
+        "layer": one.layer,
+        "after": ", ".join(one.after),
+        "kind": one.kind,
+        "kernel": kernel,
+        "stride": stride,
+        "padding": cell("padding"),
+        "dilation": cell("dilation") if cell("dilation") not in ("", "1") else "",
+        "groups": cell("groups"),
+        "bias": cell("bias") if learned else "",
+        "out": out,
+        "more": ", ".join(
+            f"{key}={cell(key)}"
+            for key, default in MORE.items()
+            if key in config and config[key] != default and cell(key)
+        ),
+    }
+
+
+# what else a closed form reads, with the value that goes without saying
+MORE: dict[str, Any] = {
+    "ceil_mode": False, "output_padding": (0, 0), "output_size": None, "num_layers": 1, "bidirectional": False,
+    "batch_first": None, "proj_size": 0, "num_embeddings": None, "num_heads": None, "affine": True,
+    "elementwise_affine": True, "track_running_stats": True, "num_parameters": 1, "upscale_factor": None,
+    "downscale_factor": None, "scale_factor": None, "size": None, "dim": None, "start_dim": 1, "end_dim": -1,
+}  # fmt: skip
+
+_TASK = (
+    "Fill in `output`, batch included or not, and `parameters`: a layer without any has 0. `out` is the number of "
+    "kernels, features or hidden units. `archscope grade` marks the sheet."
+)
+
+
+def _md(told: Mapping[str, str], keys: Sequence[str], lines: Sequence[Mapping[str, str]]) -> str:
+    widths = [max(len(key), *(len(line[key]) for line in lines), 10 if key in ASKED else 0) for key in keys]
+
+    def row(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(f'{cell:<{width}}' for cell, width in zip(cells, widths, strict=True))} |"
+
+    out = [f"# Worksheet: {told['model']}", "", *(f"- {key}: `{value}`" for key, value in told.items()), "", _TASK, ""]
+    out += [row(keys), f"|{'|'.join('-' * (width + 2) for width in widths)}|"]
+    return "\n".join([*out, *(row([line[key] for key in keys]) for line in lines)]) + "\n"
+
+
+def _csv(told: Mapping[str, str], keys: Sequence[str], lines: Sequence[Mapping[str, str]]) -> str:
+    out = io.StringIO()
+    writer = csv_format.writer(out, lineterminator="\n")
+    writer.writerows(told.items())
+    writer.writerow(keys)
+    writer.writerows([line[key] for key in keys] for line in lines)
+    return out.getvalue()
