@@ -66,10 +66,26 @@ class Check(NamedTuple):
 UNCHECKED = Check(None, None)
 
 
+_Config = tuple[tuple[str, Any], ...]
+
+
 @functools.lru_cache(maxsize=4096)
-def _derived(kind: str, config: tuple[tuple[str, Any], ...], shapes: tuple[Shape, ...]) -> Derived | str | None:
+def _derived(
+    kind: str, config: _Config, shapes: tuple[Shape, ...], train: bool
+) -> tuple[Derived | str | None, int | None]:
+    """The closed form of a layer, or why it does not apply, and its FLOPs, None where they have no closed form."""
+    form = _form(kind, dict(config), shapes)
+    if not isinstance(form, Derived):
+        return form, None
     try:
-        return derive(kind, dict(config), shapes)
+        return form, flops_of(kind, dict(config), shapes, form, train)
+    except (LookupError, TypeError, ValueError):  # a class that only looks like the layer
+        return form, None
+
+
+def _form(kind: str, config: dict[str, Any], shapes: tuple[Shape, ...]) -> Derived | str | None:
+    try:
+        return derive(kind, config, shapes)
     except ShapeError as error:
         return f"the closed form refuses it: {error}"
     except KeyError:  # a class of the user's with a name of PyTorch's: it does not have that layer's arguments
@@ -78,16 +94,9 @@ def _derived(kind: str, config: tuple[tuple[str, Any], ...], shapes: tuple[Shape
         return f"the closed form does not apply: {type(error).__name__}: {error}"
 
 
-@functools.lru_cache(maxsize=4096)
-def _flops(kind: str, config: tuple[tuple[str, Any], ...], shapes: tuple[Shape, ...], train: bool) -> int | None:
-    derived = _derived(kind, config, shapes)
-    return flops_of(kind, dict(config), shapes, derived, train) if isinstance(derived, Derived) else None
-
-
 def forget() -> None:
     """Drop the closed forms that were derived before: equal layers are derived once in a process."""
     _derived.cache_clear()
-    _flops.cache_clear()
 
 
 def check(trace: Trace, table: list[Row]) -> list[Check]:
@@ -104,8 +113,7 @@ def _check(row: Row, params: int, work: tuple[int | None, int | None], train: bo
     if not row.inputs:
         return UNCHECKED
     kind, config = (row.kind, row.config) if row.layer is not None else as_layer(row)
-    key = (kind, tuple(config.items()), tuple([t.shape for t in row.inputs]))
-    derived = _derived(*key)
+    derived, expected = _derived(kind, tuple(config.items()), tuple([t.shape for t in row.inputs]), train)
     if derived is None:
         return UNCHECKED
     if isinstance(derived, str):
@@ -118,7 +126,6 @@ def _check(row: Row, params: int, work: tuple[int | None, int | None], train: bo
         told.append(f"{int(derived.params):,} parameters by formula, {params:,} observed")
     if macs is not None and macs != int(derived.macs):
         told.append(f"{int(derived.macs):,} MACs by formula, {macs:,} observed")
-    expected = _flops(*key, train)
     if None not in (flops, expected) and flops != expected:
         told.append(f"{expected:,} FLOPs by formula, {flops:,} observed")
     return Check(derived, not told, tuple(told))

@@ -1,0 +1,47 @@
+"""The state of a training on disk, written whole or not at all: a kill at any moment leaves the last one as it was."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from archscope.errors import ArchscopeError
+
+FORM = 1  # of the contents; a reader refuses another
+
+
+def save(path: Path, body: dict[str, Any]) -> None:
+    """Write a checkpoint: to a new file in the same folder, to the disk, then under its name. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as stream:
+            torch.save({"archscope_checkpoint": FORM, **body}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the name, too
+    finally:
+        os.close(folder)
+
+
+def load(path: Path) -> dict[str, Any] | None:
+    """What was saved, on the CPU; None where there is nothing. Raises ArchscopeError for another kind of file.
+
+    Nothing in the file is run: tensors and plain values only.
+    """
+    if not path.is_file():
+        return None
+    try:
+        body = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ArchscopeError(f"{path} is no checkpoint that can be read ({type(error).__name__}); remove it") from error
+    if not isinstance(body, dict) or body.get("archscope_checkpoint") != FORM:
+        raise ArchscopeError(f"{path} is a checkpoint of another archscope; remove it, or run without --resume")
+    return body

@@ -1,0 +1,190 @@
+"""What is trained on, by `torch.accelerator`: choosing, naming, waiting, timing, memory, and the switches of a run.
+
+None of the switches changes the recipe. Each is recorded in the row.
+"""
+
+import gc
+import os
+import platform
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from archscope.errors import SpecError
+
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Flags:
+    """precision: fp32 is IEEE in every product, tf32 in none; bf16 and fp16 by autocast. compile: a mode of
+    `torch.compile`, "" for none. fused: one kernel for all parameters in the optimiser's step. threads: of the CPU, 0
+    for PyTorch's choice.
+    """
+
+    precision: str = "fp32"
+    channels_last: bool = False
+    compile: str = ""
+    fused: bool = True
+    deterministic: bool = False
+    threads: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+PLAIN = Flags()
+
+
+def device_of(text: str, local: int = 0) -> torch.device:
+    """ "auto": the accelerator where there is one, else the CPU. local: which of several. Raises SpecError."""
+    if text == "auto":
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return torch.device(found.type, local) if found is not None else torch.device("cpu")
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise SpecError(f"no device is called {text!r}: auto, cpu, cuda, cuda:1, mps or xpu") from None
+    if device.type == "cpu":
+        return torch.device("cpu")
+    here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if here is None or here.type != device.type:
+        raise SpecError(f"there is no {device.type} here: {f'there is {here.type}, or ' if here else ''}--device cpu")
+    index = device.index if device.index is not None else local
+    if index >= torch.accelerator.device_count():
+        raise SpecError(f"there is no {device.type}:{index}: this machine has {torch.accelerator.device_count()}")
+    return torch.device(device.type, index)
+
+
+def name_of(device: torch.device) -> str:
+    """What the device calls itself: "NVIDIA H100 80GB HBM3", "Intel(R) Xeon(R) …"."""
+    if device.type == "cpu":
+        return _processor()
+    kind = getattr(torch, device.type)
+    return kind.get_device_name(device) if hasattr(kind, "get_device_name") else f"{device.type} of {_processor()}"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def set_up(flags: Flags, device: torch.device) -> None:
+    """Throw the switches of the process. Raises SpecError for a precision that the device lacks."""
+    if flags.precision not in PRECISIONS:
+        raise SpecError(f"no precision is called {flags.precision!r}: {', '.join(PRECISIONS)}")
+    if device.type == "cpu" and flags.precision in ("tf32", "fp16"):
+        raise SpecError(f"a CPU has no {flags.precision} to train in: --precision fp32 or bf16")
+    if flags.threads:
+        torch.set_num_threads(flags.threads)
+    if device.type != "cpu":
+        torch.accelerator.set_device_index(device.index or 0)
+    if device.type == "cuda":
+        # PyTorch's own default has TF32 in convolutions and not in products; here it is both or neither
+        torch.set_float32_matmul_precision("high" if flags.precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = flags.precision == "tf32"
+        torch.backends.cudnn.benchmark = not flags.deterministic
+    if flags.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if flags.deterministic != torch.are_deterministic_algorithms_enabled():  # asking imports PyTorch's compiler
+        torch.use_deterministic_algorithms(flags.deterministic)
+
+
+def autocast(flags: Flags, device: torch.device) -> Any:
+    """The context of a forward pass: a new one each time."""
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(flags.precision)
+    return torch.autocast(device.type, dtype=kind or torch.bfloat16, enabled=kind is not None)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what was asked of it."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+# ---------------------------------------------------------------------------------------------------------- time
+
+
+class Clock:
+    """Step times in milliseconds: a mark at each boundary, read at the end. On an accelerator a mark is an event in its
+    stream, so that nobody waits; on the CPU it is the wall clock."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.marks: list[Any] = []
+
+    def mark(self) -> None:
+        """The boundary between two steps."""
+        if self.device.type == "cpu":
+            self.marks.append(time.perf_counter())
+            return
+        event = torch.Event(self.device, enable_timing=True)
+        event.record()
+        self.marks.append(event)
+
+    def steps(self) -> list[float]:
+        """Milliseconds between the marks; the device has been waited for before. The marks are then forgotten."""
+        pairs = list(zip(self.marks, self.marks[1:], strict=False))
+        self.marks = []
+        if self.device.type == "cpu":
+            return [(after - before) * 1e3 for before, after in pairs]
+        return [before.elapsed_time(after) for before, after in pairs]
+
+
+def quantile(values: list[float], share: float) -> float | None:
+    """The value that this share of the values does not exceed, by the nearest rank; None of no values."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1))] if ordered else None
+
+
+# -------------------------------------------------------------------------------------------------------- memory
+
+
+def _counts(device: torch.device) -> bool:
+    """Whether the device keeps a count of what is held in its memory; Apple's does not."""
+    return device.type not in ("cpu", "mps")
+
+
+def forget_peak(device: torch.device) -> None:
+    """Begin a new count of the peak, where the device can. A process's own peak never falls."""
+    if _counts(device):
+        torch.accelerator.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> dict[str, int | None]:
+    """Bytes. peak_memory: of tensors on an accelerator, or of the whole process on a CPU. peak_memory_reserved: what
+    the accelerator's allocator held for it. peak_memory_process: resident in main memory."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    if not _counts(device):
+        own = process if device.type == "cpu" else None
+        return {"peak_memory": own, "peak_memory_reserved": None, "peak_memory_process": process}
+    return {
+        "peak_memory": torch.accelerator.max_memory_allocated(device),
+        "peak_memory_reserved": torch.accelerator.max_memory_reserved(device),
+        "peak_memory_process": process,
+    }
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on an accelerator or on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def release(device: torch.device) -> None:
+    """Give back what nobody holds."""
+    gc.collect()
+    if _counts(device):
+        torch.accelerator.empty_cache()

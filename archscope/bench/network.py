@@ -1,0 +1,132 @@
+"""A network to be trained: fitted to the data where its builder lets it, and begun with weights as a recipe says."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from archscope.bench.cost import Cost, cost_of
+from archscope.bench.data import check, data_of
+from archscope.bench.examples import HERE, Data, Place, Wanted
+from archscope.bench.recipes import Recipe
+from archscope.errors import ArchscopeError, SpecError
+from archscope.ir import Trace
+from archscope.passes import totals
+from archscope.runs import record_of
+from archscope.spec import Spec, inputs_of, parse, source_of, written
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is to be trained, before it has weights. layout: a letter an axis of its input. trace: in training mode, at
+    the recipe's batch. log: whether it gives log-probabilities."""
+
+    spec: Spec
+    wanted: Wanted
+    layout: str
+    trace: Trace
+    cost: Cost
+    log: bool
+
+    @property
+    def params(self) -> int:
+        return totals(self.trace)["params"]
+
+
+def fitted(text: str, recipe: Recipe, dataset: str, place: Place = HERE) -> tuple[Network, Data]:
+    """The network and its data. Where the builder takes `num_classes` and `in_channels` and the user set neither, they
+    are those of the data; a grey image is else repeated for each channel. Raises SpecError, ArchscopeError."""
+    spec = parse(text)
+    network = _network(spec, recipe)
+    data = data_of(dataset, network.wanted, place)
+    keys = source_of(spec.source).keys(spec.name) or {}
+    changed: dict[str, Any] = {}
+    if "num_classes" in keys and "num_classes" not in spec.arguments and data.classes != network.wanted.classes:
+        changed["num_classes"] = data.classes
+    if len(network.wanted.shape) == 3 and data.train.inputs.ndim == 4:
+        channels = data.train.inputs.shape[1]
+        if "in_channels" in keys and "in_channels" not in spec.arguments and channels != network.wanted.shape[0]:
+            changed["in_channels"] = channels
+    if changed:
+        tail = "".join(f"@{key}={written(value)}" for key, value in changed.items())
+        network = _network(parse(spec.text + tail), recipe)
+    check(data, network.wanted)
+    if recipe.loss == "nll" and not network.log:
+        raise SpecError(
+            f"the loss nll takes log-probabilities, and {spec.name} gives scores: write --recipe "
+            f"{recipe.text}@loss=cross-entropy"
+        )
+    return network, data
+
+
+def _network(spec: Spec, recipe: Recipe) -> Network:
+    side = str(recipe.side) if recipe.side else None
+    given = inputs_of(spec, side)
+    if len(given) != 1 or given[0].listed:
+        takes = "a list of images" if given and given[0].listed else f"{len(given) or 'no known'} inputs"
+        raise SpecError(f"{spec.text} takes {takes}; bench trains networks that take one tensor")
+    layout = given[0].layout
+    batched = recipe.batch if "n" in layout else None
+    record = record_of(spec, side, batched, train=True)
+    shape = list(record.inputs[0].shape)
+    if "n" not in layout:
+        raise SpecError(f"the input of {spec.text} has no batch axis")
+    del shape[layout.index("n")]
+    outputs = record.layers[0].outputs
+    if not outputs or len(outputs[0].shape) != 2:
+        got = "×".join(map(str, outputs[0].shape)) if outputs else "nothing"
+        raise SpecError(f"{spec.text} gives {got}; bench trains networks that give one row of scores an example")
+    wanted = Wanted(tuple(shape), record.inputs[0].dtype, outputs[0].shape[1])
+    last = {t.id: op.name for op in record.ops for t in op.outputs}.get(outputs[0].id, "")
+    return Network(spec, wanted, layout, record, cost_of(record), last in ("aten.log_softmax", "aten._log_softmax"))
+
+
+def per_example(network: Network) -> tuple[int | None, int | None]:
+    """FLOPs (2·MACs) of one example: forward, and forward and backward; None where an operator's cost is unknown."""
+    examples = network.trace.inputs[0].shape[network.layout.index("n")]
+    forward, train = network.cost.forward, network.cost.train
+    return (
+        None if forward is None else 2 * forward // examples,
+        None if train is None else 2 * train // examples,
+    )
+
+
+def built(spec: Spec, recipe: Recipe, seed: int) -> nn.Module:
+    """The network with weights on the CPU, the same for the same seed, begun as the recipe says."""
+    torch.manual_seed(seed)
+    here = source_of(spec.source)
+    try:
+        model = here.build(spec.name, spec.arguments)
+    except ArchscopeError:
+        raise
+    except Exception as error:
+        raise ArchscopeError(f"{spec.text} could not be built: {type(error).__name__}: {error}") from error
+    STARTS[recipe.init](model)
+    return model.requires_grad_(True) if not any(p.requires_grad for p in model.parameters()) else model
+
+
+def _as_built(model: nn.Module) -> None:
+    """PyTorch's own initialisation."""
+
+
+def _xavier(model: nn.Module) -> None:
+    """d2l.train_ch6: Xavier-uniform weights of layers that are exactly Linear or Conv2d; biases as PyTorch has them."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d) and type(module) in (nn.Linear, nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight)
+
+
+def _alexnet(model: nn.Module) -> None:
+    """Krizhevsky et al. 2012, section 5: weights from N(0, 0.01²); biases 1 in convolutions 2, 4, 5 and in the hidden
+    fully connected layers, 0 in the others."""
+    convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    dense = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    ones = [*(convs[i] for i in (1, 3, 4) if i < len(convs)), *dense[:-1]]
+    for module in [*convs, *dense]:
+        nn.init.normal_(module.weight, 0.0, 0.01)
+        if module.bias is not None:
+            nn.init.constant_(module.bias, 1.0 if module in ones else 0.0)
+
+
+STARTS = {"pytorch": _as_built, "xavier-uniform": _xavier, "alexnet2012": _alexnet}

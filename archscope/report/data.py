@@ -1,0 +1,102 @@
+"""Models -> what the interactive page holds: raw values, every model at every size of the slider, as plain JSON."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from archscope import published
+from archscope.counters import COUNTERS
+from archscope.errors import ArchscopeError
+from archscope.ir import Trace
+from archscope.passes import totals
+from archscope.reconcile import predicted
+from archscope.report.graph import graph_of
+from archscope.report.pages import Subject
+from archscope.report.solids import svg
+from archscope.resize import Resized, resized
+from archscope.spec import source_of
+from archscope.table import Column
+from archscope.verify import disagreements
+from archscope.views import LAYER_COLUMNS, LAYER_HIDDEN, MODEL_COLUMNS, inputs_text, layer_table
+from archscope.zoo.registry import entries
+
+SIDES = (28, 32, 64, 96, 128, 160, 192, 224, 227, 256, 288, 299, 320, 384, 448, 512)
+MOVING = ("macs", "flops", "activations", "neurons", "receptive_field")  # what the size changes
+LAYERS = """path kind window output_shape formula params_formula params macs_formula macs flops activations neurons
+    receptive_field agrees""".split()
+MORE = (
+    Column("trainable", "Trainable", "count"),
+    Column("buffers", "Buffers", "count"),
+    Column("neurons", "Neurons", "count"),
+    Column("family", "Family"),
+    Column("paper", "Paper"),
+)
+
+
+def page_data(subjects: Sequence[Subject], sides: Sequence[int] = SIDES) -> dict[str, Any]:
+    """Everything that the page shows."""
+    layers = {column.key: column for column in (*LAYER_COLUMNS, *LAYER_HIDDEN)}
+    return {
+        "sides": list(sides),
+        "columns": [_column(c) for c in (*MODEL_COLUMNS, *MORE)],
+        "shown": [c.key for c in MODEL_COLUMNS if c.key != "memory"],
+        "layer_columns": [_column(layers[key]) for key in LAYERS],
+        "conventions": [{"key": c.name, "title": c.title, "means": c.means, "calls": c.calls} for c in COUNTERS.values()],
+        "moving": list(MOVING),
+        "models": [_model(subject, sides) for subject in subjects],
+    }
+
+
+def _column(column: Column) -> dict[str, Any]:
+    return {"key": column.key, "title": column.title, "form": column.form, "means": column.means}
+
+
+def _model(subject: Subject, sides: Sequence[int]) -> dict[str, Any]:
+    trace = subject.trace
+    entry = entries().get(subject.spec.name) if subject.spec.source == "zoo" else None
+    told = disagreements(trace, subject.entry)
+    layers = layer_table(trace)
+    found = totals(trace)
+    own = trace.inputs[0].shape[-1] if trace.inputs and len(trace.inputs[0].shape) == 4 else None
+    return {
+        **{key: value for key, value in found.items() if key != "unknown"},
+        "model": subject.spec.text,
+        "input_text": inputs_text(trace),
+        "side": own,
+        "family": entry.family if entry is not None else subject.spec.source,
+        "paper": source_of(subject.spec.source).published(subject.spec.name).get("paper") or "",
+        "verified": not told,
+        "told": [*told, *(_verdict(v) for v in (published.checks(trace) if subject.own else ()))],
+        "notes": list(layers.notes),
+        "as": predicted(trace, COUNTERS),
+        "layers": [[row.get(key) for key in LAYERS] for row in layers.rows],
+        "drawing": svg(graph_of(trace)),
+        "sizes": _sizes(subject, sides) if own is not None else {},
+    }
+
+
+def _verdict(verdict: published.Verdict) -> str:
+    where = f"{verdict.figure.layers}: " if verdict.figure.layers else ""
+    return f"{verdict.status}: {where}{verdict.text}"
+
+
+def _sizes(subject: Subject, sides: Sequence[int]) -> dict[str, Mapping[str, Any] | None]:
+    """The totals at each side, None where the model does not run; empty where it cannot be run again."""
+    try:
+        model = resized(subject.spec)
+    except ArchscopeError:
+        return {}
+    return {str(side): _at(model, side) for side in sides}
+
+
+def _at(model: Resized, side: int) -> Mapping[str, Any] | None:
+    try:
+        ran = model.at(side)
+    except ArchscopeError:
+        return None
+    return moving(ran.trace) if model.works(ran) else None
+
+
+def moving(trace: Trace) -> dict[str, Any]:
+    """The figures that a size changes."""
+    found = totals(trace)
+    return {**{key: found[key] for key in MOVING}, "as": predicted(trace, COUNTERS)}

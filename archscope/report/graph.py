@@ -1,0 +1,528 @@
+"""Trace -> the graph that is drawn: nodes, edges with shapes, blocks, and repeated blocks once.
+
+The ids of the tensors are the edges, so nothing is needed but the record. A normalisation, an activation or a dropout
+is drawn in the node that it belongs to ("Conv2d 3×3 · BatchNorm2d · ReLU"), reshaping that computes nothing is an edge,
+and a block that follows itself is drawn once, with how often it stands there.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from archscope.ir import Layer, Shape, Tensor, Trace
+from archscope.passes import COLUMNS, Row, rows, visible
+from archscope.render import show
+from archscope.verify import WHOLE
+from archscope.views import window_text
+
+MOST = 60  # nodes: of a larger graph the blocks within blocks are closed
+TOO_MANY = 150  # beyond that every block is, and where there are more lines than GitHub's Mermaid takes (500)
+LINES = 300
+
+# what is drawn in the node before it (or behind it) instead of in one of its own
+_BESIDE = re.compile(
+    r".*(Norm\d?d?|norm)$|.*(ReLU6?|relu6?_?|GELU|gelu|SiLU|silu_?|Sigmoid|sigmoid_?|Tanh|tanh_?|Hardswish|hardswish_?|"
+    r"Hardsigmoid|hardsigmoid_?|Hardtanh|hardtanh_?|ELU|Mish|Dropout\d?d?|dropout_?|Softmax|softmax|LogSoftmax|log_softmax)$"
+)
+_MERGES = frozenset("cat concat concatenate stack add add_ mul mul_ sub where matmul bmm".split())
+_NAMELESS = frozenset(("Sequential", "ModuleList", "ModuleDict"))
+
+
+@dataclass(frozen=True)
+class Node:
+    """One box.
+
+    kinds: the row's kind and those drawn with it, in run order. window: `3×3/2 p1`. shape: of its output. params, macs:
+    raw, None where unknown; one for each time the node stands there where these differ (`times`), else one. role:
+    "input", "output", "layer" or "block" (a closed container). weighted: whether it multiplies by weights.
+    """
+
+    id: int
+    path: str
+    kinds: tuple[str, ...]
+    window: str = ""
+    shape: Shape | None = None
+    params: tuple[int, ...] = (0,)
+    macs: tuple[int | None, ...] = (0,)
+    role: str = "layer"
+    times: int = 1
+    inside: tuple[int, ...] = ()  # the enclosing layer calls, outermost first (indices of trace.layers)
+
+    @property
+    def main(self) -> str:
+        """The kind that gives the node its name: the first that is not an activation or normalisation."""
+        return next((kind for kind in self.kinds if not _BESIDE.match(kind)), self.kinds[0])
+
+
+class Edge(NamedTuple):
+    """From node to node, with the shape that flows."""
+
+    source: int
+    target: int
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Block:
+    """Nodes that are drawn within one frame. path: "layer1.1", kind: "Bottleneck".
+
+    times: how often what is in it stands there; what: which of its parts that is, "" for the whole. level: 1 for a
+    frame in no other.
+    """
+
+    path: str
+    kind: str
+    nodes: tuple[int, ...]
+    times: int = 1
+    level: int = 1
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What is drawn. nodes in run order; blocks, outer ones first; batch: the first side where every shape has it."""
+
+    model: str
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    blocks: tuple[Block, ...]
+    notes: tuple[str, ...] = ()
+
+    def node(self, number: int) -> Node:
+        return self._by_id[number]
+
+    @property
+    def _by_id(self) -> dict[int, Node]:
+        found: dict[int, Node] = self.__dict__.setdefault("_ids", {n.id: n for n in self.nodes})
+        return found
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether every node has one way in and one way out at most."""
+        into, out = [e.target for e in self.edges], [e.source for e in self.edges]
+        return len(set(into)) == len(into) and len(set(out)) == len(out)
+
+
+# ------------------------------------------------------------------------------------------------------- words
+
+
+def shape_words(shape: Shape | None) -> str:
+    """`64×56×56`: without a batch of one; `scalar` for a single number."""
+    if shape is None:
+        return ""
+    if not shape:
+        return "scalar"
+    return show(shape[1:] if len(shape) > 1 and shape[0] == 1 else shape, "shape")
+
+
+def counts_words(node: Node) -> str:
+    """`9,408 params · 118.0 M MACs`, the smallest and largest where a repeated node has several; empty for none."""
+    told = []
+    if any(node.params):
+        told.append(f"{_span(node.params)} params")
+    if None in node.macs:
+        told.append("MACs unknown")
+    elif any(node.macs):
+        told.append(f"{_span(node.macs)} MACs")
+    return " · ".join(told)
+
+
+def _span(values: Sequence[Any]) -> str:
+    values = [value for value in values if value] or values  # a module that runs again has its parameters once
+    least, most = show(min(values), "scaled"), show(max(values), "scaled")
+    return least if least == most else f"{least} to {most}"
+
+
+def kind_words(node: Node) -> str:
+    """`Conv2d 3×3/2 p1 · BatchNorm2d · ReLU`."""
+    named = [f"{kind} {node.window}" if kind == node.main and node.window else kind for kind in node.kinds]
+    return " · ".join(named)
+
+
+def name_in(node: Node, block: Block | None) -> str:
+    """The node's path within its frame."""
+    if block is None or not node.path.startswith(f"{block.path}."):
+        return node.path
+    return node.path.removeprefix(f"{block.path}.")
+
+
+def block_words(block: Block) -> str:
+    """`layer1.1 Bottleneck × 2`."""
+    kind = "" if block.kind in _NAMELESS else block.kind
+    name = f"{block.path} {kind}".strip() + (f": {block.what}" if block.what else "")
+    return f"{name} × {block.times}" if block.times > 1 else name
+
+
+# ------------------------------------------------------------------------------------------------ nodes and edges
+
+
+class _Raw:
+    """The graph while it is made: nodes by id, edges between them."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.nodes: dict[int, Node] = {}
+        self.into: dict[int, dict[Edge, None]] = {}
+        self.out: dict[int, dict[Edge, None]] = {}
+        self.maker: dict[int, tuple[int, ...]] = {}  # tensor id -> the nodes that it comes from
+
+    def from_rows(self, depth: int | None, closed: frozenset[str]) -> None:
+        trace = self.trace
+        table = [row for row in rows(trace, depth, WHOLE | closed) if row.stop > row.start or row.inputs]
+        params, macs = COLUMNS["params"](trace, table), COLUMNS["macs"](trace, table)
+        for tensor in trace.inputs:
+            self._enter(Node(len(self.nodes), "input", ("Input",), shape=tensor.shape, role="input"), (), (tensor,))
+        enclosing = _enclosing(trace, table)
+        for i, row in enumerate(table):
+            taken = self._taken(row)
+            made = row.outputs if row.outputs else trace.ops[row.stop - 1].outputs if row.stop > row.start else ()
+            if row.stop == row.start or not visible(trace, row):  # an identity or a view: its input goes on
+                for tensor in made:
+                    if tensor.id not in self.maker:
+                        self.maker[tensor.id] = tuple(n for t in taken for n in self.maker.get(t.id, ()))
+                continue
+            if not taken:
+                continue  # a constant: it does not come from the input
+            whole = row.layer is not None and row.kind not in WHOLE and _has_inside(trace, row.layer)
+            node = Node(
+                len(self.nodes),
+                row.path,
+                (row.kind,),
+                window_text(row.config) if row.layer is not None else "",
+                made[0].shape if made else None,
+                (params[i],),
+                (macs[i],),
+                "block" if whole else "layer",
+                inside=enclosing[i],
+            )
+            self._enter(node, taken, made)
+        last = trace.layers[0].outputs if trace.layers else ()
+        ends = [t for t in last if self.maker.get(t.id)]
+        if ends:
+            self._enter(Node(len(self.nodes), "output", ("Output",), shape=ends[0].shape, role="output"), ends, ())
+
+    def _taken(self, row: Row) -> list[Tensor]:
+        """The tensors that a row has from others: those that were made before, and not inside it."""
+        seen: dict[int, Tensor] = {}
+        inside: set[int] = set()
+        ops = self.trace.ops[row.start : row.stop]
+        for op in ops:
+            for t in op.inputs:
+                if t.id in self.maker and t.id not in inside:
+                    seen.setdefault(t.id, t)
+            inside.update(t.id for t in op.outputs)
+        if not ops:
+            seen = {t.id: t for t in row.inputs if t.id in self.maker}
+        return list(seen.values())
+
+    def _enter(self, node: Node, taken: Iterable[Tensor], made: Iterable[Tensor]) -> None:
+        self.nodes[node.id] = node
+        for tensor in taken:
+            for source in self.maker.get(tensor.id, ()):
+                self._link(Edge(source, node.id, tensor.shape))
+        for tensor in made:
+            self.maker[tensor.id] = (node.id,)
+
+    def _link(self, edge: Edge) -> None:
+        self.out.setdefault(edge.source, {})[edge] = None
+        self.into.setdefault(edge.target, {})[edge] = None
+
+    @property
+    def edges(self) -> list[Edge]:
+        """Every edge, by its ends."""
+        return sorted(edge for edges in self.out.values() for edge in edges)
+
+    def join(self) -> None:
+        """Draw normalisations and activations in the node before them, or else in the one behind them."""
+        for before in (True, False):
+            for number in sorted(self.nodes, reverse=not before):
+                node = self.nodes.get(number)
+                if node is None or node.role != "layer" or not all(map(_BESIDE.match, node.kinds)):
+                    continue
+                into = {e.source for e in self.into.get(number, ())}
+                out = {e.target for e in self.out.get(number, ())}
+                if before and len(into) == 1:
+                    other = self.nodes[next(iter(into))]
+                    alone = len({e.target for e in self.out[other.id]}) == 1
+                    if alone and other.role == "layer" and self._near(other, node):
+                        self._merge(other.id, number, first=other.id)
+                elif not before and len(out) == 1 and len(into) == 1:
+                    other = self.nodes[next(iter(out))]
+                    alone = len({e.source for e in self.into[other.id]}) == 1
+                    if alone and other.role == "layer" and self._near(other, node) and not _is_merge(other):
+                        self._merge(other.id, number, first=number)
+
+    def _near(self, one: Node, other: Node) -> bool:
+        """Whether two nodes stand in one block; a mere sequence is none."""
+        if _is_merge(one):
+            return one.inside == other.inside
+        apart = {*one.inside} ^ {*other.inside}
+        return all(self.trace.layers[i].kind in _NAMELESS for i in apart)
+
+    def _merge(self, keep: int, drop: int, first: int) -> None:
+        kept, gone = self.nodes[keep], self.nodes.pop(drop)
+        kinds = gone.kinds + kept.kinds if first == drop else kept.kinds + gone.kinds
+        shape = kept.shape if first == drop else gone.shape
+        macs = None if None in (kept.macs[0], gone.macs[0]) else kept.macs[0] + gone.macs[0]  # type: ignore[operator]
+        self.nodes[keep] = replace(
+            kept, kinds=kinds, shape=shape, params=(kept.params[0] + gone.params[0],), macs=(macs,)
+        )
+        for edge in [*self.into.pop(drop, ()), *self.out.pop(drop, ())]:
+            self.out.get(edge.source, {}).pop(edge, None)
+            self.into.get(edge.target, {}).pop(edge, None)
+            source, target = (keep if end == drop else end for end in (edge.source, edge.target))
+            if source != target:
+                self._link(Edge(source, target, edge.shape))
+
+
+def _is_merge(node: Node) -> bool:
+    return node.kinds[0] in _MERGES
+
+
+def _has_inside(trace: Trace, layer: Layer) -> bool:
+    return any(y.depth == layer.depth + 1 and layer.start <= y.start and y.stop <= layer.stop for y in trace.layers)
+
+
+def _enclosing(trace: Trace, table: Sequence[Row]) -> list[tuple[int, ...]]:
+    """For each row, the calls of the modules that it stands in, outermost first, the root left out."""
+    calls = [(i, layer) for i, layer in enumerate(trace.layers) if i and layer.stop > layer.start]
+    out: list[tuple[int, ...]] = []
+    stack: list[tuple[int, Layer]] = []
+    at = 0
+    for row in table:
+        while at < len(calls) and calls[at][1].start <= row.start:
+            index, layer = calls[at]
+            while stack and (stack[-1][1].stop <= layer.start or stack[-1][1].depth >= layer.depth):
+                stack.pop()
+            stack.append((index, layer))
+            at += 1
+        while stack and stack[-1][1].stop <= row.start:
+            stack.pop()
+        own = row.layer.depth if row.layer is not None else row.depth
+        out.append(tuple(i for i, layer in stack if layer.depth < own))
+    return out
+
+
+# --------------------------------------------------------------------------------------------- blocks and repeats
+
+
+@dataclass
+class _Item:
+    """A node, or a container with its items."""
+
+    nodes: list[int]
+    layer: int | None = None  # the container's call
+    items: list["_Item"] = field(default_factory=list)
+
+
+def _tree(raw: _Raw) -> list[_Item]:
+    return _level([raw.nodes[i] for i in sorted(raw.nodes)], 0)
+
+
+def _level(nodes: Sequence[Node], level: int) -> list[_Item]:
+    out: list[_Item] = []
+    for node in nodes:
+        container = node.inside[level] if len(node.inside) > level else None
+        if container is not None and out and out[-1].layer == container:
+            out[-1].nodes.append(node.id)
+        else:
+            out.append(_Item([node.id], container))
+    by_id = {node.id: node for node in nodes}
+    for item in out:
+        if item.layer is not None:
+            item.items = _level([by_id[i] for i in item.nodes], level + 1)
+    return out
+
+
+def _signature(raw: _Raw, items: Sequence[_Item], relaxed: bool) -> tuple[Any, ...]:
+    """What must be the same of items that are drawn once. relaxed: widths may differ, as they do where maps pile up."""
+    numbers = [n for item in items for n in item.nodes]
+    place = {n: i for i, n in enumerate(numbers)}
+    told: list[Any] = []
+    for n in numbers:
+        node = raw.nodes[n]
+        loose = relaxed and not any(node.params)
+        shape = node.shape[2:] if loose and node.shape else node.shape
+        told.append((node.kinds, node.window, shape, None if relaxed else node.macs))
+    edges = sorted((place[e.source], place[e.target]) for n in numbers for e in raw.out.get(n, ()) if e.target in place)
+    return (*told, tuple(edges))
+
+
+def _runs(raw: _Raw, items: list[_Item]) -> Iterator[tuple[int, int, int]]:
+    """(start, period, times) of what repeats, the longest first come."""
+    at = 0
+    known: dict[tuple[int, int, bool], tuple[Any, ...]] = {}
+
+    def signature(i: int, period: int, relaxed: bool) -> tuple[Any, ...]:
+        key = (i, period, relaxed)
+        if key not in known:
+            known[key] = _signature(raw, items[i : i + period], relaxed)
+        return known[key]
+
+    while at < len(items):
+        best = (0, 0, 0)
+        for period in range(1, min(4, (len(items) - at) // 2) + 1):
+            piled = any(raw.nodes[n].kinds[0].startswith("cat") for item in items[at : at + period] for n in item.nodes)
+            times = 1
+            while at + (times + 1) * period <= len(items) and (
+                signature(at, period, piled) == signature(at + times * period, period, piled)
+            ):
+                times += 1
+            while times > 1 and not _in_line(raw, items, at, period, times):
+                times -= 1
+            if times > 1 and times * period > best[1] * best[2]:
+                best = (at, period, times)
+        if best[2] > 1:
+            yield best
+            at += best[1] * best[2]
+        else:
+            at += 1
+
+
+def _in_line(raw: _Raw, items: list[_Item], at: int, period: int, times: int) -> bool:
+    """Whether each instance follows from the one before it, apart from what all of them share."""
+    instance = {n: k for k in range(times) for it in items[at + k * period : at + (k + 1) * period] for n in it.nodes}
+    into: dict[int, set[int]] = {}
+    out: dict[int, set[int]] = {}
+    linked: set[int] = set()
+    for edge in {e: None for n in instance for e in (*raw.into.get(n, ()), *raw.out.get(n, ()))}:
+        a, b = instance.get(edge.source), instance.get(edge.target)
+        if a is not None and b is not None and a != b:
+            if b != a + 1:
+                return False
+            linked.add(a)
+        elif a is None and b is not None:
+            into.setdefault(edge.source, set()).add(b)
+        elif a is not None and b is None:
+            out.setdefault(edge.target, set()).add(a)
+    every = set(range(times))
+    return (
+        linked == every - {times - 1}
+        and all(to in ({0}, every) for to in into.values())
+        and all(come in ({times - 1}, every) for come in out.values())
+    )
+
+
+class _Drawn:
+    """Repeats folded into their first instance, and the frames."""
+
+    def __init__(self, raw: _Raw) -> None:
+        self.raw = raw
+        self.blocks: list[Block] = []
+        self.same: dict[int, int] = {}  # node -> the node of the first instance
+        self.times: dict[int, int] = {}  # of a single repeated node
+        self.instance: dict[int, list[tuple[int, int]]] = {}  # node -> (run, instance), outer first
+        self._walk(_tree(raw), 1)
+
+    def _walk(self, items: list[_Item], level: int) -> None:
+        covered: dict[int, tuple[int, int]] = {}
+        for run, (start, period, times) in enumerate(list(_runs(self.raw, items))):
+            covered |= {i: (start, times) for i in range(start, start + period * times)}
+            first = [n for item in items[start : start + period] for n in item.nodes]
+            key = (id(items) * 31 + run) & 0xFFFFFFFF
+            for k in range(times):
+                here = [n for item in items[start + k * period : start + (k + 1) * period] for n in item.nodes]
+                for n, original in zip(here, first, strict=True):
+                    self.instance.setdefault(n, []).append((key, k))
+                    if k:
+                        self.same[n] = original
+            if len(first) == 1:
+                self.times[first[0]] = times
+            else:
+                self._frame(items[start : start + period], level, times)
+            for item in items[start : start + period]:
+                self._walk(item.items, level + 1)
+        for i, item in enumerate(items):
+            if i in covered or item.layer is None:
+                continue
+            framed = len(item.nodes) > 2 and any(_is_merge(self.raw.nodes[n]) for n in _own(item))
+            if framed:
+                self._frame([item], level, 1)
+            self._walk(item.items, level + framed)
+
+    def _frame(self, items: Sequence[_Item], level: int, times: int) -> None:
+        head = items[0]
+        named = self.raw.trace.layers[head.layer] if head.layer is not None else None
+        path = named.path if named else self.raw.nodes[head.nodes[0]].path
+        kind = named.kind if named and len(items) == 1 else ""
+        self.blocks.append(Block(path, kind, tuple(n for item in items for n in item.nodes), times, level))
+
+    def finish(self, model: str) -> Graph:
+        raw = self.raw
+        alike: dict[int, list[Node]] = {}
+        for n, node in raw.nodes.items():
+            alike.setdefault(self._first(n), []).append(node)
+        nodes = [
+            replace(
+                raw.nodes[n],
+                params=tuple(p for one in group for p in one.params),
+                macs=tuple(m for one in group for m in one.macs),
+                times=self.times.get(n, 1),
+            )
+            for n, group in sorted(alike.items())
+        ]
+        edges: dict[tuple[int, int], Edge] = {}
+        for edge in raw.edges:
+            if self._between(edge):
+                continue
+            source, target = self._first(edge.source), self._first(edge.target)
+            if source != target:
+                edges.setdefault((source, target), Edge(source, target, edge.shape))
+        kept = {node.id for node in nodes}
+        blocks = [replace(b, nodes=tuple(n for n in b.nodes if n in kept)) for b in self.blocks]
+        blocks = _single(b for b in blocks if len(b.nodes) > 1)
+        return Graph(model, tuple(nodes), tuple(sorted(edges.values())), tuple(blocks))
+
+    def _first(self, n: int) -> int:
+        while n in self.same:
+            n = self.same[n]
+        return n
+
+    def _between(self, edge: Edge) -> bool:
+        """Whether an edge leads from one instance to the next."""
+        own = dict(self.instance.get(edge.source, ()))
+        return any(own.get(run, k) != k for run, k in self.instance.get(edge.target, ()))
+
+
+def _single(blocks: Iterable[Block]) -> list[Block]:
+    """A block that is nothing but a repeat is one frame."""
+    out: list[Block] = []
+    for block in blocks:
+        if out and out[-1].times == 1 and out[-1].nodes == block.nodes and block.times > 1:
+            outer = out.pop()
+            what = block.path.removeprefix(f"{outer.path}.")
+            block = replace(outer, times=block.times, what=what)
+        out.append(block)
+    return out
+
+
+def _own(item: _Item) -> Iterator[int]:
+    """The nodes that a container has itself, those of mere sequences in it too."""
+    for inner in item.items:
+        if inner.layer is None:
+            yield from inner.nodes
+
+
+def graph_of(trace: Trace, depth: int | None = None) -> Graph:
+    """The graph of a trace. depth: modules that this many enclose are one node; None closes what is too much to read."""
+    graph = _drawn(trace, depth, frozenset())
+    if depth is not None:
+        return graph
+    closed: frozenset[str] = frozenset()
+    for most, level in ((MOST, 2), (TOO_MANY, 1)):
+        if len(graph.nodes) > most:
+            closed |= {block.kind for block in graph.blocks if block.level >= level and block.kind} - _NAMELESS
+            graph = _drawn(trace, None, closed)
+    deepest = max((layer.depth for layer in trace.layers), default=0)
+    while (len(graph.nodes) > TOO_MANY or len(graph.edges) > LINES) and deepest > 1:
+        deepest -= 1
+        graph = _drawn(trace, deepest, frozenset())
+    return graph
+
+
+def _drawn(trace: Trace, depth: int | None, closed: frozenset[str]) -> Graph:
+    raw = _Raw(trace)
+    raw.from_rows(depth, closed)
+    raw.join()
+    return _Drawn(raw).finish(trace.model)

@@ -1,0 +1,432 @@
+"""The plots that people expect, of one or several traces.
+
+A plot is two functions: its numbers, a pure function of the traces, and how they are drawn. A digest of the numbers
+stands in the file, so that a test knows whether it is up to date without drawing it again. Colours are those of Okabe
+and Ito (2008); the background is transparent and the axes are of a grey that can be read on white and on black.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from archscope.errors import SpecError
+from archscope.ir import Trace
+from archscope.passes import COLUMNS, DENSE, rows, totals
+from archscope.published import figures
+from archscope.report.labels import Circle, placed
+from archscope.verify import WHOLE
+from archscope.zoo.registry import entries
+
+GREY = "#767676"
+COLORS = {  # Okabe–Ito; black is left out, it cannot be seen on black
+    "blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "vermillion": "#D55E00", "purple": "#CC79A7",
+    "sky": "#56B4E9", "yellow": "#D6C700", "grey": "#767676",
+}  # fmt: skip
+FAMILY_COLORS = {
+    "lenet": "orange", "alexnet": "orange", "vgg": "blue", "nin": "yellow", "googlenet": "yellow",
+    "resnet": "vermillion", "densenet": "green", "mobilenet": "purple", "recurrent": "sky",
+}  # fmt: skip
+LINES = ("-", "--", "-.", ":")
+
+Data = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """numbers: traces -> what is drawn, plain JSON. drawn: figure, numbers -> nothing. most: models that fit in."""
+
+    name: str
+    title: str
+    numbers: Callable[[Sequence[Trace]], Data]
+    drawn: Callable[[Any, Data], None]
+    least: int
+    most: int
+
+
+PLOTS: dict[str, Plot] = {}
+
+
+def plot_of(
+    name: str, title: str, numbers: Callable[[Sequence[Trace]], Data], least: int = 1, most: int = 1000
+) -> Callable[[Callable[[Any, Data], None]], Callable[[Any, Data], None]]:
+    """Enter a plot over the function that draws it. Raises ValueError on a duplicate."""
+
+    def enter(drawn: Callable[[Any, Data], None]) -> Callable[[Any, Data], None]:
+        if name in PLOTS:
+            raise ValueError(f"two plots are called {name!r}")
+        PLOTS[name] = Plot(name, title, numbers, drawn, least, most)
+        return drawn
+
+    return enter
+
+
+def digest(data: Data) -> str:
+    """Of the numbers, as it stands in the file: what is drawn has changed when it has."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def picture(name: str, data: Data, form: str = "svg") -> bytes:
+    """A plot of its numbers, as the bytes of an svg or a png. Raises SpecError where matplotlib is missing."""
+    try:
+        import matplotlib as mpl
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise SpecError("plots need matplotlib: pip install 'archscope[plots]'") from error
+    with mpl.rc_context(mpl.rcParamsDefault.copy()), mpl.rc_context(STYLE):
+        figure = Figure(layout="constrained")
+        FigureCanvasAgg(figure)
+        PLOTS[name].drawn(figure, data)
+        out = io.BytesIO()
+        if form == "png":
+            meta: dict[str, Any] = {"Software": None, "Description": f"archscope {name} {digest(data)}"}
+            figure.savefig(out, format="png", dpi=200, transparent=True, metadata=meta)
+        else:
+            meta = {"Date": None, "Creator": "archscope", "Description": f"archscope {name} {digest(data)}"}
+            figure.savefig(out, format="svg", transparent=True, metadata=meta)
+        return out.getvalue()
+
+
+STYLE = {
+    "svg.hashsalt": "archscope",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "text.color": GREY,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": GREY,
+    "axes.titlecolor": GREY,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": GREY,
+    "grid.alpha": 0.22,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+}
+
+
+def _scaled(value: float, _: Any = None) -> str:
+    """A tick: 10 M, 1 G."""
+    for power, prefix in ((9, "G"), (6, "M"), (3, "K")):
+        if abs(value) >= 10**power:
+            return f"{value / 10**power:g} {prefix}"
+    return f"{value:g}"
+
+
+def color_of(model: str) -> str:
+    """By the family of a network of the zoo; grey for others."""
+    entry = entries().get(model.partition("@")[0])
+    return COLORS[FAMILY_COLORS.get(entry.family, "grey") if entry is not None else "grey"]
+
+
+# ------------------------------------------------------------------------------------------ parameters against MACs
+
+
+def models_numbers(traces: Sequence[Trace]) -> Data:
+    keys = ("params", "macs", "activations")
+    return {"models": [{"model": t.model, **{key: totals(t)[key] for key in keys}} for t in traces]}
+
+
+@plot_of("models", "Parameters against MACs; areas are activation memory", models_numbers)
+def models(figure: Any, data: Data) -> None:
+    """One circle a model, both axes logarithmic; what has no MACs or no parameters is left out.
+
+    Where most models stand in one corner, that corner has a panel of its own.
+    """
+    shown = [m for m in data["models"] if m["params"] and m["macs"]]
+    shown.sort(key=lambda m: (-m["activations"], m["model"]))
+    large = [m for m in shown if m["macs"] >= 5e7 and m["params"] >= 1e6]
+    small = [m for m in shown if m not in large]
+    split = len(large) > 12 and bool(small)
+    figure.set_size_inches(14.0 if split else 9.5, 7.0)
+    panels = figure.subplots(1, 2, width_ratios=(1, 1.9)) if split else [figure.add_subplot()]
+    most = max((m["activations"] for m in shown), default=1)
+
+    def area(count: float) -> float:
+        return max(14.0, 620.0 * count / most)
+
+    for ax, mine in zip(panels, (shown, large) if split else (shown,), strict=True):
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.scatter(
+            [m["macs"] for m in mine],
+            [m["params"] for m in mine],
+            s=[area(m["activations"]) for m in mine],
+            c=[color_of(m["model"]) for m in mine],
+            alpha=0.55,
+            linewidths=0.8,
+            edgecolors=GREY,
+        )
+        for axis, key in (("x", "macs"), ("y", "params")):
+            values = [m[key] for m in mine] or [1]
+            room = 2.4 if mine is shown else 1.5
+            getattr(ax, f"set_{axis}lim")(min(values) / room, max(values) * room)
+            getattr(ax, f"{axis}axis").set_major_locator(_ticks(3 if mine is large and split else 1))
+            getattr(ax, f"{axis}axis").set_major_formatter(_scaled)
+        ax.set_xlabel("MACs")
+        ax.minorticks_off()
+    panels[0].set_ylabel("Parameters")
+    for scale in (most, most / 10):
+        panels[0].scatter([], [], s=area(scale), c=GREY, alpha=0.4, label=f"{scale / 1e6:.3g} MB of activations")
+    panels[0].legend(loc="upper left", labelspacing=1.2, borderpad=0.8)
+    for ax, mine in zip(panels, (small, large) if split else (shown,), strict=True):
+        _label(figure, ax, [(m["model"], m["macs"], m["params"], area(m["activations"])) for m in mine])
+
+
+def _ticks(each: int) -> Any:
+    """1 a decade, or 1, 2 and 5."""
+    from matplotlib.ticker import LogLocator
+
+    return LogLocator(subs=(1.0, 2.0, 5.0) if each == 3 else (1.0,), numticks=20)
+
+
+def _label(figure: Any, ax: Any, points: Sequence[tuple[str, float, float, float]]) -> None:
+    """Names beside the circles, where they cover neither each other nor a circle."""
+    figure.draw_without_rendering()
+    scale = figure.dpi / 72
+    box = ax.get_window_extent()
+    circles = []
+    for name, x, y, area in points:
+        px, py = ax.transData.transform((x, y))
+        circles.append(Circle(name, float(px), float(py), (area / 3.14159) ** 0.5 * scale))
+    size = 7.2
+    found = placed(circles, size * scale, (box.x0, box.y0, box.x1, box.y1))
+    back = ax.transData.inverted()
+    for circle, spot in zip(circles, found, strict=True):
+        x, y = back.transform((spot.x, spot.y))
+        ax.text(x, y, circle.name, fontsize=size, ha="left", va="center", zorder=4)
+        if spot.line is not None:
+            ends = back.transform([(circle.x, circle.y), spot.line])
+            ax.plot(ends[:, 0], ends[:, 1], color=GREY, linewidth=0.5, zorder=3)
+
+
+# ------------------------------------------------------------------------------------------------ layer by layer
+
+
+def layers_numbers(traces: Sequence[Trace]) -> Data:
+    out = []
+    for trace in traces:
+        table = rows(trace, None, WHOLE)
+        values = {key: COLUMNS[key](trace, table) for key in ("params", "macs", "activations")}
+        kept = [i for i in range(len(table)) if any(values[key][i] for key in values)]
+        out.append(
+            {
+                "model": trace.model,
+                "paths": [table[i].path for i in kept],
+                "groups": [group_of(table[i].kind) for i in kept],
+                **{key: [values[key][i] for i in kept] for key in values},
+            }
+        )
+    return {"models": out}
+
+
+GROUPS = {"conv": "blue", "fc": "orange", "recurrent": "purple", "other": "grey"}
+
+
+def group_of(kind: str) -> str:
+    """conv, fc, recurrent or other."""
+    if kind.startswith(("Conv", "conv")):
+        return "conv"
+    if kind in DENSE or kind in ("linear", "addmm"):
+        return "fc"
+    return "recurrent" if kind.startswith(("RNN", "LSTM", "GRU")) else "other"
+
+
+METRICS = (("params", "Parameters"), ("macs", "MACs"), ("activations", "Activations (B)"))
+
+
+@plot_of("layers", "Parameters, MACs and activations, layer by layer", layers_numbers, most=4)
+def layers(figure: Any, data: Data) -> None:
+    """Three rows of bars over the layers in run order, a column for each model."""
+    many = data["models"]
+    longest = max(len(m["paths"]) for m in many)
+    figure.set_size_inches(min(14.0, max(7.0, (2.2 + 0.24 * min(longest, 60)) * len(many))), 6.4)
+    axes = figure.subplots(3, len(many), sharex="col", squeeze=False)
+    used = {group for m in many for group in m["groups"]}
+    for column, one in enumerate(many):
+        few = len(one["paths"]) <= 50
+        for row, (key, title) in enumerate(METRICS):
+            ax = axes[row][column]
+            heights = [value or 0 for value in one[key]]
+            ax.bar(range(len(heights)), heights, color=[COLORS[GROUPS[g]] for g in one["groups"]], width=0.8)
+            ax.yaxis.set_major_formatter(_scaled)
+            ax.grid(axis="x", visible=False)
+            ax.margins(x=0.01)
+            if column == 0:
+                ax.set_ylabel(title)
+            if row == 0:
+                ax.set_title(one["model"], fontsize=10)
+        if few:
+            axes[2][column].set_xticks(range(len(one["paths"])), one["paths"], rotation=90, fontsize=7)
+        else:
+            axes[2][column].set_xlabel("Layers in run order")
+    handles = [_swatch(COLORS[GROUPS[g]], g) for g in GROUPS if g in used]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
+
+
+def _swatch(color: str, label: str) -> Any:
+    from matplotlib.patches import Patch
+
+    return Patch(color=color, label=label)
+
+
+# ------------------------------------------------------------------------------------------------- conv and fc
+
+
+def share_numbers(traces: Sequence[Trace]) -> Data:
+    out = []
+    for trace in traces:
+        table = rows(trace, None, WHOLE)
+        sums: dict[str, dict[str, int]] = {}
+        for key in ("params", "macs"):
+            counted = dict.fromkeys(GROUPS, 0)
+            for row, value in zip(table, COLUMNS[key](trace, table), strict=True):
+                counted[group_of(row.kind)] += value or 0
+            sums[key] = counted
+        out.append({"model": trace.model, **sums})
+    return {"models": out}
+
+
+@plot_of("share", "Where parameters and MACs sit: convolutions, fully connected layers, the rest", share_numbers)
+def share(figure: Any, data: Data) -> None:
+    """Two bars of 100 % for each model, side by side."""
+    many = [m for m in data["models"] if sum(m["params"].values())]
+    figure.set_size_inches(9.0, 1.2 + 0.21 * max(4, len(many)))
+    left, right = figure.subplots(1, 2, sharey=True)
+    for ax, key, title in ((left, "params", "Parameters"), (right, "macs", "MACs")):
+        start = [0.0] * len(many)
+        for group, color in GROUPS.items():
+            wide = [100 * m[key][group] / (sum(m[key].values()) or 1) for m in many]
+            if any(wide):
+                ax.barh(range(len(many)), wide, left=start, color=COLORS[color], height=0.74, label=group)
+                start = [a + b for a, b in zip(start, wide, strict=True)]
+        ax.set_xlim(0, 100)
+        ax.set_title(title, fontsize=10)
+        ax.set_xlabel("%")
+        ax.grid(axis="y", visible=False)
+        ax.margins(y=0.01)
+    left.set_yticks(range(len(many)), [m["model"] for m in many], fontsize=8)
+    left.invert_yaxis()
+    used = [g for g in GROUPS if any(m[k][g] for m in many for k in ("params", "macs"))]
+    figure.legend(handles=[_swatch(COLORS[GROUPS[g]], g) for g in used], loc="outside upper right", ncols=len(used))
+
+
+# ---------------------------------------------------------------------------------------------- receptive field
+
+
+def field_numbers(traces: Sequence[Trace]) -> Data:
+    out = []
+    for trace in traces:
+        table = rows(trace, None, WHOLE)
+        fields = COLUMNS["receptive_field"](trace, table)
+        macs = COLUMNS["macs"](trace, table)
+        known = [max(f) if isinstance(f, tuple) else f for f in fields]
+        weighted = 0
+        steps = [[0, 1]]
+        for row, value, count in zip(table, known, macs, strict=True):
+            weighted += bool(count)
+            if value is not None and row.outputs and len(row.outputs[0].shape) > 2:
+                side = max(value, steps[-1][1])  # of branches, the one that has seen most
+                steps.append([weighted, side])
+        side = trace.inputs[0].shape[-1] if trace.inputs and len(trace.inputs[0].shape) > 2 else None
+        out.append({"model": trace.model, "side": side, "steps": [list(s) for s in dict.fromkeys(map(tuple, steps))]})
+    return {"models": out}
+
+
+@plot_of("field", "Receptive field against depth", field_numbers, most=8)
+def field(figure: Any, data: Data) -> None:
+    """A line for each model: layers with weights so far, side of the receptive field; dotted: the side of the input."""
+    figure.set_size_inches(8.4, 5.2)
+    ax = figure.add_subplot()
+    colors = [c for name, c in COLORS.items() if name not in ("grey", "yellow")]
+    for i, one in enumerate(data["models"]):
+        color = colors[i % len(colors)]
+        x, y = zip(*one["steps"], strict=True)
+        ax.step(x, y, where="post", color=color, linestyle=LINES[i // len(colors)], label=one["model"])
+        ax.plot(x[-1], y[-1], "o", color=color, markersize=4)
+    known = sorted({m["side"] for m in data["models"]} - {None})
+    for i, side in enumerate(known):
+        ax.axhline(side, color=GREY, linestyle=":", linewidth=1)
+        near = [other for other in known if other <= side * 1.15 and side <= other * 1.15]
+        if i + 1 < len(known) and known[i + 1] in near:
+            continue  # told above the uppermost
+        ax.annotate(f"input {', '.join(str(other) for other in near)}", (1, side), xycoords=("axes fraction", "data"), xytext=(-4, 3),
+                    textcoords="offset points", ha="right", fontsize=8)  # fmt: skip
+    ax.set_yscale("log", base=2)
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.set_xlabel("Layers with weights, in run order")
+    ax.set_ylabel("Receptive field (input pixels)")
+    ax.legend(loc="lower right")
+
+
+# ------------------------------------------------------------------------------------------- input side and width
+
+
+def scaling_numbers(traces: Sequence[Trace]) -> Data:
+    """Grouped by everything but the side: a network at several widths is several lines. With what papers print."""
+    lines: dict[str, list[list[int]]] = {}
+    for trace in traces:
+        side = trace.inputs[0].shape[-1]
+        lines.setdefault(trace.model, []).append([side, totals(trace)["macs"], totals(trace)["params"]])
+    out = []
+    for model, points in lines.items():
+        printed = {}
+        for figure in figures(model):
+            side = int(figure.input.rpartition("x")[2]) if figure.input else _own_side(model)
+            if figure.quantity == "macs" and not figure.layers and not figure.share and side is not None:
+                printed.setdefault(side, int(figure.rounded.value))
+        kept = [[side, value] for side, value in sorted(printed.items()) if side in {p[0] for p in points}]
+        out.append({"model": model, "points": sorted(points), "printed": kept})
+    return {"lines": out}
+
+
+def _own_side(model: str) -> int | None:
+    entry = entries().get(model.partition("@")[0])
+    return int(entry.input.partition(":")[0].rpartition("x")[2]) if entry is not None else None
+
+
+@plot_of("scaling", "How cost grows with the side of the input and with the width", scaling_numbers)
+def scaling(figure: Any, data: Data) -> None:
+    """MACs against the side, a line for each network or width; both axes logarithmic: a slope of 2 is quadratic."""
+    figure.set_size_inches(8.4, 5.4)
+    ax = figure.add_subplot()
+    colors = [c for name, c in COLORS.items() if name not in ("grey", "yellow")]
+    printed = 0
+    for i, line in enumerate(data["lines"]):
+        sides, macs = [p[0] for p in line["points"]], [p[1] for p in line["points"]]
+        style = {"color": colors[i % len(colors)], "linestyle": LINES[(i // len(colors)) % len(LINES)]}
+        ax.plot(sides, macs, marker="o", markersize=3.5, label=line["model"], **style)
+        x, y = zip(*line["printed"], strict=True) if line["printed"] else ((), ())
+        ax.plot(x, y, "D", markersize=8, markerfacecolor="none", markeredgecolor=GREY, markeredgewidth=1.1)
+        printed += len(x)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    sides = sorted({p[0] for line in data["lines"] for p in line["points"]})
+    shown = sides if len(sides) <= 10 else sides[:: -(-len(sides) // 10)]
+    ax.set_xticks(shown, [str(side) for side in shown])
+    ax.yaxis.set_major_locator(_ticks(3))
+    ax.yaxis.set_major_formatter(_scaled)
+    if printed:
+        ax.plot([], [], "D", markersize=8, markerfacecolor="none", markeredgecolor=GREY, label="printed in the paper")
+    ax.set_xlabel("Side of the input")
+    ax.set_ylabel("MACs")
+    ax.minorticks_off()
+    ax.legend(loc="upper left")
+
+
+def numbers_of(name: str, traces: Sequence[Trace]) -> Mapping[str, Any]:
+    """The numbers of a plot. Raises SpecError where there are too few or too many models for it."""
+    plot = PLOTS[name]
+    if len(traces) > plot.most:
+        raise SpecError(f"the plot {name} takes {plot.most} models at most, not {len(traces)}: name fewer")
+    return plot.numbers(traces)

@@ -1,0 +1,218 @@
+"""Build the same layers again and again, quickly: PyTorch's own layers are cast from those that were built before.
+
+Within `with moulded():` a model is built without weights, as within `weightless()`. The first `Conv2d(16, 32, 3)` runs
+its constructor; from its attributes the next one with the same arguments is cast, with parameters, buffers and
+containers of its own. A constructor is a tenth of the work then, and a model of a hundred layers is built in less than
+a millisecond. Only classes of PyTorch itself are cast; a subclass, or an argument that is no plain value, is built.
+"""
+
+import marshal
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from archscope.construct import weightless
+
+MOST = 1 << 14  # moulds that are kept
+
+# layers without layers inside, whose constructor depends on its arguments alone
+CAST = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LocalResponseNorm),
+    *(nn.Linear, nn.Embedding, nn.Flatten, nn.Unflatten, nn.Identity),
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh),
+    *(nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softplus, nn.Softmax, nn.LogSoftmax, nn.Threshold),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+    *(nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d),
+    *(nn.Upsample, nn.PixelShuffle, nn.PixelUnshuffle),
+)
+
+
+
+class NotQuick(BaseException):
+    """This model must be built and run the long way. No `except Exception` of a user's stands in its way."""
+
+
+def _refuse(*args: Any, **kwargs: Any) -> Any:
+    raise NotQuick
+
+
+class _NoItems(OrderedDict):
+    """What all layers share for their hooks, as long as they have none: whoever enters one gets NotQuick."""
+
+    __setitem__ = setdefault = update = __ior__ = _refuse
+
+
+class _NoNames(set):
+    add = update = __ior__ = _refuse
+
+
+def _emptied(value: Any) -> Any:
+    return _NONE if isinstance(value, dict) else _NO_NAMES if isinstance(value, set) else value
+
+
+_NONE, _NO_NAMES = _NoItems(), _NoNames()
+_OWN = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")  # what a module has for itself
+_BARE = {key: _emptied(value) for key, value in vars(nn.Module()).items() if key not in _OWN}
+_CONTAINERS = frozenset(key for key, value in vars(nn.Module()).items() if isinstance(value, (dict, set)))
+
+
+class Mould(NamedTuple):
+    """What a layer is made of.
+
+    plain: its attributes without containers. parameters: name, tensor, whether it is trained. buffers: name, tensor,
+    whose memory all casts share; it is written to in no run. versions: of the buffers, to see whether somebody wrote to
+    one nevertheless: the next layer is then built.
+    """
+
+    plain: dict[str, Any]
+    parameters: list[tuple[str, torch.Tensor | None, bool]]
+    buffers: list[tuple[str, torch.Tensor | None]]
+    versions: list[int]
+
+
+_MOULDS: dict[Any, Mould | None] = {}
+_cast = torch.Tensor._make_subclass  # another tensor of the same memory; no dispatch mode sees it
+
+
+@contextmanager
+def moulded() -> Iterator[None]:
+    """Within this block, in this thread, models are built without weights, and equal layers from one mould."""
+    with weightless():
+        here = threading.get_ident()
+        if len(_MOULDS) > MOST:
+            _MOULDS.clear()
+        saved: list[tuple[Any, str, Any]] = []
+        for cls in CAST:
+            saved.append((cls, "__init__", cls.__dict__.get("__init__")))
+            cls.__init__ = _casting(cls, cls.__init__, here)
+        saved.append((nn.Module, "__init__", nn.Module.__init__))
+        nn.Module.__init__ = _beginning(nn.Module.__init__, here)
+        saved.append((nn.Sequential, "__init__", nn.Sequential.__init__))
+        nn.Sequential.__init__ = _chaining(nn.Sequential.__init__, here)  # type: ignore[method-assign]
+        saved.append((nn.Module, "__setattr__", nn.Module.__setattr__))
+        nn.Module.__setattr__ = _holding(nn.Module.__setattr__, here)  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            for owner, name, original in reversed(saved):
+                if original is None:
+                    delattr(owner, name)  # it was inherited
+                else:
+                    setattr(owner, name, original)
+
+
+def forget() -> None:
+    """Drop the moulds."""
+    _MOULDS.clear()
+
+
+def _casting(cls: type, original: Callable[..., None], here: int) -> Callable[..., None]:
+    def __init__(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        if type(self) is not cls or threading.get_ident() != here:
+            original(self, *args, **kwargs)
+            return
+        try:
+            key = (cls, marshal.dumps((args, kwargs), 2), torch.get_default_dtype())  # 1, True and 1.0 are not the same
+        except ValueError:
+            original(self, *args, **kwargs)
+            return
+        mould = _MOULDS.get(key)
+        if mould is None or (mould.versions and [b._version for _, b in mould.buffers if b is not None] != mould.versions):
+            original(self, *args, **kwargs)
+            if mould is not None or key not in _MOULDS:
+                _MOULDS[key] = _mould(self)
+            return
+        own = self.__dict__
+        own.update(mould.plain)
+        if mould.parameters:
+            own["_parameters"] = {
+                name: None if tensor is None else _cast(nn.Parameter, tensor, trained)
+                for name, tensor, trained in mould.parameters
+            }
+        if mould.buffers:
+            own["_buffers"] = {
+                name: None if tensor is None else _cast(torch.Tensor, tensor, False) for name, tensor in mould.buffers
+            }
+
+    return __init__
+
+
+def _mould(layer: nn.Module) -> Mould | None:
+    """The mould of a layer, None where it holds something that cannot be cast."""
+    own = layer.__dict__
+    held = own["_parameters"].values()
+    if any([p is not None and (not p.is_meta or type(p) is not nn.Parameter) for p in held]) or own["_modules"]:
+        return None
+    if any([own[key] for key in _CONTAINERS - {"_parameters", "_buffers"}]):
+        return None  # hooks, or buffers that are not saved
+    plain = {key: _emptied(value) for key, value in own.items()}
+    if any([isinstance(value, (dict, set, torch.Tensor)) and key not in _CONTAINERS for key, value in own.items()]):
+        return None
+    parameters = [(name, None if p is None else p.detach(), p is not None and p.requires_grad)
+                  for name, p in own["_parameters"].items()]  # fmt: skip
+    buffers = [(name, None if b is None else b.clone()) for name, b in own["_buffers"].items()]
+    return Mould(plain, parameters, buffers, [b._version for _, b in buffers if b is not None])
+
+
+def _beginning(original: Callable[..., None], here: int) -> Callable[..., None]:
+    """`nn.Module.__init__` sets each attribute by a call of its own."""
+
+    def __init__(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        if args or kwargs or self.call_super_init or threading.get_ident() != here:
+            original(self, *args, **kwargs)
+            return
+        own = self.__dict__
+        own.update(_BARE)
+        own["_parameters"], own["_buffers"], own["_modules"] = {}, {}, {}
+        own["_non_persistent_buffers_set"] = set()
+
+    return __init__
+
+
+def _chaining(original: Callable[..., None], here: int) -> Callable[..., None]:
+    def __init__(self: nn.Sequential, *args: Any) -> None:
+        if type(self) is not nn.Sequential or threading.get_ident() != here:
+            original(self, *args)
+            return
+        one = args[0] if len(args) == 1 and isinstance(args[0], OrderedDict) else None
+        named = one if one is not None else {str(i): module for i, module in enumerate(args)}
+        for name, module in named.items():
+            if not isinstance(module, nn.Module) or type(name) is not str or not name or "." in name or name in _TAKEN:
+                original(self, *args)
+                return
+        own = self.__dict__
+        own.update(_BARE)
+        own["_parameters"], own["_buffers"], own["_modules"] = {}, {}, dict(named)
+        own["_non_persistent_buffers_set"] = _NO_NAMES
+
+    return __init__
+
+
+_TAKEN = frozenset(dir(nn.Sequential())) | frozenset(vars(nn.Module()))
+
+
+def _holding(original: Callable[..., None], here: int) -> Callable[..., None]:
+    """To assign a layer to an attribute for the first time needs none of the questions of `nn.Module.__setattr__`."""
+    registered = nn.modules.module._global_module_registration_hooks
+
+    def __setattr__(self: nn.Module, name: str, value: Any) -> None:
+        if isinstance(value, nn.Module) and not registered and threading.get_ident() == here:
+            own = self.__dict__
+            modules = own.get("_modules")
+            if modules is not None and name not in own and name not in own["_buffers"]:
+                if name not in own["_parameters"] and name not in own["_non_persistent_buffers_set"]:
+                    modules[name] = value
+                    return
+        original(self, name, value)
+
+    return __setattr__

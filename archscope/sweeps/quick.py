@@ -1,0 +1,475 @@
+"""The totals of a run without its record: what `passes.totals(trace(model, inputs))` says, in a fraction of the time.
+
+A sweep runs thousands of models that consist of the same layers. Here the first call of a layer (one of PyTorch's own,
+with one operator inside, or a short `nn.Sequential` of such) on an input of some shape is run by the tracer, and its
+share of each total is kept; the next equal call only adds that share up. Everything else, a model's own forward,
+functional calls, `x + y`, runs under the tracer's rules operator by operator. The totals are added up as the operators
+come, by the definitions of `passes.py`, and nothing is written down. A test holds both against each other on every
+network of the zoo.
+"""
+
+import marshal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from archscope import receptive
+from archscope.construct import KIND, uncollected
+from archscope.ir import Op, Tensor
+from archscope.modules import kind_of
+from archscope.ops import VIEWS, Work
+from archscope.passes import DENSE, field_of, shapes_of
+from archscope.receptive import Field
+from archscope.sweeps.moulds import CAST, NotQuick
+from archscope.tracer import LOCK, Run, tensors_in, untouched
+
+MOST = 1 << 14  # shares, and numbers of layers, that are kept
+LINKS = 8  # of a chain that is kept as a whole
+
+_BASE = frozenset(vars(nn.Module()))
+_KNOWN = frozenset(CAST)
+_HOOKS = itemgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_cast = torch.Tensor._make_subclass  # another tensor of the same memory; no dispatch mode sees it
+
+
+class Share(NamedTuple):
+    """What one call of a layer, or of a chain of them, adds to the totals.
+
+    operator, work: what ran inside, None where nothing did. links: of a chain, its parts. made: a tensor like its
+    output, None where the output is the input. passed: where a field gets to, see `Passed`, by the id() of the field.
+    """
+
+    operator: Op | None
+    work: Work | None
+    links: tuple["Share", ...]
+    made: torch.Tensor | None
+    shape: tuple[int, ...]
+    dtype: str
+    macs: int
+    flops: int
+    stored: int
+    neurons: int
+    layers: int
+    passed: dict[int, "Passed"]
+
+
+class Passed(NamedTuple):
+    """before, after: the field in front of a layer, which is kept alive here, and behind it. maps: those of the feature
+    maps inside."""
+
+    before: Field | None
+    after: Field | None
+    maps: tuple[Field, ...]
+
+
+_NUMBERS: dict[Any, int] = {}  # equal layers have the same number
+_SHARES: dict[Any, Share | None] = {}  # by that number and the input; None: not to be had from the call alone
+_ATTRIBUTES: dict[type, tuple[int, Callable[[dict[str, Any]], Any]]] = {}
+_FIELDS: dict[Field, Field] = {}  # equal fields are one object
+
+
+def forget() -> None:
+    """Drop what is known of layers."""
+    _NUMBERS.clear()
+    _SHARES.clear()
+    _FIELDS.clear()
+
+
+# -------------------------------------------------------------------------------------------------------- a model
+
+
+class Holdings:
+    """What a model consists of, each once, by id().
+
+    numbers: of those layers that have one. dense: elements of the parameters of fully connected layers. Raises NotQuick
+    for what only the tracer can run: scripted and lazy modules.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.modules: dict[int, nn.Module] = {}
+        self.numbers: dict[int, int] = {}
+        self.parameters: dict[int, torch.Tensor] = {}
+        self.buffers: dict[int, torch.Tensor] = {}
+        dense: dict[int, torch.Tensor] = {}
+        self._walk(model, dense)
+        parameters = self.parameters.values()
+        buffers = [b for i, b in self.buffers.items() if i not in self.parameters]
+        self.params = sum([p.numel() for p in parameters])
+        self.trainable = sum([p.numel() for p in parameters if p.requires_grad])
+        self.elements = sum([b.numel() for b in buffers])
+        self.memory = sum([p.nbytes for p in parameters]) + sum([b.nbytes for b in buffers])
+        self.dense = sum([p.numel() for p in dense.values()])
+
+    def _walk(self, module: nn.Module, dense: dict[int, torch.Tensor]) -> int | None:
+        """Go through a module that was not met before; its number."""
+        cls, own = type(module), module.__dict__
+        self.modules[id(module)] = module
+        parameters, buffers = own["_parameters"], own["_buffers"]
+        for p in parameters.values():
+            if p is not None:
+                self.parameters[id(p)] = p
+        for b in buffers.values():
+            if b is not None:
+                self.buffers[id(b)] = b
+        key: Any = None
+        if cls in _KNOWN:
+            if parameters and (own.get(KIND) or kind_of(cls)) in DENSE:
+                dense |= {id(p): p for p in parameters.values() if p is not None}
+            key = self._key(cls, own, parameters, buffers)
+        else:
+            if isinstance(module, (torch.jit.ScriptModule, nn.modules.lazy.LazyModuleMixin)):
+                raise NotQuick
+            if parameters and (own.get(KIND) or kind_of(cls)) in DENSE:
+                dense |= {id(p): p for p in parameters.values() if p is not None}
+            links = [
+                self.numbers.get(id(child)) if id(child) in self.modules else self._walk(child, dense)
+                for child in own["_modules"].values()
+                if child is not None
+            ]
+            if cls is nn.Sequential and None not in links and len(own) == len(_BASE):
+                key = tuple(links)
+        if key is None or any(_HOOKS(own)):
+            return None
+        number = _NUMBERS.get(key)
+        if number is None:
+            number = _NUMBERS[key] = len(_NUMBERS)
+        self.numbers[id(module)] = number
+        return number
+
+    @staticmethod
+    def _key(cls: type, own: dict[str, Any], parameters: dict[str, Any], buffers: dict[str, Any]) -> Any:
+        """What the work of a layer depends on but for its input; None where that is not known."""
+        known = _ATTRIBUTES.get(cls)
+        if known is None:
+            names = [name for name in own if name not in _BASE]
+            known = _ATTRIBUTES[cls] = (len(own), itemgetter(*names) if names else lambda own: ())
+        size, attributes = known
+        if len(own) != size:
+            return None
+        try:
+            key = [cls, marshal.dumps(attributes(own), 2)]
+        except (ValueError, KeyError):  # an attribute that is no plain value, or is not there
+            return None
+        for p in parameters.values():
+            key += (None, None) if p is None else (p.shape, p.dtype)
+        for b in buffers.values():
+            key.append(None if b is None else b.shape)
+        return tuple(key)
+
+
+# ---------------------------------------------------------------------------------------------------------- a run
+
+
+class Sum(Run):
+    """One run, of which only the totals are kept."""
+
+    def __init__(self, name: str, held: Holdings, train: bool, bound: bool) -> None:
+        super().__init__([], name, True, False, bound)
+        self.stack.append("")
+        self.held, self.numbers, self.train = held, held.numbers, train
+        self.counted = 0  # operators of `ops` that are in the totals
+        self.macs = self.flops = self.stored = self.neurons = self.longest = 0
+        self.unknown: dict[str, int] = {}
+        self.depths: dict[int, int] = {}  # by tensor id, as all below
+        self.seen: set[int] = set()
+        self.learned: set[int] = set()
+        self.weights: set[int] = set()  # and buffers, and what is computed from both
+        self.fields: dict[int, Field] = {}
+        self.lost: set[int] = set()
+        self.inner: list[Field] = []  # of feature maps within chains
+
+    def begin(self, tensors: Sequence[torch.Tensor]) -> None:
+        """The inputs are there."""
+        self.inputs = tuple([self.record(t) for t in tensors])
+        self.seen.update([t.id for t in self.inputs])
+        self.fields = {i: _one(field) for i, field in receptive.at_first(self.inputs).items()}
+        self.follows = bool(self.fields)
+
+    def record(self, tensor: torch.Tensor) -> Tensor:
+        known = super().record(tensor)
+        key = id(tensor)
+        if key in self.held.parameters:
+            self.learned.add(known.id)
+            self.weights.add(known.id)
+            self.seen.add(known.id)
+        elif key in self.held.buffers:
+            self.weights.add(known.id)
+            self.seen.add(known.id)
+        return known
+
+    def count(self) -> None:
+        """Add up the operators that came since."""
+        for op, done in zip(self.ops[self.counted :], self.works[self.counted :], strict=True):
+            self.add(op, done)
+        self.counted = len(self.ops)
+
+    def add(self, op: Op, done: Work | None) -> None:
+        """One operator, by the definitions of `passes.py`."""
+        learned, depths = self.learned, self.depths
+        if done is None:
+            self.unknown[op.name] = self.unknown.get(op.name, 0) + 1
+        else:
+            self.macs += done.macs
+            self.flops += done.flops
+        ids = [t.id for t in op.inputs]
+        from_weights = [i in learned for i in ids]
+        weighted = done is not None and done.macs > 0 and any(from_weights) and not all(from_weights)
+        if ids and all(from_weights):
+            learned.update([t.id for t in op.outputs])
+        for t in op.outputs:
+            if t.id not in self.seen:
+                self.seen.add(t.id)
+                if op.name not in VIEWS and t.id not in learned:
+                    self.stored += t.nbytes
+        after = max([depths.get(i, 0) for i in ids], default=0)
+        if weighted:
+            self.neurons += op.outputs[0].numel
+            after += int(op.args.get("num_layers", 1))
+        for t in op.outputs:
+            self.reach(t.id, after)
+        if self.follows:
+            receptive.onward(op, done, self.fields, self.lost, self.weights)
+            for t in op.outputs:
+                if t.id in self.fields:
+                    self.fields[t.id] = _one(self.fields[t.id])
+
+    def reach(self, key: int, layers: int) -> None:
+        """A tensor lies behind this many weighted layers."""
+        if layers > self.depths.get(key, 0):
+            self.depths[key] = layers
+            self.longest = max(self.longest, layers)
+
+    def totals(self, output: Any) -> dict[str, Any]:
+        """As `passes.totals` says them. output: what the model returned."""
+        self.count()
+        held = self.held
+        ends = [self.record(t) for t in tensors_in((output,))]
+        fields = {**self.fields, **{-i: field for i, field in enumerate(self.inner, 1)}}
+        return {
+            "model": self.name,
+            "input": shapes_of(self.inputs),
+            "depth": self.longest,
+            "params": held.params,
+            "trainable": held.trainable,
+            "buffers": held.elements,
+            "memory": held.memory,
+            "macs": self.macs,
+            "flops": self.flops,
+            "activations": self.stored,
+            "neurons": self.neurons,
+            "receptive_field": field_of(fields, ends),
+            "fc_share": held.dense / held.params if held.params else None,
+            "unknown": self.unknown,
+        }
+
+    # -------------------------------------------------------------------------------------------------- layers
+
+    def called(self, original: Callable[..., Any], module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> Any:
+        """A call of a module: the share of a layer or chain that is known, else the call itself."""
+        number = self.numbers.get(id(module))
+        if number is None or len(args) != 1 or kwargs:
+            return original(module, *args, **kwargs)
+        (x,) = args
+        into = self.records.get(id(x))
+        if into is None or not x.is_meta:
+            return original(module, x)
+        if self.counted < len(self.ops):
+            self.count()
+        key = (number, into.shape, into.dtype, x.stride(), self.train)
+        share = _SHARES.get(key)
+        if share is not None and self.placed(into.id):
+            return self.again(share, x, into.id)
+        if type(module) is nn.Sequential:
+            return self.chain(key, original, module, x, into)
+        output = original(module, x)
+        if share is None and key not in _SHARES:
+            _SHARES[key] = self.share(module, x, output, into)
+        return output
+
+    def placed(self, key: int) -> bool:
+        """Whether a tensor flows, and it is known where it lies in the input, or that it lies nowhere."""
+        return key not in self.learned and (not self.follows or key in self.fields or key in self.lost)
+
+    def chain(self, key: Any, original: Callable[..., Any], module: nn.Module, x: Any, into: Tensor) -> Any:
+        """Link by link; what they add up to is kept."""
+        links: list[Share | None] = []
+        before = self.macs, self.flops, self.stored, self.neurons, self.depths.get(into.id, 0)
+        y = x
+        modules = module.__dict__["_modules"].values()
+        for link in modules:
+            if isinstance(y, torch.Tensor) and (at := self.records.get(id(y))) is not None:
+                inner = (self.numbers.get(id(link)), at.shape, at.dtype, y.stride(), self.train)
+            else:
+                inner = None
+            y = self.called(original, link, (y,), {})
+            links.append(_SHARES.get(inner))
+        if self.counted < len(self.ops):
+            self.count()
+        if len(links) <= LINKS and None not in links and id(module) in self.numbers:
+            shares = tuple([link for link in links if link is not None])
+            out = self.records[id(y)]
+            added = self.macs - before[0], self.flops - before[1], self.stored - before[2], self.neurons - before[3]
+            layers = sum([link.layers for link in shares])
+            made = None if y is x else y
+            _SHARES[key] = Share(None, None, shares, made, out.shape, out.dtype, *added, layers, {})
+        return y
+
+    def share(self, module: nn.Module, x: torch.Tensor, output: Any, into: Tensor) -> Share | None:
+        """What a layer that ran just now adds to the totals, None where that does not follow from its call alone."""
+        new = self.ops[self.counted :]
+        if not new and output is x:
+            return Share(None, None, (), None, into.shape, into.dtype, 0, 0, 0, 0, 0, {})
+        if len(new) != 1 or not isinstance(output, torch.Tensor) or not output.is_meta or not self.placed(into.id):
+            return None
+        op, done = new[0], self.works[-1]
+        own = {id(t) for t in (*module._parameters.values(), *module._buffers.values())}
+        if done is None or op.inputs[0].id != into.id or [t.id for t in op.outputs] != [self.records[id(output)].id]:
+            return None
+        if any([id(self.alive[t.id]) not in own for t in op.inputs[1:]]):
+            return None
+        before = self.stored, self.neurons
+        self.count()
+        grown = self.stored - before[0], self.neurons - before[1]
+        layers = int(op.args.get("num_layers", 1)) if grown[1] else 0
+        made = None if output is x else output
+        out = op.outputs[0]
+        return Share(op, done, (), made, out.shape, out.dtype, done.macs, done.flops, *grown, layers, {})
+
+    def again(self, share: Share, x: torch.Tensor, at: int) -> torch.Tensor:
+        """Add a share to the totals, and make its output. at: the id of the input."""
+        self.macs += share.macs
+        self.flops += share.flops
+        self.stored += share.stored
+        self.neurons += share.neurons
+        out = at
+        if share.made is not None:
+            x = _cast(torch.Tensor, share.made, False)
+            out = len(self.alive)
+            self.records[id(x)] = Tensor(out, share.shape, share.dtype)
+            self.alive.append(x)
+            self.seen.add(out)
+        if share.layers or out != at:
+            self.reach(out, self.depths.get(at, 0) + share.layers)
+        if self.follows:
+            field = self.fields.get(at)
+            passed = share.passed.get(id(field)) or _pass(share, field)
+            self.inner += passed.maps
+            if passed.after is not None:
+                self.fields[out] = passed.after
+            else:
+                self.fields.pop(out, None)
+                self.lost.add(out)
+        return x
+
+
+def _one(field: Field) -> Field:
+    """Of equal fields always the same."""
+    return _FIELDS.setdefault(field, field)
+
+
+def _pass(share: Share, field: Field | None) -> Passed:
+    """The field behind a layer."""
+    maps: list[Field] = []
+    after = field
+    for i, link in enumerate(share.links):
+        passed = link.passed.get(id(after)) or _pass(link, after)
+        after = passed.after
+        maps += passed.maps
+        if after is not None and after.windowed and i < len(share.links) - 1:
+            maps.append(after)
+    if share.operator is not None:
+        op = share.operator
+        into = op.inputs[0].id
+        known = {} if field is None else {into: field}
+        receptive.onward(op, share.work, known, set() if known else {into}, set())
+        after = known.get(op.outputs[0].id)
+        after = None if after is None else _one(after)
+    told = share.passed[id(field)] = Passed(field, after, tuple(dict.fromkeys(maps)))
+    return told
+
+
+# ----------------------------------------------------------------------------------------------------- many runs
+
+
+class Runs:
+    """Within its block models are run for their totals, one after the other."""
+
+    def __enter__(self) -> "Runs":
+        self.now: Sum | None = None
+        self.held: tuple[nn.Module, Holdings] | None = None  # of the last model: often it is the next one, too
+        self.stack = ExitStack()
+        self.stack.enter_context(LOCK)
+        self.stack.enter_context(uncollected())
+        self.stack.enter_context(untouched((), None))
+        self.stack.enter_context(torch.inference_mode())
+        call, assign, here = nn.Module.__call__, nn.Module.__setattr__, threading.get_ident()
+
+        def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if self.now is None or threading.get_ident() != here:
+                return call(module, *args, **kwargs)
+            return self.now.called(call, module, args, kwargs)
+
+        def assigned(module: nn.Module, name: str, value: Any) -> None:
+            if self.now is not None and id(module) in self.now.numbers and threading.get_ident() == here:
+                self.now.numbers = {}  # a forward that changes its layers: none of them is what it was
+            assign(module, name, value)
+
+        def restore() -> None:
+            nn.Module.__call__ = call  # type: ignore[method-assign]
+            nn.Module.__setattr__ = assign  # type: ignore[method-assign]
+
+        self.stack.callback(restore)
+        nn.Module.__call__ = called  # type: ignore[method-assign]
+        nn.Module.__setattr__ = assigned  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stack.close()
+
+    def totals(
+        self,
+        model: nn.Module,
+        arguments: Sequence[Any],
+        named: Mapping[str, Any],
+        name: str,
+        train: bool = False,
+        bound: bool = False,
+    ) -> dict[str, Any]:
+        """`passes.totals` of one run. arguments, named: tensors on the meta device, or what holds such.
+
+        Raises NotQuick where only the tracer can tell, and whatever the model raises.
+        """
+        if max(len(_SHARES), len(_NUMBERS), len(_FIELDS)) > MOST:
+            forget()
+            self.held = None
+        if self.held is None or self.held[0] is not model:
+            self.held = (model, Holdings(model))
+        held = self.held[1]
+        run = Sum(name, held, train, bound)
+        run.begin(tensors_in((*arguments, *named.values())))
+        with _as_it_was(held, train), run:
+            self.now = run
+            try:
+                return run.totals(model(*arguments, **named))
+            finally:
+                self.now = None
+
+
+@contextmanager
+def _as_it_was(held: Holdings, train: bool) -> Iterator[None]:
+    """Set the mode, and give the modules back as they were. A layer of PyTorch's own keeps no notes of a run."""
+    own = [m for m in held.modules.values() if type(m) not in _KNOWN and type(m) is not nn.Sequential]
+    flags = [(m.__dict__, m.training) for m in held.modules.values()]
+    with untouched(own, None) if own else nullcontext():
+        for attributes, _ in flags:
+            attributes["training"] = train
+        try:
+            yield
+        finally:
+            for attributes, training in flags:
+                attributes["training"] = training

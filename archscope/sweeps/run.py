@@ -1,0 +1,181 @@
+"""Points -> records, one by one: `archscope.sweep(factory, grid)`.
+
+A record is a plain dict: the values of the axes, then the keys of `passes.totals`, then `error`, which is None or says
+in one line why the point has no totals. Points are taken a few at a time: their models are built (the same model once),
+then run for their totals alone. Whatever the quick way cannot do, or fails at, goes the long way, through `load` and
+`trace`, so that totals and reasons are theirs.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from archscope.passes import totals
+from archscope.runs import reason
+from archscope.spec import Spec, Text, fed, inputs_of, loaded
+from archscope.sweeps.grid import INPUT, TOTALS, Grid, grid_of, key_of
+from archscope.sweeps.subject import Subject, subject_of
+
+AT_ONCE = 16  # points whose models are built together
+
+Record = dict[str, Any]
+
+
+class Evaluator:
+    """Evaluates points of one subject; keeps the model of the last one."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject, self.source = subject, subject.source()
+        self.kept: tuple[Any, Any] | None = None  # a model and its arguments
+
+    def records(self, points: Sequence[Mapping[str, Any]]) -> list[Record]:
+        """A record for each point, in order."""
+        from archscope.sweeps.moulds import NotQuick
+        from archscope.sweeps.quick import Runs
+
+        asked = [self.subject.at(point) for point in points]
+        models = self._models([spec for spec, *_ in asked])
+        found: list[dict[str, Any] | None] = []
+        with Runs() as runs:
+            for (spec, text, batch), model in zip(asked, models, strict=True):
+                try:
+                    found.append(None if model is None else self._quick(runs, model, spec, text, batch))
+                except (Exception, NotQuick):
+                    found.append(None)
+        last = asked[-1][0].arguments
+        self.kept = (models[-1], last) if models[-1] is not None else None
+        del models
+        return [
+            {**columns(point), **(told or self._slowly(*wanted))}
+            for point, wanted, told in zip(points, asked, found, strict=True)
+        ]
+
+    def _models(self, specs: Sequence[Spec]) -> list[Any]:
+        """The models, one object where neighbours have the same arguments; None where it takes the long way."""
+        from archscope.sweeps.moulds import NotQuick, moulded
+
+        built: list[Any] = []
+        with moulded():
+            before = self.kept
+            for spec in specs:
+                if before is None or before[1] != spec.arguments:
+                    try:
+                        before = (self.source.build(spec.name, spec.arguments), spec.arguments)
+                    except (Exception, NotQuick):
+                        before = (None, spec.arguments)
+                built.append(before[0])
+        return built
+
+    def _quick(self, runs: Any, model: Any, spec: Spec, text: Text, batch: int | None) -> dict[str, Any]:
+        given = inputs_of(spec, text, batch)
+        arguments, named = fed(spec, model, given, text, batch)
+        with self.source.running(spec.name):
+            found = runs.totals(model, arguments, named, spec.text, self.subject.train, self.source.bound)
+        return {**found, "error": None}
+
+    def _slowly(self, spec: Spec, text: Text, batch: int | None) -> dict[str, Any]:
+        from archscope.tracer import trace
+
+        try:
+            model, arguments, named = loaded(spec, text, batch)
+            with self.source.running(spec.name):
+                record = trace(
+                    model, arguments, named, name=spec.text, train=self.subject.train, bound=self.source.bound
+                )
+            return {**totals(record), "error": None}
+        except Exception as error:
+            return {**dict.fromkeys(TOTALS), "model": spec.text, "error": reason(error)}
+
+
+def columns(point: Mapping[str, Any]) -> Record:
+    """The part of a record that says where it lies."""
+    found = {}
+    for name, value in point.items():
+        if name != INPUT:
+            found[key_of(name)] = value
+        elif type(value) is int:
+            found["side"] = value
+    return found
+
+
+def failed(point: Mapping[str, Any], subject: Subject, why: str) -> Record:
+    """The record of a point that could not be evaluated at all."""
+    return {**columns(point), **dict.fromkeys(TOTALS), "model": subject.at(point)[0].text, "error": why}
+
+
+_EVALUATORS: dict[int, tuple[Subject, Evaluator]] = {}
+
+
+def evaluate(subject: Subject, points: Sequence[Mapping[str, Any]]) -> list[Record]:
+    """The records of some points; an evaluator is kept for the next ones, in this process."""
+    if _EVALUATORS.get(0, (None,))[0] != subject:
+        _EVALUATORS[0] = (subject, Evaluator(subject))
+    evaluator = _EVALUATORS[0][1]
+    return [record for some in _batched(points, AT_ONCE) for record in evaluator.records(some)]
+
+
+def _batched(items: Iterable[Any], n: int) -> Iterator[list[Any]]:
+    rest = iter(items)
+    while some := list(itertools.islice(rest, n)):
+        yield some
+
+
+def records(
+    subject: Subject, points: Iterable[Mapping[str, Any]], jobs: int = 1, scheduler: str | None = None
+) -> Iterator[Record]:
+    """The records of points in their order, in this process, in several, or on a cluster."""
+    if scheduler is not None or jobs > 1:
+        from archscope.sweeps.workers import in_order, on_cluster
+
+        work = partial(evaluate, subject)
+        lost = partial(_lost, subject)
+        if scheduler is not None:
+            yield from on_cluster(work, points, scheduler, lost)
+        else:
+            yield from in_order(work, points, jobs, lost)
+        return
+    evaluator = Evaluator(subject)
+    for some in _batched(points, AT_ONCE):
+        yield from evaluator.records(some)
+
+
+def _lost(subject: Subject, point: Mapping[str, Any]) -> Record:
+    return failed(point, subject, "the process that ran it died")
+
+
+def sweep(
+    factory: str | Callable[..., Any],
+    grid: Mapping[str, Iterable[Any]] | Iterable[Mapping[str, Any]],
+    input: Text = None,
+    *,
+    batch: int | None = None,
+    train: bool = False,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    output: str | None = None,
+) -> Iterator[Record]:
+    """What a model costs at every point of a grid, one plain dict after the other, in the order of the points.
+
+    factory: a model's name, such as "mobilenet-v1" or "nets.py:Net", or a function that returns an `nn.Module`. grid:
+    values for each of its arguments, and for "input" and "batch"; or points, each a dict of arguments, of which there
+    may be any number. input: of points that name none: 224, (1, 3, 224, 224), "1x128:int64". jobs: processes; the
+    factory must then be importable, and the code that calls this stand under `if __name__ == "__main__":`. scheduler:
+    of a Dask cluster, "tcp://…". output: a .csv, .parquet or .jsonl that is written meanwhile; a sweep that was killed
+    goes on where it was.
+
+    A record has the values of the point, every key of `totals`, and `error`: None, or why the point failed. A model is
+    built once for all points that differ in input and batch only. Raises SpecError at once for what cannot be
+    understood.
+    """
+    subject = subject_of(factory, input, batch, train)
+    subject.source()
+    points: Any = grid_of(grid) if isinstance(grid, Mapping) else grid
+    if output is None:
+        return records(subject, points, jobs, scheduler)
+    from archscope.sweeps.store import resumed
+
+    if not isinstance(points, Grid):
+        points = list(points)
+    return resumed(output, points, subject, partial(records, subject, jobs=jobs, scheduler=scheduler))
+
