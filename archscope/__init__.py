@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from archscope.passes import totals as totals
     from archscope.runs import record_of as record_of
     from archscope.spec import load as load
+    from archscope.sweeps.run import sweep as sweep
     from archscope.table import Table as Table
     from archscope.tracer import trace as trace
     from archscope.views import layer_table as layer_table
@@ -43,6 +44,7 @@ _FACE = {
     "record_of": "runs",
     "trace": "tracer",
     "layer_table": "views",
+    "sweep": "sweeps.run",
     "weightless": "construct",
     "assert_budget": "asserts",
     "assert_params": "asserts",
@@ -63,6 +65,7 @@ __all__ = [
     "layer_table",
     "load",
     "record_of",
+    "sweep",
     "totals",
     "trace",
     "weightless",

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from archscope.inputs import check_input
 from archscope.reconcile import columns_as, predicted
 from archscope.runs import reason, record_of
 from archscope.spec import Spec, Text, inputs_of, source_of, texts_of
+from archscope.sweeps.workers import in_order
 from archscope.table import Column, Table
 from archscope.verify import disagreements
 from archscope.views import MODEL_COLUMNS, MODEL_HIDDEN, model_row, model_table, versions
@@ -20,15 +22,17 @@ def side_by_side(
     batch: int | None = None,
     train: bool = False,
     counters: Sequence[str] = (),
+    jobs: int = 1,
 ) -> Table:
     """One row a model. Raises SpecError when the input is one of no model at all.
 
-    counters: tools whose figures, by their conventions, stand in place of archscope's MACs and FLOPs.
+    counters: tools whose figures, by their conventions, stand in place of archscope's MACs and FLOPs. jobs: processes.
     """
     texts = texts_of(input)
     for text in texts:
         check_input(text)
-    listed = [_row(spec, input, batch, train, counters) for spec in specs]
+    work = partial(_rows, input=input, batch=batch, train=train, counters=counters)
+    listed = work(specs) if jobs == 1 else list(in_order(work, specs, jobs, _died, group=1))
     given = f"Input: {', '.join(texts)} for every model" if texts else "Input: each model's own"
     given += f", batch {batch}" if batch else ""
     table = model_table(listed, f"{given}{', training mode' if train else ''}. {versions()}")
@@ -44,6 +48,17 @@ def columns_for(counters: Sequence[str]) -> tuple[tuple[Column, ...], tuple[Colu
     own = {column.key: column for column in MODEL_COLUMNS if column.key in ("macs", "flops")}
     rest = [column for column in MODEL_COLUMNS if column.key not in own]
     return (*rest[:at], *columns_as(counters), *rest[at:]), (*own.values(), *MODEL_HIDDEN)
+
+
+def _rows(
+    specs: Iterable[Spec], input: Text, batch: int | None, train: bool, counters: Sequence[str]
+) -> list[dict[str, Any]]:
+    return [_row(spec, input, batch, train, counters) for spec in specs]
+
+
+def _died(spec: Spec) -> dict[str, Any]:
+    error = "the process that ran it died (out of memory?)"
+    return {"model": spec.text, "source": spec.source, "verified": False, "error": error}
 
 
 def _row(spec: Spec, input: Text, batch: int | None, train: bool, counters: Sequence[str]) -> dict[str, Any]:

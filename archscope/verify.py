@@ -74,11 +74,12 @@ def _derived(
     kind: str, config: _Config, shapes: tuple[Shape, ...], train: bool
 ) -> tuple[Derived | str | None, int | None]:
     """The closed form of a layer, or why it does not apply, and its FLOPs, None where they have no closed form."""
-    form = _form(kind, dict(config), shapes)
+    arguments = dict(config)
+    form = _form(kind, arguments, shapes)
     if not isinstance(form, Derived):
         return form, None
     try:
-        return form, flops_of(kind, dict(config), shapes, form, train)
+        return form, flops_of(kind, arguments, shapes, form, train)
     except (LookupError, TypeError, ValueError):  # a class that only looks like the layer
         return form, None
 
@@ -132,7 +133,9 @@ def _check(row: Row, params: int, work: tuple[int | None, int | None], train: bo
 
 
 def as_layer(row: Row) -> tuple[str, Mapping[str, Any]]:
-    """Kind and configuration of the layer that a container's own operator is equal to."""
+    """Kind and configuration of the layer that a container's own operator is equal to; "" where there is none."""
+    if row.outputs and row.outputs[0].id in [t.id for t in row.inputs[1:]]:
+        return "", {}  # it was given `out`, which is no input
     if row.kind in FUNCTIONS:
         kind, defaults = FUNCTIONS[row.kind]
         return kind, {**defaults, **row.config}

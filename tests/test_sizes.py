@@ -193,7 +193,8 @@ def test_a_view_that_makes_other_examples() -> None:
     model = Resized(Rows(), [torch.empty(1, 2, 6, 6)], name="rows")
     assert model.at(12).error is None  # 2·6·6 = 72 = 4·18: four rows of one example
     assert not model.works(model.at(12)) and model.works(model.at(6))
-    assert legal_sizes(model).fits == (6, 7)
+    found = legal_sizes(model)
+    assert (found.fits, found.searched) == ((6, 7), "")
 
 
 def test_a_forward_that_decides_by_the_size_is_run_at_every_size() -> None:
@@ -225,7 +226,7 @@ def test_the_frames_of_a_video_stay_as_they_are() -> None:
     """A stride of 2 over 16 frames leaves one out, whatever the pictures are."""
     net = nn.Conv3d(1, 2, (1, 3, 3), 2)
     found = legal_sizes(Resized(net, [torch.empty(1, 1, 16, 9, 9)], layout="ncthw", name="frames"), 9)
-    assert (found.minimum, found.fits, found.lossless) == (3, None, (3, 5, 7, 9))
+    assert (found.minimum, found.fits, found.lossless, found.searched) == (3, None, (3, 5, 7, 9), "")
 
 
 # ------------------------------------------------------------------------------------------------- against every run

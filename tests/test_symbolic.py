@@ -179,6 +179,21 @@ def test_shapes_that_the_forward_computes() -> None:
     assert closed.output == ((n, number(5)),)
 
 
+class Attends(nn.Module):
+    """Queries of 6 features on keys of 6, which give values of 10."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, v = x[..., :6], x[..., 6:]
+        return nn.functional.scaled_dot_product_attention(q, q, v)
+
+
+def test_attention() -> None:
+    closed = in_letters(Resized(Attends(), [torch.empty(1, 7, 16)], layout="ntc", name="attends"))
+    n, t = letter("N"), letter("T")
+    assert closed.macs == n * t * t * (6 + 10)
+    assert closed.output == ((n, t, number(10)),)
+
+
 def check_at(model: Resized, closed: Closed, batch: int, **sides: int) -> None:
     """The expressions give what a run gives."""
     ran = model.at({x.lower(): m for x, m in sides.items()}, batch)

@@ -119,6 +119,7 @@ def table(
     sort: Annotated[
         str | None, typer.Option("--sort", "-s", help="Key to sort by; -KEY for the largest first.", metavar="KEY")
     ] = None,
+    jobs: Annotated[str | None, typer.Option("--jobs", "-j", help="Processes (1).", metavar="N")] = None,
     columns: Columns = None,
     format: As = "terminal",
     output: Output = None,
@@ -130,20 +131,21 @@ def table(
     archscope table --models 'vgg*,resnet50' --sort -macs --format md
     archscope table --models all --format latex --output table.tex
     archscope table 'resnet*' --as fvcore          the figures that fvcore would print
+    archscope table --models 'timm:*' --jobs 2     a source whole, in two processes
     """
     from archscope.compare import columns_for, side_by_side
     from archscope.reconcile import chosen
     from archscope.spec import expand
 
     shown = Shown(columns, format, output)
-    examples = whole_number("--batch", batch)
+    examples, processes = whole_number("--batch", batch), whole_number("--jobs", jobs) or 1
     specs = expand([*(names or []), *(models or [])] if names or models else ["all"])
     tools = [] if like is None else chosen(like)
     kept, hidden = columns_for(tools)
     shown.check(kept + hidden, sort)
 
     with progress(specs) as counted:
-        compared = side_by_side(counted, input, examples, train, tools)
+        compared = side_by_side(counted, input, examples, train, tools, processes)
     if sort:
         compared = compared.sort(sort.removeprefix("-"), descending=sort.startswith("-"))
     shown.print(compared)

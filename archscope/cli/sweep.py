@@ -32,8 +32,8 @@ Scheduler = Annotated[
 PICTURES = ("svg", "png")
 
 
-@app.command(cls=OneCommand, short_help="How cost grows: a model at every point of a grid.")
-def sweep(
+@app.command("sweep", cls=OneCommand, short_help="How cost grows: a model at every point of a grid.")
+def over_a_grid(
     model: Model,
     over: Annotated[
         list[str] | None,
@@ -44,9 +44,7 @@ def sweep(
     train: Train = False,
     jobs: Jobs = None,
     scheduler: Scheduler = None,
-    plot: Annotated[
-        str | None, typer.Option("--plot", help="Also draw it: a .svg or .png.", metavar="FILE")
-    ] = None,
+    plot: Annotated[str | None, typer.Option("--plot", help="Also draw it: a .svg or .png.", metavar="FILE")] = None,
     of: Annotated[str, typer.Option("--of", help="What the plot shows (macs).", metavar="KEY")] = "macs",
     columns: Columns = None,
     format: As = "terminal",
@@ -85,7 +83,7 @@ def sweep(
     kept, hidden = columns_of(axes)
     shown.check(kept + hidden)
     if of not in TOTALS:
-        raise SpecError(f"--of: {unknown('figure', of, [c.key for c in kept[len(axes):] + hidden])}")
+        raise SpecError(f"--of: {unknown('figure', of, [c.key for c in kept[len(axes) :] + hidden])}")
     form = _ending(plot)
     subject = Subject(spec, None, input, whole_number("--batch", batch), train)
     subject.source()

@@ -471,7 +471,7 @@ class _Drawn:
                 edges.setdefault((source, target), Edge(source, target, edge.shape))
         kept = {node.id for node in nodes}
         blocks = [replace(b, nodes=tuple(n for n in b.nodes if n in kept)) for b in self.blocks]
-        blocks = _single(b for b in blocks if len(b.nodes) > 1)
+        blocks = _single(sorted((b for b in blocks if len(b.nodes) > 1), key=lambda b: (min(b.nodes), b.level)))
         return Graph(model, tuple(nodes), tuple(sorted(edges.values())), tuple(blocks))
 
     def _first(self, n: int) -> int:

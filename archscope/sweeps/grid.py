@@ -87,7 +87,7 @@ def grid_of(axes: Mapping[str, Iterable[Any]]) -> Grid:
 
 
 def typed_axes(texts: Iterable[str], spec: Spec) -> list[Axis]:
-    """The axes that were typed, `NAME=VALUES` each. Raises SpecError for a name or value that the model does not take."""
+    """The axes that were typed, `NAME=VALUES` each. Raises SpecError for what the model does not take."""
     return [_axis(text, spec) for text in texts]
 
 

@@ -37,7 +37,6 @@ CAST = (
 )
 
 
-
 class NotQuick(BaseException):
     """This model must be built and run the long way. No `except Exception` of a user's stands in its way."""
 
@@ -127,7 +126,9 @@ def _casting(cls: type, original: Callable[..., None], here: int) -> Callable[..
             original(self, *args, **kwargs)
             return
         mould = _MOULDS.get(key)
-        if mould is None or (mould.versions and [b._version for _, b in mould.buffers if b is not None] != mould.versions):
+        if mould is None or (
+            mould.versions and [b._version for _, b in mould.buffers if b is not None] != mould.versions
+        ):
             original(self, *args, **kwargs)
             if mould is not None or key not in _MOULDS:
                 _MOULDS[key] = _mould(self)
@@ -161,7 +162,11 @@ def _mould(layer: nn.Module) -> Mould | None:
     parameters = [(name, None if p is None else p.detach(), p is not None and p.requires_grad)
                   for name, p in own["_parameters"].items()]  # fmt: skip
     buffers = [(name, None if b is None else b.clone()) for name, b in own["_buffers"].items()]
-    return Mould(plain, parameters, buffers, [b._version for _, b in buffers if b is not None])
+    return Mould(plain, parameters, buffers, _versions(buffers))
+
+
+def _versions(buffers: list[tuple[str, torch.Tensor | None]]) -> list[int]:
+    return [b._version for _, b in buffers if b is not None]
 
 
 def _beginning(original: Callable[..., None], here: int) -> Callable[..., None]:

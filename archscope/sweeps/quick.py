@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from archscope import receptive
 from archscope.construct import KIND, uncollected
@@ -122,7 +123,7 @@ class Holdings:
                 dense |= {id(p): p for p in parameters.values() if p is not None}
             key = self._key(cls, own, parameters, buffers)
         else:
-            if isinstance(module, (torch.jit.ScriptModule, nn.modules.lazy.LazyModuleMixin)):
+            if isinstance(module, (torch.jit.ScriptModule, LazyModuleMixin)):
                 raise NotQuick
             if parameters and (own.get(KIND) or kind_of(cls)) in DENSE:
                 dense |= {id(p): p for p in parameters.values() if p is not None}
@@ -142,17 +143,17 @@ class Holdings:
         return number
 
     @staticmethod
-    def _key(cls: type, own: dict[str, Any], parameters: dict[str, Any], buffers: dict[str, Any]) -> Any:
+    def _key(kind: type, own: dict[str, Any], parameters: dict[str, Any], buffers: dict[str, Any]) -> Any:
         """What the work of a layer depends on but for its input; None where that is not known."""
-        known = _ATTRIBUTES.get(cls)
+        known = _ATTRIBUTES.get(kind)
         if known is None:
             names = [name for name in own if name not in _BASE]
-            known = _ATTRIBUTES[cls] = (len(own), itemgetter(*names) if names else lambda own: ())
+            known = _ATTRIBUTES[kind] = (len(own), itemgetter(*names) if names else lambda own: ())
         size, attributes = known
         if len(own) != size:
             return None
         try:
-            key = [cls, marshal.dumps(attributes(own), 2)]
+            key: list[Any] = [kind, marshal.dumps(attributes(own), 2)]
         except (ValueError, KeyError):  # an attribute that is no plain value, or is not there
             return None
         for p in parameters.values():

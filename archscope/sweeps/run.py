@@ -9,7 +9,7 @@ then run for their totals alone. Whatever the quick way cannot do, or fails at, 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from archscope.passes import totals
 from archscope.runs import reason
@@ -170,7 +170,7 @@ def sweep(
     """
     subject = subject_of(factory, input, batch, train)
     subject.source()
-    points: Any = grid_of(grid) if isinstance(grid, Mapping) else grid
+    points: Any = grid_of(cast(Mapping[str, Iterable[Any]], grid)) if isinstance(grid, Mapping) else grid
     if output is None:
         return records(subject, points, jobs, scheduler)
     from archscope.sweeps.store import resumed
@@ -178,4 +178,3 @@ def sweep(
     if not isinstance(points, Grid):
         points = list(points)
     return resumed(output, points, subject, partial(records, subject, jobs=jobs, scheduler=scheduler))
-

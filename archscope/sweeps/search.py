@@ -42,7 +42,7 @@ class Space:
     name: str
     model: Spec
     grid: Grid | None
-    draw: Callable[[random.Random], Mapping[str, Any]] | None
+    draw: Callable[..., Any] | None
     code: str
 
 
@@ -51,16 +51,16 @@ class Trials(Sequence[dict[str, Any]]):
 
     def __init__(self, space: Space, trials: int, seed: int = 0) -> None:
         self.space, self.seed = space, seed
-        self.count = trials if space.grid is None else min(trials, len(space.grid))
-        self.signature = f"{space.name}, seed {seed}, {self.count} trials, {space.code}"
+        self.length = trials if space.grid is None else min(trials, len(space.grid))
+        self.signature = f"{space.name}, seed {seed}, {self.length} trials, {space.code}"
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.count))]
-        if not 0 <= index < self.count:
+            return [self[i] for i in range(*index.indices(self.length))]
+        if not 0 <= index < self.length:
             raise IndexError(index)
         if self.space.grid is not None:
             return self.space.grid[shuffled(index, len(self.space.grid), self.seed)]
@@ -201,5 +201,3 @@ class Search:
     def found(self) -> list[Record]:
         """The best of those that met the conditions, best first."""
         return [record for *_, record in sorted(self._heap, key=lambda item: item[:2], reverse=True)]
-
-

@@ -3,7 +3,7 @@
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from archscope.errors import SpecError
 from archscope.sweeps.grid import BATCH, INPUT, Grid, key_of
@@ -87,14 +87,17 @@ def picture(title: str, grid: Grid, records: Iterable[Mapping[str, Any]], of: st
 
     colors = [color for name, color in COLORS.items() if name != "grey"]
     means = next(c for c in (*_TOTALS, *_REST) if c.key == of)
-    with mpl.rc_context(mpl.rcParamsDefault.copy()), mpl.rc_context(STYLE):
+    with mpl.rc_context(mpl.rcParamsDefault.copy()), mpl.rc_context(cast(Any, STYLE)):
         figure = Figure(layout="constrained", figsize=(7.0, 4.4))
         FigureCanvasAgg(figure)
         ax = figure.add_subplot()
         for i, (where, points) in enumerate(lines.items()):
             label = ", ".join(f"{_title(key_of(a.name))} {v}" for a, v in zip(others, where, strict=True))
             x, y = zip(*sorted(points), strict=True)
-            style = {"color": colors[i % len(colors)], "linestyle": LINES[i // len(colors) % len(LINES)]}
+            style: dict[str, Any] = {
+                "color": colors[i % len(colors)],
+                "linestyle": LINES[i // len(colors) % len(LINES)],
+            }
             ax.plot(x, y, marker="o", markersize=3, label=label if i < 24 else None, **style)
         ax.set_xlabel(_title(key_of(across.name)))
         ax.set_ylabel(means.title if means.form != "bytes" else f"{means.title} (B)")

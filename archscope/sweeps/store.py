@@ -143,7 +143,9 @@ class Parquet(Part):
         try:
             import pyarrow.parquet  # noqa: F401
         except ImportError as error:
-            raise SpecError("Parquet needs pyarrow: pip install 'archscope[parquet]', or write .csv or .jsonl") from error
+            raise SpecError(
+                "Parquet needs pyarrow: pip install 'archscope[parquet]'; .csv and .jsonl do not"
+            ) from error
         self.held: list[Record] = []
 
     def _files(self) -> list[Path]:
@@ -178,7 +180,9 @@ class Parquet(Part):
 
         self.flush()
         schemas = [pq.read_schema(file) for file in self._files()]
-        schema = pa.schema([(name, _type(schemas, name)) for name in dict.fromkeys(n for s in schemas for n in s.names)])
+        schema = pa.schema(
+            [(name, _type(schemas, name)) for name in dict.fromkeys(n for s in schemas for n in s.names)]
+        )
         with pq.ParquetWriter(self.file, schema) as out:
             for file in self._files():
                 table = pq.read_table(file)

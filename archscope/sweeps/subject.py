@@ -63,7 +63,9 @@ class Subject:
         return spec, point.get(INPUT, self.input), point.get(BATCH, self.batch)
 
 
-def subject_of(factory: str | Callable[..., Any], input: Text = None, batch: int | None = None, train: bool = False) -> Subject:
+def subject_of(
+    factory: str | Callable[..., Any], input: Text = None, batch: int | None = None, train: bool = False
+) -> Subject:
     """What a user names or hands over. Raises SpecError for what is neither a model's name nor callable."""
     if isinstance(factory, str):
         return Subject(parse(factory), None, input, batch, train)
