@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from archscope.asserts import assert_budget as assert_budget
-    from archscope.asserts import assert_params as assert_params
-    from archscope.asserts import assert_unchanged as assert_unchanged
     from archscope.construct import weightless as weightless
     from archscope.errors import ArchscopeError as ArchscopeError
     from archscope.errors import ShapeError as ShapeError
     from archscope.errors import SpecError as SpecError
     from archscope.errors import TraceError as TraceError
+    from archscope.gate.asserts import assert_budget as assert_budget
+    from archscope.gate.asserts import assert_params as assert_params
+    from archscope.gate.asserts import assert_unchanged as assert_unchanged
     from archscope.ir import Trace as Trace
     from archscope.passes import totals as totals
     from archscope.runs import record_of as record_of
@@ -46,9 +46,9 @@ _FACE = {
     "layer_table": "views",
     "sweep": "sweeps.run",
     "weightless": "construct",
-    "assert_budget": "asserts",
-    "assert_params": "asserts",
-    "assert_unchanged": "asserts",
+    "assert_budget": "gate.asserts",
+    "assert_params": "gate.asserts",
+    "assert_unchanged": "gate.asserts",
 }
 
 __all__ = [

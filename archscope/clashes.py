@@ -17,8 +17,8 @@ from archscope.errors import ArchscopeError, ShapeError
 from archscope.failure import Failure
 from archscope.ir import Op, Shape, Tensor, Trace
 from archscope.passes import Row
-from archscope.resize import Ran, Resized
-from archscope.sizes import layers_of
+from archscope.sizes.legal import layers_of
+from archscope.sizes.resize import Ran, Resized
 
 
 class Clash(NamedTuple):

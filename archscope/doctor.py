@@ -18,8 +18,8 @@ from archscope.errors import EXPLAIN, ArchscopeError, ShapeError
 from archscope.ir import Tensor
 from archscope.passes import Row
 from archscope.render import text_of
-from archscope.resize import Resized, resized
-from archscope.sizes import by_formula
+from archscope.sizes.legal import by_formula
+from archscope.sizes.resize import Resized, resized
 from archscope.spec import Spec, inputs_of, parse, source_of
 from archscope.table import Column, Table
 from archscope.verify import WHOLE, check

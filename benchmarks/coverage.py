@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import archscope
-from archscope.explain import seen
+from archscope.learn.explain import seen
 from archscope.ir import Trace
 from archscope.passes import rows
 from archscope.runs import record_of

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from archscope.budget import Budget, Config, Target, find, fits, judge, limit_of
 from archscope.errors import SpecError
-from archscope.gate import targets_of
-from archscope.lock import TOTALS, Entry
+from archscope.gate.budget import Budget, Config, Target, find, fits, judge, limit_of
+from archscope.gate.judge import targets_of
+from archscope.gate.lock import TOTALS, Entry
 
 
 def entry(**totals: object) -> Entry:

@@ -10,6 +10,7 @@ from torch import nn
 
 from archscope.counters import COUNTERS
 from archscope.counters.fvcore import _operations
+from archscope.ir import Trace
 from archscope.reconcile import account_of
 from archscope.tracer import trace
 from archscope.witnesses import witness
@@ -114,6 +115,18 @@ def test_where_fvcore_fails_the_account_says_so(module: nn.Module, inputs: Any) 
     said = witness("fvcore", module, tuple(map(torch.empty, inputs)))
     assert said.figure is None
     assert "Error" in said.note
+
+
+def test_the_record_keeps_what_was_taken_apart() -> None:
+    """fvcore sees an einsum whole, where the record has its pieces."""
+    net = Call(lambda a, b: torch.tensordot(torch.einsum("bij,bjk->bik", a, b), b[0].t(), 1))
+    record = trace(net, ((2, 3, 4), (2, 4, 5)))
+    einsum, tensordot = record.composites
+    assert (einsum.name, einsum.args["equation"]) == ("aten.einsum", "bij,bjk->bik")
+    assert [t.shape for t in einsum.args["tensors"]] == [(2, 3, 4), (2, 4, 5)]
+    assert "aten.bmm" in [op.name for op in record.ops[einsum.start : einsum.stop]]
+    assert "aten.mm" in [op.name for op in record.ops[tensordot.start : tensordot.stop]]
+    assert Trace.from_json(record.to_json()) == record
 
 
 # (equation, shapes, the operations that NumPy counts, less the 1 that it adds)

@@ -38,7 +38,7 @@ def history(folder: Path, archscope) -> Path:
     archscope("lock", "lenet@num_classes=20")
     renamed = json_lock(lock)
     lock.write_text(text, encoding="utf-8")
-    from archscope import lock as locks
+    from archscope.gate import lock as locks
 
     entry = locks.parse(renamed)["lenet@num_classes=20"]
     changed = locks.Entry(**{**vars(entry), "model": "lenet"})

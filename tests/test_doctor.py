@@ -10,7 +10,7 @@ from torch import nn
 from archscope import ShapeError, TraceError, load, trace
 from archscope.clashes import Case
 from archscope.doctor import Diagnosis, diagnose, examined, fitting, ranges
-from archscope.resize import Resized
+from archscope.sizes.resize import Resized
 from archscope.spec import parse
 
 

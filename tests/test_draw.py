@@ -140,7 +140,7 @@ def test_mermaid_says_nodes_before_lines_and_closes_its_blocks(name: str, traced
             open_blocks += 1
         elif line == "end":
             open_blocks -= 1
-        elif match := re.fullmatch(r"classDef (\w+) fill:\S+", line):
+        elif match := re.fullmatch(r"classDef (\w+) fill:.+", line):
             assert match[1] not in RESERVED
         else:
             assert re.fullmatch(r"class b\d+(,b\d+)* frame", line)

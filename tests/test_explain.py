@@ -17,11 +17,11 @@ from torch import nn
 
 from archscope import Trace, trace
 from archscope.errors import SpecError
-from archscope.explain import LETTERS, explanation, seen
 from archscope.expr import Expr
 from archscope.formulas import FORMULAS, REFERENCES, SOURCES
+from archscope.learn.explain import LETTERS, explanation, seen
+from archscope.learn.page import WRITERS, Line, Page, Section, meanings, steps, writer
 from archscope.modules import describe
-from archscope.page import WRITERS, Line, Page, Section, meanings, steps, writer
 from archscope.verify import forget
 from archscope.zoo.registry import entries
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from archscope import lock
+from archscope.gate.judge import lock
 from archscope.ops import COUNTING
 from archscope.sources import file as source_of_files
 
@@ -294,7 +294,7 @@ def test_a_broken_lock_is_told_and_not_written_over(repository: Repository, how:
 
 
 def test_another_convention_cannot_be_compared(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    from archscope import gate
+    from archscope.gate import judge as gate
 
     monkeypatch.setattr(gate, "COUNTING", COUNTING + 1)
     ran = repository("check")
@@ -375,7 +375,7 @@ def test_cached_runs_what_may_have_changed(repository: Repository, key: str) -> 
 
 
 def test_cached_does_not_believe_another_convention(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    from archscope import gate
+    from archscope.gate import judge as gate
 
     repository.write("pyproject.toml", '[tool.archscope]\nmodels = ["lenet"]\n')
     repository("lock")

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archscope import lock
-from archscope.drift import changes, sentence, what
-from archscope.gate import entry_of
-from archscope.lock import Entry, Line, LockError, parse, read, text_of, update
+from archscope.gate.drift import changes, sentence, what
+from archscope.gate.judge import entry_of, lock
+from archscope.gate.lock import Entry, Line, LockError, parse, read, text_of, update
 
 
 def entry(model: str, params: int = 7, **more: object) -> Entry:
@@ -199,7 +198,7 @@ WRITER = """
 import sys
 sys.path.insert(0, {tests!r})
 from test_lock import entry
-from archscope.lock import update
+from archscope.gate.lock import update
 for i in range(8):
     name = f"{{sys.argv[1]}}-{{i}}"
     update({path!r}, lambda now: {{**now, name: entry(name)}})
@@ -218,7 +217,7 @@ def test_processes_that_update_at_once_lose_nothing(tmp_path: Path) -> None:
 def test_a_process_that_died_blocks_nobody(tmp_path: Path) -> None:
     path = str(tmp_path / "archscope.lock")
     code = (
-        f"import time\nfrom archscope.lock import alone\nwith alone({path!r}):\n print(1, flush=True); time.sleep(60)"
+        f"import time\nfrom archscope.gate.lock import alone\nwith alone({path!r}):\n print(1, flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert process.stdout is not None

@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 import archscope as public
-from archscope import lock
+from archscope.gate.judge import lock
 
 pytest_plugins = "pytester"
 
@@ -50,7 +50,7 @@ def run(warm: None, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
 
     def once(text: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile(test_it=f"import pytest\nfrom net import Net\n\n{text}")
-        plugins = ("-p", "archscope.pytest_plugin", "-p", "no:cacheprovider")
+        plugins = ("-p", "archscope.gate.pytest_plugin", "-p", "no:cacheprovider")
         result = pytester.runpytest_inprocess(*plugins, "--strict-markers", *options)
         for name in ("net", "test_it"):
             sys.modules.pop(name, None)
@@ -183,15 +183,15 @@ def test_the_command_leaves_what_only_python_can_build(run, pytester: pytest.Pyt
 
 def test_pytest_finds_the_plugin() -> None:
     text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
-    assert '[project.entry-points.pytest11]\narchscope = "archscope.pytest_plugin"\n' in text
+    assert '[project.entry-points.pytest11]\narchscope = "archscope.gate.pytest_plugin"\n' in text
 
 
 def test_loading_the_plugin_imports_nothing_of_weight() -> None:
     code = (
-        "import sys, archscope.pytest_plugin\n"
+        "import sys, archscope.gate.pytest_plugin\n"
         "heavy = {'torch', 'numpy', 'pandas', 'typer', 'rich', 'tabulate', 'torchvision'} & set(sys.modules)\n"
         "ours = {name for name in sys.modules if name.startswith('archscope.')}\n"
-        "assert not heavy and ours == {'archscope.pytest_plugin'}, (heavy, ours)"
+        "assert not heavy and ours == {'archscope.gate', 'archscope.gate.pytest_plugin'}, (heavy, ours)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from archscope import Trace, trace
 from archscope.errors import SpecError
-from archscope.grade import (
+from archscope.learn.grade import (
     BLANK,
     CARRIED,
     RIGHT,
@@ -29,8 +29,8 @@ from archscope.grade import (
     sheets_in,
     trace_for,
 )
-from archscope.mistakes import CHANGES, RULES, SLIPS, mistake
-from archscope.quiz import head, questions, worksheet
+from archscope.learn.mistakes import CHANGES, RULES, SLIPS, mistake
+from archscope.learn.quiz import head, questions, worksheet
 
 Traced = Callable[..., Trace]
 

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from archscope import trace
-from archscope.algebra import letter, number
 from archscope.errors import SpecError
 from archscope.passes import rows
-from archscope.resize import Resized, lost_in, resized
-from archscope.sizepage import answers, least_input, page, ranges, working
-from archscope.sizes import Bounds, Legal, by_formula, legal_sizes, preimage, side_of
+from archscope.sizes.algebra import letter, number
+from archscope.sizes.legal import Bounds, Legal, by_formula, legal_sizes, preimage, side_of
+from archscope.sizes.told import answers, least_input, page, ranges, working
+from archscope.sizes.resize import Resized, lost_in, resized
+from archscope.sizes.walk import Window
 from archscope.verify import WHOLE, check
 from archscope.views import boundary_mends
-from archscope.walk import Window
 
 Command = Callable[..., Any]
 

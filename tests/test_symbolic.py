@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from archscope.algebra import Poly, least, letter, number
 from archscope.passes import totals
-from archscope.resize import Resized, resized
-from archscope.symbolic import Closed, in_letters, table
-from archscope.walk import Unable
+from archscope.sizes.algebra import Poly, least, letter, number
+from archscope.sizes.resize import Resized, resized
+from archscope.sizes.symbolic import Closed, in_letters, table
+from archscope.sizes.walk import Unable
 
 H, W = letter("H"), letter("W")
 

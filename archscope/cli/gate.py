@@ -53,9 +53,9 @@ def lock(
     archscope lock net.py:Net --input 1x28x28
     archscope lock
     """
-    from archscope.annotate import written
-    from archscope.budget import find
-    from archscope.gate import look, plan_to_lock, renew
+    from archscope.gate.annotate import written
+    from archscope.gate.budget import find
+    from archscope.gate.judge import look, plan_to_lock, renew
 
     asked = {"input": input, "batch": whole_number("--batch", batch), "train": train}
     if lock is not None:
@@ -97,9 +97,9 @@ def check(
     archscope check 'resnet*' --update
     archscope check --format junit --output archscope.xml
     """
-    from archscope.annotate import REPORTS, default_format, summarise
-    from archscope.budget import find
-    from archscope.gate import Result, look, missing, plan, renew, settled
+    from archscope.gate.annotate import REPORTS, default_format, summarise
+    from archscope.gate.budget import find
+    from archscope.gate.judge import Result, look, missing, plan, renew, settled
     from archscope.table import unknown
 
     wanted = format or default_format()
@@ -143,9 +143,9 @@ def diff(
     archscope diff old.lock new.lock --format md
     archscope diff archscope.lock net.py:Net
     """
-    from archscope.between import comparison, layers, told
-    from archscope.budget import find
-    from archscope.gate import path_of
+    from archscope.gate.between import comparison, layers, told
+    from archscope.gate.budget import find
+    from archscope.gate.judge import path_of
 
     shown = Shown(columns, format, output)
     shown.check(layers(()).columns + layers(()).hidden)

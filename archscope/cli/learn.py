@@ -70,8 +70,8 @@ def explain(
     with Shown(None, format, output).chain():
         record = record_of(model, input, examples, train)
 
-    from archscope.explain import explanation
-    from archscope.page import WRITERS
+    from archscope.learn.explain import explanation
+    from archscope.learn.page import WRITERS
 
     shown = explanation(record, layer)
     options = {"width": terminal_width(), "color": use_color()} if format == "terminal" and output is None else {}
@@ -109,7 +109,7 @@ def quiz(
         raise SpecError(unknown("format", format, SHEETS))
     examples = whole_number("--batch", batch)
 
-    from archscope.quiz import head, questions, worksheet
+    from archscope.learn.quiz import head, questions, worksheet
     from archscope.runs import record_of
 
     with Shown(None, "json", output).chain():
@@ -142,7 +142,7 @@ def grade(
     shown = Shown(columns, format, output)
 
     from archscope.errors import ArchscopeError
-    from archscope.grade import (
+    from archscope.learn.grade import (
         CELL_COLUMNS,
         CELL_HIDDEN,
         RIGHT,

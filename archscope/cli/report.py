@@ -106,7 +106,7 @@ def plot(
     """
     from archscope.render import save
     from archscope.report.grid import grid_of, of_each
-    from archscope.report.plots import PLOTS, numbers_of, picture
+    from archscope.report.plots import PLOTS, may_plot, numbers_of, picture
     from archscope.spec import expand
 
     _one_of("plot", kind, tuple(PLOTS))
@@ -115,6 +115,7 @@ def plot(
         raise SpecError(f"--output ends in .svg or .png, not {output!r}")
     may_write(output)
     specs = expand(models)
+    may_plot(kind, len(specs))
     if sides is not None and kind != "scaling":
         raise SpecError("--sides is for the plot scaling; --input sets the input of the others")
     if kind == "scaling":

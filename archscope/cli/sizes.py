@@ -47,7 +47,7 @@ def legal(
     archscope sizes nets.py:Net --input 3x64x64
     archscope sizes resnet50 --symbolic     in N, H and W, with the floors
     """
-    from archscope.resize import resized
+    from archscope.sizes.resize import resized
 
     shown = Shown(None, format, output)
     furthest, examples = whole_number("--limit", limit), whole_number("--batch", batch)
@@ -56,12 +56,12 @@ def legal(
     if format == "terminal" and output is None:
         options = {"width": terminal_width(), "color": use_color()}
     if symbolic:
-        import archscope.symbolic as letters
+        import archscope.sizes.symbolic as letters
 
         put(letters.page(letters.in_letters(subject), format, **options), shown.output)
         return
-    import archscope.sizepage as pages
-    from archscope.sizes import legal_sizes
+    import archscope.sizes.told as pages
+    from archscope.sizes.legal import legal_sizes
 
     put(pages.page(legal_sizes(subject, furthest, _counted), subject, format, **options), shown.output)
 

@@ -12,7 +12,7 @@ from archscope.reconcile import predicted
 from archscope.report.graph import graph_of
 from archscope.report.pages import Subject
 from archscope.report.solids import svg
-from archscope.resize import Resized, resized
+from archscope.sizes.resize import Resized, resized
 from archscope.spec import source_of
 from archscope.table import Column
 from archscope.verify import disagreements

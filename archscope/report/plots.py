@@ -8,7 +8,7 @@ and Ito (2008); the background is transparent and the axes are of a grey that ca
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +38,9 @@ Data = dict[str, Any]
 class Plot:
     """numbers: traces -> what is drawn, plain JSON. drawn: figure, numbers -> nothing. most: models that fit in."""
 
-    name: str
     title: str
     numbers: Callable[[Sequence[Trace]], Data]
     drawn: Callable[[Any, Data], None]
-    least: int
     most: int
 
 
@@ -50,14 +48,14 @@ PLOTS: dict[str, Plot] = {}
 
 
 def plot_of(
-    name: str, title: str, numbers: Callable[[Sequence[Trace]], Data], least: int = 1, most: int = 1000
+    name: str, title: str, numbers: Callable[[Sequence[Trace]], Data], most: int = 1000
 ) -> Callable[[Callable[[Any, Data], None]], Callable[[Any, Data], None]]:
     """Enter a plot over the function that draws it. Raises ValueError on a duplicate."""
 
     def enter(drawn: Callable[[Any, Data], None]) -> Callable[[Any, Data], None]:
         if name in PLOTS:
             raise ValueError(f"two plots are called {name!r}")
-        PLOTS[name] = Plot(name, title, numbers, drawn, least, most)
+        PLOTS[name] = Plot(title, numbers, drawn, most)
         return drawn
 
     return enter
@@ -424,9 +422,15 @@ def scaling(figure: Any, data: Data) -> None:
     ax.legend(loc="upper left")
 
 
-def numbers_of(name: str, traces: Sequence[Trace]) -> Mapping[str, Any]:
-    """The numbers of a plot. Raises SpecError where there are too few or too many models for it."""
-    plot = PLOTS[name]
-    if len(traces) > plot.most:
-        raise SpecError(f"the plot {name} takes {plot.most} models at most, not {len(traces)}: name fewer")
-    return plot.numbers(traces)
+def may_plot(name: str, models: int) -> None:
+    """Raises SpecError where these are more models than a plot has room for."""
+    most = PLOTS[name].most
+    if models > most:
+        raise SpecError(f"the plot {name} takes {most} models at most, not {models}: name fewer")
+
+
+def numbers_of(name: str, traces: Sequence[Trace]) -> Data:
+    """The numbers of a plot. Raises SpecError for more models than it has room for."""
+    if name != "scaling":
+        may_plot(name, len(traces))
+    return PLOTS[name].numbers(traces)

@@ -18,7 +18,7 @@ from torch import nn
 
 from archscope.construct import weightless
 
-MOST = 1 << 14  # moulds that are kept
+MOST = 1 << 12  # moulds that are kept
 
 # layers without layers inside, whose constructor depends on its arguments alone
 CAST = (

@@ -29,7 +29,7 @@ from archscope.receptive import Field
 from archscope.sweeps.moulds import CAST, NotQuick
 from archscope.tracer import LOCK, Run, tensors_in, untouched
 
-MOST = 1 << 14  # shares, and numbers of layers, that are kept
+MOST = 1 << 13  # shares, and numbers of layers, that are kept
 LINKS = 8  # of a chain that is kept as a whole
 
 _BASE = frozenset(vars(nn.Module()))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from archscope.expr import Expr, symbol, symbols, total
 from archscope.formulas import Derived, derive
 from archscope.ir import Layer, Op, Tensor, Trace
-from archscope.page import Section
+from archscope.learn.page import Section
 from archscope.passes import Row, kept
 from archscope.verify import Check
 

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 from archscope.errors import ShapeError, SpecError
 from archscope.formulas import derive
 from archscope.ir import Shape, Trace
-from archscope.mistakes import OUTPUT, PARAMS, Anything, missed
-from archscope.quiz import Question, questions
+from archscope.learn.mistakes import OUTPUT, PARAMS, Anything, missed
+from archscope.learn.quiz import Question, questions
 from archscope.runs import record_of
 from archscope.spec import parse
 from archscope.table import Column, Table, unknown

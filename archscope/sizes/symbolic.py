@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from archscope.algebra import Letter, Poly, number, product
 from archscope.ir import BYTES
 from archscope.ops import VIEWS
 from archscope.passes import Row, learned, rows, visible, works
 from archscope.passes import stored as observed
 from archscope.render import escaped, text_of
-from archscope.resize import Ran, Resized
-from archscope.sizes import closed_form, layers_of
+from archscope.sizes.algebra import Letter, Poly, number, product
+from archscope.sizes.legal import closed_form, layers_of
+from archscope.sizes.resize import Ran, Resized
+from archscope.sizes.walk import Dims, Unable, Walk
 from archscope.table import Column, Table
 from archscope.verify import WHOLE
 from archscope.views import versions
-from archscope.walk import Dims, Unable, Walk
 
 N = Letter("N")
 MEANS = {"N": "examples", "T": "steps", "D": "planes", "H": "rows", "W": "columns"}

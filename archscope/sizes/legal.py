@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from archscope.algebra import Poly, number
-from archscope.carry import walked
 from archscope.errors import ArchscopeError, SpecError
 from archscope.ir import Trace
 from archscope.passes import Row, rows
-from archscope.resize import WINDOWS, Ran, Resized, lost_in
+from archscope.sizes.algebra import Poly, number
+from archscope.sizes.carry import walked
+from archscope.sizes.resize import WINDOWS, Ran, Resized, lost_in
+from archscope.sizes.walk import Need, Unable, Walk, Window
 from archscope.verify import WHOLE
-from archscope.walk import Need, Unable, Walk, Window
 
 LIMIT = 512  # sides are looked at up to here, or to twice the default
 FURTHEST = 1 << 13  # where nothing works up to the limit, the smallest that does is looked for up to here

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from archscope.algebra import Poly, Whole, least, letter, number, product
 from archscope.errors import ArchscopeError
 from archscope.ir import Op, Shape, Tensor, Trace
 from archscope.ops import RULES
 from archscope.passes import works
+from archscope.sizes.algebra import Poly, Whole, least, letter, number, product
 
 Dims = tuple[Poly, ...]
 LETTERS = ("N", "T", "D", "H", "W")  # sides of an input that stay letters; channels are numbers

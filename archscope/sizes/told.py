@@ -12,12 +12,12 @@ from archscope.expr import Expr, symbol
 from archscope.ir import Trace
 from archscope.passes import rows
 from archscope.render import text_of
-from archscope.resize import Resized
-from archscope.sizes import Bounds, Legal, layers_of, side_of, values
+from archscope.sizes.legal import Bounds, Legal, layers_of, side_of, values
+from archscope.sizes.resize import Resized
+from archscope.sizes.walk import Window
 from archscope.table import Column, Table
 from archscope.verify import WHOLE, check
 from archscope.views import boundary_text, versions, window_text
-from archscope.walk import Window
 
 USUAL = 224  # what is typed for a network of photographs
 NEAR = 0.2  # a default within this share of it is one that such a network might be thought to take

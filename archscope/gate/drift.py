@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
-from archscope.lock import DEFAULTS, TOTALS, Entry, Line
+from archscope.gate.lock import DEFAULTS, TOTALS, Entry, Line
 
 
 class Change(NamedTuple):

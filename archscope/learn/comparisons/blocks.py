@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from archscope.comparisons.base import (
+from archscope.expr import product, ratio, symbol, symbols
+from archscope.ir import Layer, Op, Tensor, Trace
+from archscope.learn.comparisons.base import (
     Found,
     Seen,
     back,
@@ -19,9 +21,7 @@ from archscope.comparisons.base import (
     sum_of,
     totals_of,
 )
-from archscope.expr import product, ratio, symbol, symbols
-from archscope.ir import Layer, Op, Tensor, Trace
-from archscope.page import Line, Section
+from archscope.learn.page import Line, Section
 
 _SZEGEDY = "C. Szegedy et al.: Going deeper with convolutions. arXiv:1409.4842 (2014), figure 2: naive, with reductions"
 _HE = "K. He et al.: Deep residual learning. arXiv:1512.03385 (2015), equations 1 and 2: y = F(x) + x, or + W_s·x"

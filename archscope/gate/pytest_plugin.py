@@ -40,7 +40,7 @@ class Gate:
     def assert_unchanged(self, model: Any, input: Any = None, **options: Any) -> None:
         """As `archscope.assert_unchanged`; `--archscope-update` writes the model down instead."""
         __tracebackhide__ = True
-        from archscope.asserts import assert_unchanged
+        from archscope.gate.asserts import assert_unchanged
 
         with self._at_home():
             assert_unchanged(model, input, **{"renew": self.renew, **options})
@@ -48,7 +48,7 @@ class Gate:
     def assert_params(self, model: Any, expected: int | str, **options: Any) -> None:
         """As `archscope.assert_params`."""
         __tracebackhide__ = True
-        from archscope.asserts import assert_params
+        from archscope.gate.asserts import assert_params
 
         with self._at_home():
             assert_params(model, expected, **options)
@@ -56,15 +56,15 @@ class Gate:
     def assert_budget(self, model: Any, input: Any = None, **limits: Any) -> None:
         """As `archscope.assert_budget`."""
         __tracebackhide__ = True
-        from archscope.asserts import assert_budget
+        from archscope.gate.asserts import assert_budget
 
         with self._at_home():
             assert_budget(model, input, **limits)
 
     def _at_home(self) -> AbstractContextManager[None]:
         """Where the config is, and the paths of models and locks begin, wherever pytest was started."""
-        from archscope.budget import find
-        from archscope.gate import inside
+        from archscope.gate.budget import find
+        from archscope.gate.judge import inside
 
         return inside(find(self.root).folder)
 

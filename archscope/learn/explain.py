@@ -11,12 +11,12 @@ from fractions import Fraction
 from math import prod
 from typing import Any
 
-from archscope.comparisons import Found, Seen, compared
 from archscope.errors import SpecError
 from archscope.expr import Expr, product, symbol, total
 from archscope.formulas import REFERENCES, SOURCES, Derived, derive
 from archscope.ir import BYTES, Shape, Trace
-from archscope.page import Line, Page, Section
+from archscope.learn.comparisons import Found, Seen, compared
+from archscope.learn.page import Line, Page, Section
 from archscope.passes import COLUMNS, Row, fields, rows
 from archscope.receptive import Field
 from archscope.table import did_you_mean

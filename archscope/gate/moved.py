@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from archscope.drift import Change, Drift, what
-from archscope.lock import Entry
+from archscope.gate.drift import Change, Drift, what
+from archscope.gate.lock import Entry
 from archscope.table import Column, Table
 
 MODEL_COLUMNS = (

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from archscope.algebra import Poly, least, letter, number, product
 from archscope.ir import Op, Shape, Tensor, Trace
-from archscope.walk import Dims, Done, Rule, Unable, Walk, carries
+from archscope.sizes.algebra import Poly, least, letter, number, product
+from archscope.sizes.walk import Dims, Done, Rule, Unable, Walk, carries
 
 WHOLE_AXIS = 1 << 62  # an end that a slice never reaches: PyTorch writes 2⁶³ − 1
 

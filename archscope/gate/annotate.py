@@ -13,11 +13,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from archscope.drift import Change, Drift, following, sentence, totals_text
 from archscope.errors import SpecError
-from archscope.gate import Outcome, Plan, Result
-from archscope.lock import shown
-from archscope.moved import layers_table, totals_table
+from archscope.gate.drift import Change, Drift, following, sentence, totals_text
+from archscope.gate.judge import Outcome, Plan, Result
+from archscope.gate.lock import shown
+from archscope.gate.moved import layers_table, totals_table
 from archscope.render import escaped, text_of
 
 REPORTS: dict[str, Callable[[Result], str]] = {}

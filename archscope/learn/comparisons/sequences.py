@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from archscope.comparisons.base import Found, Seen, comparison, sum_of
 from archscope.expr import Number, product, symbol, symbols
 from archscope.formulas import derive
 from archscope.ir import Trace
-from archscope.page import Line, Section
+from archscope.learn.comparisons.base import Found, Seen, comparison, sum_of
+from archscope.learn.page import Line, Section
 
 GATES = {"RNN": ("h'",), "GRU": ("reset", "update", "candidate"), "LSTM": ("input", "forget", "cell", "output")}
 

@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from archscope.budget import Target, sparse
-from archscope.drift import Drift, drift_of
 from archscope.errors import ArchscopeError, SpecError
-from archscope.gate import run
-from archscope.lock import Entry, Lock, parse, read, shown
-from archscope.moved import LAYER_COLUMNS, MODEL_COLUMNS, layers_table, models_table, totals_table
+from archscope.gate.budget import Target, sparse
+from archscope.gate.drift import Drift, drift_of
+from archscope.gate.judge import run
+from archscope.gate.lock import Entry, Lock, parse, read, shown
+from archscope.gate.moved import LAYER_COLUMNS, MODEL_COLUMNS, layers_table, models_table, totals_table
 from archscope.render import text_of
 from archscope.spec import parse as parse_model
 from archscope.table import Table

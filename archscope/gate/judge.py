@@ -16,12 +16,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from archscope import __version__, budget, lock
-from archscope.budget import Budget, Config, Target, Verdict, fits, is_pattern, sparse
-from archscope.drift import Drift, drift_of
+from archscope import __version__
+from archscope.gate import budget, lock
 from archscope.errors import ArchscopeError, SpecError
+from archscope.gate.budget import Budget, Config, Target, Verdict, fits, is_pattern, sparse
+from archscope.gate.drift import Drift, drift_of
+from archscope.gate.lock import TOTALS, Entry, Line, Lock, read, shown, spare
 from archscope.ir import Tensor, Trace
-from archscope.lock import TOTALS, Entry, Line, Lock, read, shown, spare
 from archscope.ops import COUNTING
 from archscope.passes import COLUMNS, rows, totals, visible
 from archscope.runs import reason, record_of

@@ -7,12 +7,12 @@ kind of construction; importing this package enters them all.
 
 from importlib import import_module
 
-from archscope.comparisons.base import COMPARISONS, Found, Seen, compared, comparison
+from archscope.learn.comparisons.base import COMPARISONS, Found, Seen, compared, comparison
 
 # the files, in the order in which pages show them
 FILES = ("convolutions", "blocks", "sequences")
 
 for _file in FILES:
-    import_module(f"archscope.comparisons.{_file}")
+    import_module(f"archscope.learn.comparisons.{_file}")
 
 __all__ = ["COMPARISONS", "Found", "Seen", "compared", "comparison"]

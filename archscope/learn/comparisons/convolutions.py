@@ -3,7 +3,10 @@
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from archscope.comparisons.base import (
+from archscope.expr import product, ratio, symbol, symbols
+from archscope.formulas import derive
+from archscope.ir import Tensor, Trace
+from archscope.learn.comparisons.base import (
     Found,
     Seen,
     comparison,
@@ -16,10 +19,7 @@ from archscope.comparisons.base import (
     times,
     totals_of,
 )
-from archscope.expr import product, ratio, symbol, symbols
-from archscope.formulas import derive
-from archscope.ir import Tensor, Trace
-from archscope.page import Line, Section
+from archscope.learn.page import Line, Section
 
 _HOWARD = "A. Howard et al.: MobileNets. arXiv:1704.04861 (2017), section 3.1: the last equation is the ratio"
 

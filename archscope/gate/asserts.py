@@ -13,13 +13,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from archscope.annotate import MOST, drift_lines, headline
-from archscope.budget import Budget, Target, find, judge, limit_of, sparse
-from archscope.drift import Drift, changes, drift_of, sentence
 from archscope.errors import SpecError
-from archscope.gate import entry_of, path_of, run, told_config
+from archscope.gate.annotate import MOST, drift_lines, headline
+from archscope.gate.budget import Budget, Target, find, judge, limit_of, sparse
+from archscope.gate.drift import Drift, changes, drift_of, sentence
+from archscope.gate.judge import entry_of, path_of, run, told_config
+from archscope.gate.lock import Entry, Line, read, shown, update
 from archscope.inputs import parse_inputs
-from archscope.lock import Entry, Line, read, shown, update
 from archscope.spec import load, tensor_of, texts_of
 
 

@@ -25,7 +25,7 @@ from math import ceil, floor
 from typing import Any, NamedTuple
 
 from archscope.errors import SpecError
-from archscope.lock import NAME, Entry, shown
+from archscope.gate.lock import NAME, Entry, shown
 from archscope.table import unknown
 
 METRICS = {  # of a budget: totals of a lock, and what they are counted in

@@ -1,0 +1,237 @@
+"""The quick way to the totals says what the tracer says, whatever a model does."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import archscope
+from archscope.errors import ArchscopeError
+from archscope.passes import totals
+from archscope.spec import loaded, parse, source_of
+from archscope.sweeps import moulds, quick
+from archscope.sweeps.grid import TOTALS
+from archscope.sweeps.moulds import moulded
+from archscope.sweeps.quick import Runs
+from archscope.sweeps.run import sweep
+from archscope.zoo.registry import entries
+
+
+def both(name: str, train: bool = False, batch: int | None = 2) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Totals by the tracer and the quick way, the second time that a layer is met."""
+    spec = parse(name)
+    model, arguments, named = loaded(spec, None, batch)
+    bound = source_of(spec.source).bound
+    slow = totals(archscope.trace(model, arguments or named, name=name, train=train, bound=bound))
+    with Runs() as runs:
+        runs.totals(model, arguments, named, name, train, bound)
+    with Runs() as runs:
+        return slow, runs.totals(model, arguments, named, name, train, bound)
+
+
+@pytest.mark.parametrize("name", entries())
+@pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+def test_every_network_of_the_zoo(name: str, train: bool) -> None:
+    slow, fast = both(name, train)
+    assert fast == slow
+    assert list(fast) == list(slow) == list(TOTALS)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "vit_b_16", "swin_t", "inception_v3", "shufflenet_v2_x0_5", "efficientnet_b0", "regnet_y_400mf"]
+)
+def test_networks_of_torchvision(name: str) -> None:
+    slow, fast = both(f"torchvision:{name}")
+    assert fast == slow
+
+
+def test_a_known_layer_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs = archscope.load("mobilenet-v1")
+    ran: list[Any] = []
+    dispatch = quick.Sum.__torch_dispatch__
+    monkeypatch.setattr(quick.Sum, "__torch_dispatch__", lambda *args: ran.append(args[1]) or dispatch(*args))
+    quick.forget()
+    for expected in (True, False):
+        with Runs() as runs:
+            runs.totals(model, inputs, {}, "model")
+        assert bool(ran) is expected
+        ran.clear()
+
+
+# ------------------------------------------------------------------------------------------ models that do odd things
+
+
+class Tied(nn.Module):
+    """One weight in two layers, and one layer called twice."""
+
+    def __init__(self, n: int = 8) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(n, 8)
+        self.twice = nn.Linear(8, 8)
+        self.out = nn.Linear(8, n, bias=False)
+        self.out.weight = self.embed.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed((x[:, 0, 0, 0] * 0).long())
+        return self.out(self.twice(self.twice(h)))
+
+
+class Changing(nn.Module):
+    """Sets an attribute of its own layer while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.pool = nn.AvgPool2d(2)
+        self.seen = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        self.seen = self.seen + 1
+        self.pool.kernel_size = x.shape[-1]
+        return self.pool(x)
+
+
+class Strange(nn.Conv2d):
+    """A subclass whose forward is another one."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) * 2
+
+
+def changed_after() -> nn.Module:
+    conv = nn.Conv2d(3, 4, 3, padding=1)
+    conv.stride = (2, 2)
+    return nn.Sequential(conv, nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
+
+
+def hooked() -> nn.Module:
+    conv = nn.Conv2d(3, 4, 3)
+    conv.register_forward_hook(lambda module, args, output: output.mean((2, 3)))
+    return nn.Sequential(conv, nn.Linear(4, 2))
+
+
+def halved() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).half().float()
+
+
+def written() -> nn.Module:
+    norm = nn.BatchNorm2d(3)
+    assert norm.running_mean is not None
+    norm.running_mean.fill_(7.0)
+    return nn.Sequential(norm, nn.BatchNorm2d(3))
+
+
+def masked() -> nn.Module:
+    conv = nn.Conv2d(3, 4, 3)
+    conv.register_buffer("mask", torch.ones(4), persistent=False)
+    return nn.Sequential(conv, nn.ReLU(inplace=True), nn.Dropout(), nn.Identity())
+
+
+def other_weight() -> nn.Module:
+    linear = nn.Linear(8, 4)
+    linear.weight = nn.Parameter(torch.empty(6, 8))
+    linear.bias = nn.Parameter(torch.empty(6), requires_grad=False)
+    return nn.Sequential(nn.AdaptiveAvgPool2d((1, 8)), linear)
+
+
+def deep() -> nn.Module:
+    """Chains in chains, with and without an operator inside."""
+    inner = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Sequential(nn.ReLU(), nn.Identity()))
+    return nn.Sequential(inner, nn.Sequential(), nn.Sequential(inner, nn.MaxPool2d(2)), nn.Flatten(), nn.Linear(48, 2))
+
+
+def named_chain() -> nn.Module:
+    chain = nn.Sequential()
+    chain.add_module("conv", nn.Conv2d(3, 4, 1))
+    chain.append(nn.ReLU())
+    return chain
+
+
+def parametrized() -> nn.Module:
+    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), nn.ReLU())
+
+
+ODD: list[Callable[[], nn.Module]] = [
+    *(Tied, Changing, lambda: Strange(3, 4, 3), changed_after, hooked, halved, written, masked, other_weight, deep),
+    *(named_chain, parametrized, lambda: nn.LSTM(8, 4, 2), lambda: nn.MultiheadAttention(8, 2)),
+]
+
+
+@pytest.mark.parametrize("factory", ODD, ids=[getattr(f, "__qualname__", "") for f in ODD])
+def test_odd_models(factory: Callable[[], nn.Module]) -> None:
+    """Built and run in a sweep, twice, after a plain model has filled the moulds: the same totals and reasons."""
+    plain = nn.Sequential
+    for record in sweep(lambda k: plain(nn.Conv2d(3, 4, k), nn.ReLU(), nn.BatchNorm2d(4)), {"k": [1, 3]}, (1, 3, 8, 8)):
+        assert record["error"] is None
+    found = list(sweep(factory, [{}, {}], (1, 3, 8, 8)))
+    try:
+        with archscope.weightless():
+            model = factory()
+        expected = totals(archscope.trace(model, (1, 3, 8, 8)))
+    except ArchscopeError:
+        assert all(record["error"] for record in found)
+        return
+    for record in found:
+        assert record["error"] is None
+        assert {key: record[key] for key in TOTALS if key != "model"} == {
+            key: value for key, value in expected.items() if key != "model"
+        }
+
+
+def test_a_model_is_left_as_it_was() -> None:
+    model = Changing().train()
+    model.conv.eval()
+    with Runs() as runs:
+        for _ in range(2):
+            runs.totals(model, (torch.empty(1, 3, 8, 8, device="meta"),), {}, "model")
+    assert model.training and not model.conv.training and model.pool.training
+    assert model.seen == 0
+    assert model.pool.kernel_size == 2
+
+
+def test_cast_layers_are_those_that_are_built() -> None:
+    """The same attributes, and parameters of their own."""
+    makers: list[Callable[[], nn.Module]] = [
+        lambda: nn.Conv2d(3, 8, 3, bias=False),
+        lambda: nn.Conv2d(3, 8, 3.0),  # type: ignore[arg-type]
+        lambda: nn.BatchNorm2d(8),
+        lambda: nn.BatchNorm2d(8, affine=False),
+        lambda: nn.Linear(8, 4, dtype=torch.float64),
+        lambda: nn.ReLU(inplace=True),
+        lambda: nn.Sequential(nn.ReLU(), nn.Sequential()),
+    ]
+    for make in makers:
+        try:
+            real = make()
+        except Exception as error:
+            with moulded(), pytest.raises(type(error)):
+                make()
+            continue
+        with moulded():
+            make()
+            one, other = make(), make()
+        assert vars(one).keys() == vars(real).keys()
+        assert repr(one) == repr(real)
+        assert {n: (p.shape, p.dtype) for n, p in one.named_parameters()} == {
+            n: (p.shape, p.dtype) for n, p in real.named_parameters()
+        }
+        assert [n for n, _ in one.named_buffers()] == [n for n, _ in real.named_buffers()]
+        assert not {id(t) for t in one.state_dict(keep_vars=True).values()} & {
+            id(t) for t in other.state_dict(keep_vars=True).values()
+        }
+    before = nn.Conv2d.__init__, nn.Module.__setattr__, nn.Sequential.__init__
+    with moulded():
+        assert nn.Conv2d.__init__ is not before[0]
+    assert (nn.Conv2d.__init__, nn.Module.__setattr__, nn.Sequential.__init__) == before
+    assert "__init__" not in vars(nn.BatchNorm2d)  # it inherits its own
+
+
+def test_what_layers_share_cannot_be_written_to() -> None:
+    with moulded():
+        nn.ReLU()
+        relu = nn.ReLU()
+    with pytest.raises(moulds.NotQuick):
+        relu.register_forward_hook(lambda *args: None)
