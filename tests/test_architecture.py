@@ -27,7 +27,7 @@ FLOORS = (
     {"gate.lock", "gate.drift", "gate.budget", "gate.moved"},
     {"verify", "published", "papertable", "recognise", "counters", "counters.base", *(f"counters.{name}" for name in COUNTERS)},
     {"views", "sizes.legal", "clashes", "reconcile", "learn.quiz", "learn.comparisons", *(f"learn.comparisons.{name}" for name in COMPARED)},
-    {"doctor", "sizes.told", "sizes.symbolic", "witnesses", "learn.explain"},
+    {"doctor", "learn.sizes", "sizes.symbolic", "witnesses", "learn.explain"},
     {"runs", "sweeps.workers"},
     {"compare", "catalogue", "audit", "likely", "learn.grade"},
     {"gate.judge", "gate.annotate", "gate.between", "gate.asserts", "gate.pytest_plugin"},

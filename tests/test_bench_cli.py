@@ -116,10 +116,19 @@ def test_learning_curves(archscope, tmp_path: Path) -> None:
 
 def test_notes() -> None:
     (table,) = results.tables(
-        [row(mfu=1.2, synthetic=True, load_average=5.0), row(model="n", status="oom_reduced", micro_batch=8, key="l")]
+        [
+            row(mfu=1.2, synthetic=True, load_average=5.0),
+            row(model="n", status="oom_reduced", micro_batch=8, batch_norm=True, key="l"),
+        ]
     )
     text = " ".join(table.notes)
-    for said in ("MFU above 100 %", "synthetic data", "load of 5.0", "8 examples at a time, 256 in a step"):
+    for said in (
+        "MFU above 100 %",
+        "synthetic data",
+        "load of 5.0",
+        "8 examples at a time, 256 in a step",
+        "n normalises over",
+    ):
         assert said in text
     assert table.rows[0]["mfu"] == 1.2  # not clamped
 

@@ -111,7 +111,7 @@ def test_rows_that_are_left_out_hold_nothing(pages: dict[str, str], subjects: li
 def test_what_was_run_otherwise_is_not_held_against_what_is_published(traced: Callable[..., Trace]) -> None:
     subject = Subject(parse("lenet"), traced("lenet", "8x1x28x28"), own=False)
     text = model_page(subject, None, "")
-    assert "published" not in text and "LeCun et al. 1998, section" not in text
+    assert "published or derived by hand" not in text and "LeCun et al. 1998, section" not in text
     assert "layers agree with their closed form" in text
 
 
@@ -138,7 +138,7 @@ def test_a_table_is_squeezed_and_says_the_same() -> None:
 
 def test_report_writes_a_folder(archscope: Callable, tmp_path: Path) -> None:
     ran = archscope("report", "--models", "lenet,rnn", "--out", str(tmp_path / "r"))
-    assert ran.code == 0 and "2 models: 3 pages, 1 drawings and" in ran.out
+    assert ran.code == 0 and "2 models: 3 pages, 1 drawing and" in ran.out
     found = {str(path.relative_to(tmp_path / "r")) for path in (tmp_path / "r").rglob("*.*")}
     assert {"README.md", "models/lenet.md", "models/rnn.md", "figures/lenet.svg", "plots/models.svg"} <= found
     before = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*.*")}

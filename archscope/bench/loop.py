@@ -69,6 +69,7 @@ class Outcome:
     train_s: float = 0.0
     wait_s: float = 0.0
     eval_s: float = 0.0
+    prepare_s: float = 0.0
     warmup_s: float = 0.0
     compile_s: float | None = None
     examples: int = 0
@@ -103,6 +104,7 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
     recipe, flags, device, group = plan.recipe, plan.flags, plan.device, plan.group
 
     # data, on the device once and for all
+    begun = time.perf_counter()
     fit, held = held_out(data.train, recipe.validation, plan.seed)
     feed, validating, testing = (
         Feed(part, plan.shape, plan.layout, device, recipe.mean, recipe.std, flags.channels_last)
@@ -111,6 +113,9 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
     augment = AlexNet2012(fit.inputs) if recipe.augment == "alexnet2012" else None
     examples, batch = len(feed), recipe.batch
     steps = -(-examples // batch)
+
+    synchronize(device)
+    outcome.prepare_s = time.perf_counter() - begun
 
     # model and optimiser
     layout = torch.channels_last if flags.channels_last and len(plan.shape) == 3 else torch.preserve_format
@@ -379,6 +384,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
         "data_wait_share": outcome.wait_s / seconds if seconds else None,
         "train_s": seconds,
         "eval_s": outcome.eval_s,
+        "prepare_s": outcome.prepare_s,
         "warmup_s": outcome.warmup_s,
         "compile_s": outcome.compile_s,
         "micro_batch": outcome.micro_batch or None,

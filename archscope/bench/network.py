@@ -30,6 +30,11 @@ class Network:
     log: bool
 
     @property
+    def batch_norm(self) -> bool:
+        """Whether the examples of a batch see each other."""
+        return any(op.name == "aten.batch_norm" for op in self.trace.ops)
+
+    @property
     def params(self) -> int:
         return totals(self.trace)["params"]
 

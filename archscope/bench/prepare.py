@@ -76,7 +76,9 @@ class Feed:
         self.mean, self.std, self.channels_last = mean, std, channels_last and len(shape) == 3
         self.image = inputs.dtype == torch.uint8
         once = len(inputs) * prod((inputs[:1].shape[1:2] or (1,)) + shape[1:]) <= RESIDENT or device.type == "mps"
-        if self.image and inputs.shape[-2:] != shape[1:] and len(inputs) and once:  # (mps has no float64)
+        if device.type != "mps":  # which has no float64 and must resize here
+            inputs = inputs.to(device)
+        if self.image and inputs.shape[-2:] != shape[1:] and len(inputs) and once:
             inputs = torch.cat([resize(part, *shape[1:]).to(torch.uint8) for part in inputs.split(512)])
         self.inputs, self.labels = inputs.to(device), labels.to(device)
 

@@ -284,6 +284,8 @@ def _notes(block: list[Mapping[str, Any]], merged: list[dict[str, Any]]) -> Iter
         yield "synthetic data, made by a seed: the accuracies say nothing about the networks"
     if block[0].get("data_seen"):
         yield "tested on what was learned: there are no other examples"
+    if (block[0].get("world_size") or 1) > 1 and any(row.get("batch_norm") for row in block):
+        yield "batch normalisation takes each device's own part of the batch"
     seeds = {row["seeds"] for row in merged}
     if max(seeds) > 1:
         yield f"means over {max(seeds)} seeds; ± is the standard deviation of the test accuracy"
@@ -296,6 +298,8 @@ def _notes(block: list[Mapping[str, Any]], merged: list[dict[str, Any]]) -> Iter
             yield f"{row['model']}: {row['error']}"
         if row.get("status") == "oom_reduced":
             yield f"{row['model']}: memory was short: {row['micro_batch']} examples at a time, {row['batch']} in a step"
+            if row.get("batch_norm"):
+                yield f"{row['model']} normalises over those that go through at once, not over the whole batch"
         if row.get("sample"):
             yield f"{row['model']} says {row['sample']}"
         if row.get("resumed"):

@@ -60,7 +60,7 @@ def legal(
 
         put(letters.page(letters.in_letters(subject), format, **options), shown.output)
         return
-    import archscope.sizes.told as pages
+    import archscope.learn.sizes as pages
     from archscope.sizes.legal import legal_sizes
 
     put(pages.page(legal_sizes(subject, furthest, _counted), subject, format, **options), shown.output)

@@ -261,7 +261,8 @@ def _layers(trace: Trace) -> list[str]:
 def _verified(subject: Subject) -> list[str]:
     """What was held against what, as a list."""
     trace, told = subject.trace, derived(subject.trace)
-    lines = [f"{told.layers.compared} layers agree with their closed form."]
+    count = told.layers.compared
+    lines = [f"{count} layers agree with their closed form." if count != 1 else "1 layer agrees with its closed form."]
     if told.layers.wrong:
         lines = [f"Disagrees: {_md(text)}" for text in told.layers.wrong]
     if told.underived:

@@ -33,7 +33,12 @@ def markdown(records: Sequence[Record], folder: str, own: bool = True, bench: Se
         if not (file.exists() and marked(kind, data) in file.read_text(encoding="utf-8", errors="replace")):
             _write(file, picture(kind, data))
     drawn = sum(path.startswith("figures/") for path in pages)
-    return f"{len(subjects)} models: {len(pages) - drawn} pages, {drawn} drawings and {len(plots)} plots in {folder}"
+    told = [_many(len(pages) - drawn, "page"), _many(drawn, "drawing")] if drawn else [_many(len(pages), "page")]
+    return f"{_many(len(subjects), 'model')}: {', '.join(told)} and {_many(len(plots), 'plot')} in {folder}"
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _write(path: Path, content: str | bytes) -> None:

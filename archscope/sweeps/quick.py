@@ -34,6 +34,7 @@ LINKS = 8  # of a chain that is kept as a whole
 
 _BASE = frozenset(vars(nn.Module()))
 _KNOWN = frozenset(CAST)
+_PASSIVE = _KNOWN | {nn.Sequential}  # classes that keep no notes of a run
 _HOOKS = itemgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _cast = torch.Tensor._make_subclass  # another tensor of the same memory; no dispatch mode sees it
 
@@ -183,6 +184,7 @@ class Sum(Run):
         self.fields: dict[int, Field] = {}
         self.lost: set[int] = set()
         self.inner: list[Field] = []  # of feature maps within chains
+        self.changed: list[tuple[dict[str, Any], dict[str, Any]]] = []  # attributes of layers, and what they were
 
     def begin(self, tensors: Sequence[torch.Tensor]) -> None:
         """The inputs are there."""
@@ -416,8 +418,9 @@ class Runs:
             return self.now.called(call, module, args, kwargs)
 
         def assigned(module: nn.Module, name: str, value: Any) -> None:
-            if self.now is not None and id(module) in self.now.numbers and threading.get_ident() == here:
+            if self.now is not None and type(module) in _PASSIVE and threading.get_ident() == here:
                 self.now.numbers = {}  # a forward that changes its layers: none of them is what it was
+                self.now.changed.append((module.__dict__, module.__dict__.copy()))
             assign(module, name, value)
 
         def restore() -> None:
@@ -453,7 +456,7 @@ class Runs:
         held = self.held[1]
         run = Sum(name, held, train, bound)
         run.begin(tensors_in((*arguments, *named.values())))
-        with _as_it_was(held, train), run:
+        with _as_it_was(run), run:
             self.now = run
             try:
                 return run.totals(model(*arguments, **named))
@@ -462,15 +465,19 @@ class Runs:
 
 
 @contextmanager
-def _as_it_was(held: Holdings, train: bool) -> Iterator[None]:
+def _as_it_was(run: Sum) -> Iterator[None]:
     """Set the mode, and give the modules back as they were. A layer of PyTorch's own keeps no notes of a run."""
-    own = [m for m in held.modules.values() if type(m) not in _KNOWN and type(m) is not nn.Sequential]
-    flags = [(m.__dict__, m.training) for m in held.modules.values()]
+    modules = run.held.modules.values()
+    own = [m for m in modules if type(m) not in _PASSIVE]
+    flags = [(m.__dict__, m.training) for m in modules]
     with untouched(own, None) if own else nullcontext():
         for attributes, _ in flags:
-            attributes["training"] = train
+            attributes["training"] = run.train
         try:
             yield
         finally:
+            for attributes, before in reversed(run.changed):
+                attributes.clear()
+                attributes.update(before)
             for attributes, training in flags:
                 attributes["training"] = training

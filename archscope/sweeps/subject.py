@@ -71,7 +71,7 @@ def subject_of(
         return Subject(parse(factory), None, input, batch, train)
     if not callable(factory):
         raise SpecError(f"{factory!r} is neither the name of a model nor a function that builds one")
-    plain = getattr(factory, "__qualname__", type(factory).__name__)
+    plain = getattr(factory, "__qualname__", type(factory).__name__).rpartition("<locals>.")[2]
     name, n = plain, 1
     while FACTORIES.setdefault(name, factory) is not factory:
         n += 1
