@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from archscope.inputs import check_input
-from archscope.reconcile import columns_as, predicted
+from archscope.numbers.reconcile import columns_as, predicted
 from archscope.runs import reason, record_of
 from archscope.spec import Spec, Text, inputs_of, source_of, texts_of
 from archscope.sweeps.workers import in_order

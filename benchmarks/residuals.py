@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from archscope.reconcile import account_of, chosen
+from archscope.numbers.reconcile import account_of, chosen
 from archscope.runs import reason
 from archscope.spec import expand, loaded, source_of
 from archscope.table import Column, Table
@@ -35,7 +35,7 @@ def measured(model: str, witnesses: list[str]) -> list[dict[str, Any]]:
     import torch
 
     from archscope.tracer import trace
-    from archscope.witnesses import witness
+    from archscope.numbers.witnesses import witness
 
     torch.set_num_threads(1)
     try:

@@ -332,7 +332,8 @@ def test_what_a_failed_part_left_behind_is_forgotten(monkeypatch: pytest.MonkeyP
         torch.manual_seed(0)
         outcome = Outcome()
         model = train(kind(), data, Plan(recipe, (1, 8, 8), "nchw", CPU, warmup=0), outcome)
-        ended.append((model.get_parameter("fc.weight"), outcome.history[0]["train_loss"], outcome.history[0]["train_accuracy"]))
+        (epoch,) = outcome.history
+        ended.append((model.get_parameter("fc.weight"), epoch["train_loss"], epoch["train_accuracy"]))
     (whole, loss, right), (parts, loss_of_parts, right_of_parts) = ended
     assert torch.allclose(whole, parts, atol=1e-6) and right == right_of_parts
     assert loss_of_parts == pytest.approx(loss, rel=1e-5) and outcome.micro_batch == 8

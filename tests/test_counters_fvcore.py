@@ -11,9 +11,9 @@ from torch import nn
 from archscope.counters import COUNTERS
 from archscope.counters.fvcore import _operations
 from archscope.ir import Trace
-from archscope.reconcile import account_of
+from archscope.numbers.reconcile import account_of
 from archscope.tracer import trace
-from archscope.witnesses import witness
+from archscope.numbers.witnesses import witness
 
 
 class Call(nn.Module):

@@ -306,7 +306,7 @@ def test_the_residual_is_zero(tool: str, traced: Callable[..., Trace]) -> None:
     package = find(tool).package
     if find_spec(package) is None:
         pytest.skip(f"{package} is not installed: pip install 'archscope[witnesses]'")
-    from archscope.witnesses import witness
+    from archscope.numbers.witnesses import witness
 
     for name in SAMPLE:
         model, inputs = load(name)
@@ -323,7 +323,7 @@ def test_the_tool_prints_the_cells(tool: str) -> None:
     package = find(tool).package
     if find_spec(package) is None:
         pytest.skip(f"{package} is not installed: pip install 'archscope[witnesses]'")
-    from archscope.witnesses import witness
+    from archscope.numbers.witnesses import witness
 
     n = batch(tool)
     for name in PECULIAR:

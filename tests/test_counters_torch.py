@@ -9,9 +9,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from archscope.counters import COUNTERS
-from archscope.reconcile import account_of
+from archscope.numbers.reconcile import account_of
 from archscope.tracer import trace
-from archscope.witnesses import witness
+from archscope.numbers.witnesses import witness
 
 
 class Call(nn.Module):

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from archscope.counters import COUNTERS
-from archscope.reconcile import account_of
+from archscope.numbers.reconcile import account_of
 from archscope.tracer import trace
-from archscope.witnesses import witness
+from archscope.numbers.witnesses import witness
 
 
 class Call(nn.Module):

@@ -17,7 +17,7 @@ from torch import nn
 from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
 
 from archscope import tracer, verify
-from archscope.audit import of_module
+from archscope.numbers.audit import of_module
 from archscope.formulas import FORMULAS, Derived
 from archscope.ir import Tensor
 from archscope.ops import RULES, Work

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import archscope
-from archscope import Trace, published
-from archscope.published import Figure, check, checks, every, figures, rounded
+from archscope import Trace
+from archscope.numbers import published
+from archscope.numbers.published import Figure, check, checks, every, figures, rounded
 from archscope.zoo import registry
 
 Traced = Callable[..., Trace]
@@ -179,7 +180,7 @@ def test_what_was_derived_for_mobilenet_v2(width: float) -> None:
 
 
 def test_the_file() -> None:
-    path = Path(archscope.__file__).with_name("published.csv")  # inside the package: it is in the wheel
+    path = Path(published.__file__).with_name("published.csv")  # inside the package: it is in the wheel
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(every())

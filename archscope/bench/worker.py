@@ -80,7 +80,8 @@ def run(job: Job, group: Group = ALONE, report: Report = lambda event: None) -> 
         forward, both = per_example(network)
         row |= {
             "model": network.spec.text, "params": network.params, "input": list(network.wanted.shape),
-            "data": data.text, "data_origin": data.origin, "synthetic": data.synthetic, "data_seen": data.seen, "batch_norm": network.batch_norm,
+            "batch_norm": network.batch_norm, "data": data.text, "data_origin": data.origin,
+            "synthetic": data.synthetic, "data_seen": data.seen,
             "train_examples": len(data.train), "test_examples": len(data.test),
             "forward_flops_per_example": forward, "flops_per_example": both,
         }  # fmt: skip

@@ -134,7 +134,7 @@ def table(
     archscope table --models 'timm:*' --jobs 2     a source whole, in two processes
     """
     from archscope.compare import columns_for, side_by_side
-    from archscope.reconcile import chosen
+    from archscope.numbers.reconcile import chosen
     from archscope.spec import expand
 
     shown = Shown(columns, format, output)

@@ -50,8 +50,8 @@ def verify(
     archscope verify resnet50 torchvision:vit_b_16 --against torchinfo,fvcore,torch
     archscope verify nets.py:Net --input 3x32x32
     """
-    from archscope.audit import COLUMNS_OF, HIDDEN, audit_table, audited, failed
-    from archscope.reconcile import chosen
+    from archscope.numbers.audit import COLUMNS_OF, HIDDEN, audit_table, audited, failed
+    from archscope.numbers.reconcile import chosen
     from archscope.spec import expand
 
     shown = Shown(columns, format, output)
@@ -90,8 +90,8 @@ def reconcile(
     archscope reconcile torchvision:vit_b_16 --against fvcore,torch
     archscope reconcile resnet50 --format json
     """
-    from archscope.audit import reconciled
-    from archscope.reconcile import PEOPLE, RECORD, account_table, chosen, records
+    from archscope.numbers.audit import reconciled
+    from archscope.numbers.reconcile import PEOPLE, RECORD, account_table, chosen, records
     from archscope.spec import parse
 
     shown = Shown(columns, format, output)

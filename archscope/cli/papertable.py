@@ -32,8 +32,8 @@ def check_table(
     archscope verify-table table.md
     archscope verify-table models.csv --input 256 --format md
     """
-    from archscope.likely import HIDDEN, SHOWN, failed, judged, verdict_table
-    from archscope.papertable import lines_of
+    from archscope.numbers.likely import HIDDEN, SHOWN, failed, judged, verdict_table
+    from archscope.numbers.papertable import lines_of
 
     shown = Shown(columns, format, output)
     shown.check(SHOWN + HIDDEN)

@@ -269,7 +269,7 @@ def _tool() -> Any:
 @measures("calflops")
 def measured(model: Any, inputs: tuple[Any, ...], kwargs: Any) -> int:
     from archscope.counters.muted import Muted
-    from archscope.hollow import hollowed
+    from archscope.counters.hollow import hollowed
 
     tool = _tool()
     from importlib import import_module

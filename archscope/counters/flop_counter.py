@@ -46,7 +46,7 @@ def measured(model: Any, inputs: tuple[Any, ...], kwargs: Any) -> int:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    from archscope.hollow import hollowed
+    from archscope.counters.hollow import hollowed
 
     def summed(model: Any, inputs: Any, kwargs: Any) -> int:
         counting = FlopCounterMode(display=False)

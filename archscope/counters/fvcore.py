@@ -236,7 +236,7 @@ def measured(model: Any, inputs: tuple[Any, ...], kwargs: Any) -> int:
 
     from fvcore.nn import FlopCountAnalysis
 
-    from archscope.hollow import hollowed
+    from archscope.counters.hollow import hollowed
 
     model, inputs = _positional(model, inputs, kwargs)
     logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)

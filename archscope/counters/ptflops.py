@@ -296,7 +296,7 @@ def _measured(backend: str, model: Any, inputs: tuple[Any, ...], kwargs: Any) ->
     from torch.nn import functional
 
     from archscope.counters.muted import Muted
-    from archscope.hollow import hollowed
+    from archscope.counters.hollow import hollowed
 
     if kwargs or len(inputs) != 1:
         raise ValueError("ptflops takes one input")

@@ -166,7 +166,7 @@ def measured(model: Any, inputs: tuple[Any, ...], kwargs: Any) -> int:
     import warnings
     from importlib import import_module
 
-    from archscope.hollow import hollowed
+    from archscope.counters.hollow import hollowed
 
     if kwargs:
         raise ValueError("thop takes no keyword arguments")

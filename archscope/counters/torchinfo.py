@@ -142,7 +142,7 @@ def _unseen(trace: Trace, index: int) -> str:
 def measured(model: Any, inputs: tuple[Any, ...], kwargs: Any) -> int:
     import torchinfo
 
-    from archscope.hollow import hollowed
+    from archscope.counters.hollow import hollowed
 
     def summed(model: Any, inputs: Any, device: str) -> int:
         mode = "train" if model.training else "eval"

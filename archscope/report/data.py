@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from archscope import published
+from archscope.numbers import published
 from archscope.counters import COUNTERS
 from archscope.errors import ArchscopeError
 from archscope.ir import Trace
 from archscope.passes import totals
-from archscope.reconcile import predicted
+from archscope.numbers.reconcile import predicted
 from archscope.report.graph import graph_of
 from archscope.report.pages import Subject
 from archscope.report.solids import svg

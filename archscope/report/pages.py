@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from archscope import published
-from archscope.audit import derived
+from archscope.numbers import published
+from archscope.numbers.audit import derived
 from archscope.counters import COUNTERS
 from archscope.ir import Trace
 from archscope.passes import COLUMNS, rows, totals
-from archscope.reconcile import account_of, account_table
+from archscope.numbers.reconcile import account_of, account_table
 from archscope.render import escaped, show, text_of
 from archscope.report.draw import mermaid
 from archscope.report.graph import graph_of

@@ -15,7 +15,7 @@ from typing import Any
 from archscope.errors import SpecError
 from archscope.ir import Trace
 from archscope.passes import COLUMNS, DENSE, rows, totals
-from archscope.published import figures
+from archscope.numbers.published import figures
 from archscope.report.labels import Circle, placed
 from archscope.verify import WHOLE
 from archscope.zoo.registry import entries

@@ -20,8 +20,8 @@ from torch import nn
 
 from archscope.construct import META
 from archscope.counters import MEASURES, Counter, find
-from archscope.hollow import hollowed
-from archscope.reconcile import Said
+from archscope.counters.hollow import hollowed
+from archscope.numbers.reconcile import Said
 
 SMALL = 1 << 16  # elements; a buffer up to this size keeps its values
 PATIENCE = 600  # seconds that a tool in a process of its own may take

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from archscope.errors import SpecError
-from archscope.published import Rounded, rounded
+from archscope.numbers.published import Rounded, rounded
 
 THOUSAND, MILLION, BILLION = 10**3, 10**6, 10**9
 

@@ -8,11 +8,11 @@ of these: how many numbers were compared, what disagrees, and what disagrees for
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from archscope import published
+from archscope.numbers import published
 from archscope.errors import ArchscopeError
 from archscope.ir import Trace
 from archscope.passes import COLUMNS, rows, totals
-from archscope.reconcile import Reconciled, Said, account_of
+from archscope.numbers.reconcile import Reconciled, Said, account_of
 from archscope.runs import reason, record_of
 from archscope.spec import Spec, Text, loaded, source_of
 from archscope.table import Column, Table
@@ -135,7 +135,7 @@ def _asked(
     if not names:
         return []
 
-    from archscope.witnesses import witness
+    from archscope.numbers.witnesses import witness
 
     return [account_of(record, name, witness(name, model, inputs, named, train)) for name in names]
 
