@@ -452,6 +452,15 @@ def test_flags_are_recorded_and_change_nothing_else() -> None:
     assert row["train_loss"] == pytest.approx(plain["train_loss"], rel=0.02)
 
 
+def test_half_precision_scales_its_loss() -> None:
+    """The way of float16, warm-up and clipping included, as far as a CPU goes: what `set_up` keeps users from."""
+    small = ("lenet", "adam@epochs=2@clip=1.0@side=28", "digits@train=128@test=16")
+    _, half = trained(*small, flags=Flags(precision="fp16"), warmup=3)
+    _, full = trained(*small)
+    losses = [[row["train_loss"] for row in outcome.history] for outcome in (half, full)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02) and losses[0] != losses[1]
+
+
 def test_devices() -> None:
     assert device_of("cpu") == CPU and device_of("auto").type in ("cpu", "cuda", "mps", "xpu")
     with pytest.raises(SpecError, match="no device is called 'gpu'"):
@@ -477,6 +486,27 @@ def test_the_clock_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         clock.mark()
     assert clock.steps() == [500.0, 2500.0] and clock.steps() == []
+
+
+def test_the_clock_of_an_accelerator_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One event a boundary, in the device's stream; times are read from neighbouring events."""
+    moments = iter([2.0, 5.0, 11.0])
+
+    class Event:
+        def __init__(self, where: torch.device, enable_timing: bool) -> None:
+            assert where.type == "cuda" and enable_timing
+
+        def record(self) -> None:
+            self.at = next(moments)
+
+        def elapsed_time(self, later: "Event") -> float:
+            return later.at - self.at
+
+    monkeypatch.setattr(torch, "Event", Event)
+    clock = Clock(torch.device("cuda"))
+    for _ in range(3):
+        clock.mark()
+    assert clock.steps() == [3.0, 6.0]
 
 
 @NO_GPU

@@ -183,7 +183,7 @@ NAMES = {
     "NVIDIA GeForce RTX 4090": 165.2, "NVIDIA GeForce RTX 3090": 71.0, "AMD Instinct MI300X": 1307.4,
     "Tesla T4": None, "Tesla V100-SXM2-16GB": None,
     "NVIDIA A10G": None, "NVIDIA GeForce RTX 4090 Laptop GPU": None, "NVIDIA GeForce RTX 4090 D": None,
-    "NVIDIA L400": None, "AMD EPYC 9B14": None, "": None,
+    "NVIDIA L400": None, "NVIDIA A100-SXM4-40GB MIG 1g.5gb": None, "AMD EPYC 9B14": None, "": None,
 }  # fmt: skip
 
 

@@ -296,12 +296,11 @@ def test_a_broken_lock_is_told_and_not_written_over(repository: Repository, how:
 def test_another_convention_cannot_be_compared(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     from archscope.gate import judge as gate
 
-    monkeypatch.setattr(gate, "COUNTING", COUNTING + 1)
-    ran = repository("check")
-    assert ran.code == 1 and ran.out.count("its figures cannot be compared") == 2
-    assert repository("check", "--update").code == 0
-    monkeypatch.undo()
-    os.chdir(repository.folder)
+    with monkeypatch.context() as later:
+        later.setattr(gate, "COUNTING", COUNTING + 1)
+        ran = repository("check")
+        assert ran.code == 1 and ran.out.count("its figures cannot be compared") == 2
+        assert repository("check", "--update").code == 0
     ran = repository("check")
     assert ran.code == 1 and "upgrade it" in ran.out
 

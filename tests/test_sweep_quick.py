@@ -40,7 +40,8 @@ def test_every_network_of_the_zoo(name: str, train: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "vit_b_16", "swin_t", "inception_v3", "shufflenet_v2_x0_5", "efficientnet_b0", "regnet_y_400mf"]
+    "name",
+    ["resnet18", "vit_b_16", "swin_t", "inception_v3", "shufflenet_v2_x0_5", "efficientnet_b0", "regnet_y_400mf"],
 )
 def test_networks_of_torchvision(name: str) -> None:
     slow, fast = both(f"torchvision:{name}")

@@ -25,6 +25,7 @@ from archscope.bench.device import (
 )
 from archscope.bench.measure import bandwidth, matmul_peak
 from archscope.bench.network import built
+from archscope.bench.peaks import peak_of
 from archscope.bench.recipes import Recipe
 from archscope.bench.results import SCHEMA, key_of
 from archscope.bench.worker import Job, definition
@@ -52,6 +53,8 @@ def infer(job: Job) -> Iterator[dict[str, Any]]:
         set_up(flags, device)
         base |= {"device": device.type, "device_name": name_of(device), "threads": torch.get_num_threads()}
         base |= {"peak_flops_measured": matmul_peak(device, flags), "bandwidth_measured": bandwidth(device)}
+        published = peak_of(name_of(device))
+        base["bandwidth_published"] = published.bandwidth * 1e9 if published and published.bandwidth else None
         yield from _rows(job, recipe, flags, device, base)
     except ArchscopeError as error:
         yield base | {"batch": job.batches[0], "status": "error", "error": str(error)}

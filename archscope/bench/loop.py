@@ -147,10 +147,13 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
             with quick.no_sync() if silent else contextlib.nullcontext():  # type: ignore[operator]
                 with autocast(flags, device):
                     output = (quick if whole else model)(x)
-                    loss = criterion(output, y) * (0 if idle else 1)
+                    loss = criterion(output, y)
+                right = (scores(output).argmax(1) == y).sum()
+                if idle:
+                    loss, right = loss * 0, right * 0
                 scaler.scale(loss * (group.world / total)).backward()
             losses += loss.detach()
-            hits += (scores(output).argmax(1) == y).sum() * (0 if idle else 1)
+            hits += right
 
     def gradients_in_memory(indices: Tensor, losses: Tensor, hits: Tensor, quiet: bool = False) -> None:
         """The same in smaller parts where memory runs out: the global batch, and so the recipe, stays what it is."""
@@ -200,7 +203,9 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
             spare = torch.zeros(2, device=device)
             first = torch.arange(min(batch, examples), device=device)
             gradients_in_memory(first, spare[0], spare[1], quiet=turn == 0)
-            scaler.step(optimizer) if turn else None  # the first only learns how much fits
+            if turn:  # the first only learns how much fits
+                scaler.step(optimizer)
+                scaler.update()
             optimizer.zero_grad(set_to_none=True)
             synchronize(device)
             if flags.compile and not turn:

@@ -33,19 +33,20 @@ ADA = "https://images.nvidia.com/aem-dam/Solutions/geforce/ada/nvidia-ada-gpu-ar
 GA102 = "https://www.nvidia.com/content/PDF/nvidia-ampere-ga-102-gpu-architecture-whitepaper-v2.pdf"
 HGX = "https://www.nvidia.com/en-us/data-center/hgx/"
 GB200 = "https://www.nvidia.com/en-us/data-center/gb200-nvl72/"
+TORCHTITAN = "https://github.com/pytorch/torchtitan/blob/main/torchtitan/tools/utils.py"
 AMD = "https://www.amd.com/en/products/accelerators/instinct/"
 
 # (?![0-9a-z]) ends a name: "l4" is not "l40", "a10" is neither "a100" nor "a10g"
 PEAKS = (
     Peak(r"gb200", 80.0, 1250.0, 2500.0, 2500.0, 8000.0, GB200),
-    Peak(r"b200(?![0-9a-z])", 80.0, 1125.0, 2250.0, 2250.0, 8000.0, HGX),
+    Peak(r"b200(?![0-9a-z])", 75.0, 1125.0, 2250.0, 2250.0, 8000.0, HGX),
     Peak(r"gh200", 67.0, 494.7, 989.4, 989.4, None, "https://www.nvidia.com/en-us/data-center/grace-hopper-superchip/"),
     Peak(r"h200 nvl", 60.0, 417.5, 835.5, 835.5, 4800.0, H200),
     Peak(r"h200(?![0-9a-z])", 67.0, 494.7, 989.4, 989.4, 4800.0, H200),
     Peak(r"h100 nvl", 60.0, 417.5, 835.5, 835.5, 3900.0, H100),
     Peak(r"h100 pcie", 51.0, 378.0, 756.0, 756.0, 2000.0, H100),
     Peak(r"h100 (sxm5|80gb hbm3)", 67.0, 494.7, 989.4, 989.4, 3350.0, H100),
-    Peak(r"h20(?![0-9a-z])", 44.0, 74.0, 148.0, 148.0, 4000.0, "https://viperatech.com/product/nvidia-hgx-h20"),
+    Peak(r"h20(?![0-9a-z])", None, None, 148.0, 148.0, None, TORCHTITAN),
     Peak(r"a100[- ]sxm4-80gb", 19.5, 156.0, 312.0, 312.0, 2039.0, A100),
     Peak(r"a100[- ]sxm4-40gb", 19.5, 156.0, 312.0, 312.0, 1555.0, A100),
     Peak(r"a100 80gb pcie", 19.5, 156.0, 312.0, 312.0, 1935.0, A100),
@@ -72,8 +73,10 @@ PEAKS = (
 def peak_of(device: str) -> Peak | None:
     """The published peak of a device, by the name that PyTorch gives it; None where it is not in the table.
 
-    Of several patterns that fit, the one that matches most of the name holds.
+    Of several patterns that fit, the one that matches most of the name holds. A part of a device (MIG) is not one.
     """
+    if re.search(r"\bmig\b", device, re.I):
+        return None
     found = [
         (len(match[0]), peak) for peak in PEAKS if (match := re.search(rf"(?<![0-9a-z]){peak.pattern}", device, re.I))
     ]

@@ -67,8 +67,8 @@ INFERENCE = (
 )  # fmt: skip
 INFERENCE_HIDDEN = tuple(
     Column(key, key)
-    for key in """device device_name precision params flops_per_example peak_flops_measured bandwidth_measured flags
-    error schema torch archscope""".split()
+    for key in """device device_name precision params flops_per_example peak_flops_measured bandwidth_measured
+    bandwidth_published flags error schema torch archscope""".split()
 )
 
 # rows that differ in one of these never stand in one table

@@ -53,7 +53,8 @@ def job_key(job: dict[str, Any]) -> str:
 
 
 def _before(output: str | None) -> list[dict[str, Any]]:
-    return read([output]) if output and Path(output).is_file() and Path(output).stat().st_size else []
+    path = Path(output or "").expanduser()
+    return read([path]) if path.is_file() and path.stat().st_size else []
 
 
 def _in_a_process(job: dict[str, Any], show: Show) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ def bench_models(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Networks to train; or `compare` and files of rows.", autocompletion=names, metavar="[MODEL]..."
+            help="Networks to train; or `compare` and files of rows.", autocompletion=names, metavar="MODEL"
         ),
     ] = None,
     recipe: Annotated[

@@ -76,9 +76,7 @@ class Condition:
                 return lambda record: None if (value := inner(record)) is None else -value
         if isinstance(node, ast.BoolOp):
             values = [self._value(part) for part in node.values]
-            if isinstance(node.op, ast.And):
-                return lambda record: all(value(record) for value in values)
-            return lambda record: any(value(record) for value in values)
+            return _joined(values, isinstance(node.op, ast.Or))
         if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
             return _two(ARITHMETIC[type(node.op)], self._value(node.left), self._value(node.right))
         if isinstance(node, ast.Compare) and all(type(op) in COMPARISON for op in node.ops):
@@ -93,6 +91,20 @@ class Condition:
             f"{self.option} {self.text!r}: {part!r} is not understood; there are names, numbers, + - * / // %, "
             f"comparisons, and, or, not"
         )
+
+
+def _joined(values: list[Value], until: bool) -> Value:
+    """The first value that is true (or), or that is not (and), else the last; the others are not asked for."""
+
+    def value(record: Mapping[str, Any]) -> Any:
+        found = None
+        for one in values:
+            found = one(record)
+            if bool(found) is until:
+                break
+        return found
+
+    return value
 
 
 def _two(apply: Callable[[Any, Any], Any], left: Value, right: Value) -> Value:

@@ -22,6 +22,7 @@ from archscope.sweeps.grid import Grid
 from archscope.sweeps.subject import Subject
 from archscope.table import unknown
 
+GROUP = 256  # records that are written together, unless they come slowly
 ROWS = 4096  # records of one Parquet file while the sweep runs
 
 Record = dict[str, Any]
@@ -311,7 +312,7 @@ def kept(store: Store, records: Iterable[Record], keep: Callable[[Record], bool]
         for record in records:
             if keep is None or keep(record):
                 held.append(record)
-            if len(held) >= 256 or (held and monotonic() - last > 1):
+            if len(held) >= GROUP or (held and monotonic() - last > 1):
                 store.add(held)
                 held, last = [], monotonic()
             yield record

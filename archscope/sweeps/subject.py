@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from archscope.errors import SpecError
@@ -71,14 +71,9 @@ def subject_of(
         return Subject(parse(factory), None, input, batch, train)
     if not callable(factory):
         raise SpecError(f"{factory!r} is neither the name of a model nor a function that builds one")
-    plain = getattr(factory, "__qualname__", type(factory).__name__).rpartition("<locals>.")[2]
+    plain = getattr(factory, "__qualname__", type(factory).__name__)
     name, n = plain, 1
     while FACTORIES.setdefault(name, factory) is not factory:
         n += 1
         name = f"{plain}-{n}"
-    return Subject(Spec(name, "factory", name), factory, input, batch, train)
-
-
-def without_factory(subject: Subject) -> Subject:
-    """The same for a record of what was swept."""
-    return replace(subject, factory=None)
+    return Subject(Spec(plain.rpartition("<locals>.")[2], "factory", name), factory, input, batch, train)

@@ -38,25 +38,29 @@ def in_order(
     """
     groups = _grouped(items, group)
     waiting: deque[tuple[list[Item], Future[list[Result]]]] = deque()
+    others = set(multiprocessing.active_children())
     pool = _pool(jobs)
     try:
         while True:
             while len(waiting) < AHEAD * jobs and (some := next(groups, None)) is not None:
-                waiting.append((some, pool.submit(work, some)))
+                waiting.append((some, _handed(pool, work, some)))
             if not waiting:
                 break
-            some, future = waiting[0]
+            some, future = waiting.popleft()
             try:
                 results = future.result()
-            except BrokenProcessPool:
+            except BrokenProcessPool:  # it or one of those beside it
                 pool.shutdown(wait=True, cancel_futures=True)
-                results = future.result() if _succeeded(future) else _one_by_one(work, some, lost)
+                results = _with_care(work, some, lost)
                 pool = _pool(jobs)
-                again = [(other, one if _succeeded(one) else pool.submit(work, other))
-                         for other, one in itertools.islice(waiting, 1, None)]  # fmt: skip
-                waiting = deque([waiting[0], *again])
-            waiting.popleft()
+                waiting = deque(
+                    (other, one if _succeeded(one) else _handed(pool, work, other)) for other, one in waiting
+                )
             yield from results
+    except BaseException:  # Ctrl-C, or nobody wants the rest: what is under way is for nothing
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -65,20 +69,30 @@ def _succeeded(future: "Future[Any]") -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
 
 
-def _one_by_one(work: Work[Item, Result], items: list[Item], lost: Callable[[Item], Result]) -> list[Result]:
-    """The results of a group that a process died of: each in a process that may die."""
-    found: list[Result] = []
-    pool = _pool(1)
+def _handed(pool: ProcessPoolExecutor, work: Work[Item, Result], items: list[Item]) -> "Future[list[Result]]":
+    """The work as handed out; a pool that has just broken says so when the result is asked for."""
     try:
-        for item in items:
-            try:
-                found += pool.submit(work, [item]).result()
-            except BrokenProcessPool:
-                pool.shutdown()
-                pool = _pool(1)
-                found.append(lost(item))
-    finally:
-        pool.shutdown()
+        return pool.submit(work, items)
+    except BrokenProcessPool as error:
+        future: Future[list[Result]] = Future()
+        future.set_exception(error)
+        return future
+
+
+def _with_care(work: Work[Item, Result], items: list[Item], lost: Callable[[Item], Result]) -> list[Result]:
+    """The results of a group that a process may have died of: whole once more, then each in a process that may die."""
+    found: list[Result] = []
+    for some in (items, *([item] for item in items if len(items) > 1)):
+        pool = _pool(1)
+        try:
+            results = pool.submit(work, some).result()
+        except BrokenProcessPool:
+            results = [lost(some[0])] if len(some) == 1 else None
+        finally:
+            pool.shutdown()
+        if some is items and results is not None:
+            return results
+        found += results or []
     return found
 
 
