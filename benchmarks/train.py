@@ -1,13 +1,14 @@
 """The textbook training loop and archscope's, alternately in one process on one machine; print the ratios.
 
-    python benchmarks/train.py [--rounds 3] [--threads 2] [--examples 60000] [--only lenet] [--json FILE] [--readme]
+    python benchmarks/train.py [--rounds 3] [--threads 2] [--examples 60000] [--only lenet] [--calm 0.1] [--readme]
 
 Textbook, as `d2l.train_ch6` and most tutorials have it: a DataLoader with 0 or 2 workers, `Resize` and `ToTensor` of
 every image on its own, two `.item()` a step. archscope: `archscope.bench.loop.train`, also with `--channels-last`.
 Bare: the same step on one batch that lies ready, with nothing else, as fast as anything can be. All train the same
 network from the same weights on the same real Fashion-MNIST images in the same order, and end with the same weights,
 which is checked. What is compared is the wall clock of an epoch, workers' start included, evaluation not. Absolute
-times mean little on shared machines, ratios within one run do.
+times mean little on shared machines, ratios within one run do; with --calm, runs in which other programs took more
+than that share of the processors are measured again.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import copy
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -98,7 +100,22 @@ def bare(model: nn.Module, data: Data, recipe: Recipe, side: int) -> tuple[float
     return time.perf_counter() - begun, {}
 
 
-def measure(name: str, rounds: int, examples: int | None) -> dict[str, Any]:
+def used() -> tuple[float, float]:
+    """Processor seconds since the start that the whole machine has used, and this process with its workers."""
+    with open("/proc/stat", encoding="utf-8") as stream:
+        user, nice, system, _, _, irq, softirq, *_ = map(int, stream.readline().split()[1:])
+    own = os.times()
+    mine = own.user + own.system + own.children_user + own.children_system
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK"), mine
+
+
+def others(before: tuple[float, float], seconds: float) -> float:
+    """The share of all processors that other programs took since `before`."""
+    machine, mine = (now - then for now, then in zip(used(), before, strict=True))
+    return max(machine - mine, 0.0) / (seconds * (os.cpu_count() or 1))
+
+
+def measure(name: str, rounds: int, examples: int | None, calm: float) -> dict[str, Any]:
     """Seconds of each way in each round (the first is not counted), and whether all ended with the same weights."""
     text, usual = SETS[name]
     recipe = recipe_of(text, name)
@@ -115,14 +132,22 @@ def measure(name: str, rounds: int, examples: int | None) -> dict[str, Any]:
     times: dict[str, list[float]] = {way: [] for way in ways}
     share: list[float] = []
     ended: dict[str, dict[str, torch.Tensor]] = {}
-    for turn in range(rounds + 1):
+    taken = 0.0
+    for turn in range(4 * rounds + 1):
         for way in list(ways) if turn % 2 else list(ways)[::-1]:  # A B C D, D C B A
-            model = copy.deepcopy(start)
+            if len(times[way]) == rounds:
+                continue
+            model, before, begun = copy.deepcopy(start), used(), time.perf_counter()
             seconds, more = ways[way](model)
             ended[way] = model.state_dict()
-            if turn:
+            busy = others(before, time.perf_counter() - begun)
+            print(f"{name}, {way}: {seconds:.2f} s, others {busy:.0%}", file=sys.stderr, flush=True)
+            if turn and busy <= calm:
                 times[way].append(seconds)
+                taken = max(taken, busy)
                 share += [more["data_wait_share"]] if way == "archscope" else []
+    if not all(times.values()):
+        raise SystemExit("the machine was never calm enough: try later, or a larger --calm")
     apart = max(
         float((ended["archscope"][key] - value).abs().max() / (1e-3 + value.abs().max()))
         for key, value in ended["textbook, 0 workers"].items()
@@ -132,6 +157,7 @@ def measure(name: str, rounds: int, examples: int | None) -> dict[str, Any]:
         "model": name, "recipe": recipe.text, "examples": len(data.train), "batch": recipe.batch, "side": side,
         "seconds": {way: statistics.median(each) for way, each in times.items()}, "rounds": times,
         "data_wait_share": statistics.median(share), "weights_apart": apart,
+        "others": taken, "counted": min(map(len, times.values())),
     }  # fmt: skip
 
 
@@ -169,19 +195,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--examples", type=int, help="of one epoch; the default differs by network")
+    parser.add_argument("--calm", type=float, default=1.0, help="the share that other programs may take")
     parser.add_argument("--only", choices=list(SETS))
     parser.add_argument("--json", type=Path, help="also write every figure to a file")
     parser.add_argument("--readme", action="store_true", help="also write the table into README.md")
     asked = parser.parse_args()
     if asked.threads:
         torch.set_num_threads(asked.threads)
-    before = os.getloadavg()[0]
-    measured = [measure(name, asked.rounds, asked.examples) for name in ([asked.only] if asked.only else SETS)]
+    measured = [
+        measure(name, asked.rounds, asked.examples, asked.calm) for name in ([asked.only] if asked.only else SETS)
+    ]
     batches = ", ".join(f"{row['examples']:,} images in batches of {row['batch']}" for row in measured)
     text = report(measured)
+    counted, taken = min(row["counted"] for row in measured), max(row["others"] for row in measured)
     text += (
-        f"\n\nMedian of {asked.rounds} alternating rounds of one epoch in one process, fp32 on a CPU with "
-        f"{torch.get_num_threads()} threads ({batches}); torch {torch.__version__}; load before: {before:.1f}."
+        f"\n\nMedian of {counted} alternating rounds of one epoch in one process, fp32 on a CPU with "
+        f"{torch.get_num_threads()} threads ({batches}); torch {torch.__version__}; other programs took at most "
+        f"{taken:.0%} of the processors."
     )
     print(text)
     if asked.readme:

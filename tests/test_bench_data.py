@@ -125,7 +125,7 @@ def test_digits_are_all_there_once() -> None:
 
 def test_digits_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
-    with pytest.raises(SpecError, match=r"pip install 'archscope\[bench\]'"):
+    with pytest.raises(SpecError, match="pip install scikit-learn"):
         data_of("digits", GREY)
 
 

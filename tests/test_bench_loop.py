@@ -437,6 +437,19 @@ def test_the_row_adds_up() -> None:
     json.dumps(row)
 
 
+def test_the_usual_data_set_is_told_where_it_is_not_the_first_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archscope.bench.idx.found", lambda *args: None)
+    told: list[dict[str, Any]] = []
+
+    def stop(event: dict[str, Any]) -> None:
+        told.append(event)
+        if event["event"] != "said":
+            raise KeyboardInterrupt
+
+    row = run(job("lenet", "d2l@epochs=1", "auto"), report=stop)
+    assert row["data"] == "digits" and told[0]["text"] == "fashion-mnist is not on this machine; trains on digits"
+
+
 def test_networks_are_fitted_to_the_data() -> None:
     row = run(job("mobilenet-v1@width=0.25", "adam@epochs=1@side=32", "digits@train=64@test=16"))
     assert row["model"] == "mobilenet-v1@width=0.25@num_classes=10@in_channels=1" and row["status"] == "ok"

@@ -18,7 +18,7 @@ from archscope.spec import parse
 
 MODELS = ("lenet", "alexnet", "resnet18", "mobilenet-v1", "rnn")
 SIDES = (160, 224, 227)
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
@@ -167,12 +167,17 @@ def test_filter(size: str, opened: Callable[..., Any]) -> None:
     rows(page, "#models .tabulator-row", 1)
     assert named(page) == ["alexnet"]
     page.fill("#find", "")
-    for wanted, left in (("> 10 M", ["alexnet", "resnet18"]), ("1k..5M", ["lenet", "mobilenet-v1"]), ("61,706", ["lenet"])):
+    for wanted, left in (
+        ("> 10 M", ["alexnet", "resnet18"]),
+        ("1k..5M", ["lenet", "mobilenet-v1"]),
+        ("61,706", ["lenet"]),
+    ):
         box = page.locator('#models .tabulator-col[tabulator-field="params"] input')
         box.fill("")
         box.press_sequentially(wanted)
-        shown = [f"#{name}" for name in left]
-        until(page, f"[...document.querySelectorAll('#models .tabulator-row a')].map(a => a.hash).join() === '{','.join(shown)}'")
+        shown = ",".join(f"#{name}" for name in left)
+        links = "[...document.querySelectorAll('#models .tabulator-row a')]"
+        until(page, f"{links}.map((link) => link.hash).join() === '{shown}'")
         assert named(page) == left
 
 
@@ -189,11 +194,15 @@ def test_columns_units_and_convention(opened: Callable[..., Any], subjects: list
     page.select_option("#convention", "torch")
     alexnet = next(s.trace for s in subjects if s.spec.text == "alexnet")
     assert column(page, "macs")[1] == f"{2 * totals(alexnet)['macs']:,}"  # PyTorch's counter says 2·MACs
-    assert "FLOP by torch FlopCounterMode" in page.locator('#models .tabulator-col[tabulator-field="macs"]').inner_text()
+    assert (
+        "FLOP by torch FlopCounterMode" in page.locator('#models .tabulator-col[tabulator-field="macs"]').inner_text()
+    )
 
 
 @pytest.mark.parametrize("size", WIDTHS)
-def test_the_slider_shows_runs_at_other_sizes(size: str, opened: Callable[..., Any], traced: Callable[..., Trace]) -> None:
+def test_the_slider_shows_runs_at_other_sizes(
+    size: str, opened: Callable[..., Any], traced: Callable[..., Trace]
+) -> None:
     page = opened(size)
     page.locator("#side").focus()
     page.keyboard.press("ArrowRight")
@@ -279,7 +288,9 @@ def test_copy(form: str, opened: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("size", WIDTHS)
 def test_dark_mode(size: str, opened: Callable[..., Any]) -> None:
     def colors(page: Any) -> tuple[str, str]:
-        return tuple(page.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"))
+        return tuple(
+            page.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
+        )
 
     light, dark = opened(size, color_scheme="light"), opened(size, color_scheme="dark")
     assert colors(light) == ("rgb(26, 26, 26)", "rgb(255, 255, 255)")
@@ -294,7 +305,9 @@ def test_a_phone_scrolls_the_table_and_not_the_page(opened: Callable[..., Any]) 
     page = opened("phone", "#alexnet,lenet")
     page.wait_for_selector("#panes .tabulator-row")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    sizes = page.evaluate("[...document.querySelectorAll('button')].filter(b => b.offsetParent).map(b => b.offsetHeight)")
+    sizes = page.evaluate(
+        "[...document.querySelectorAll('button')].filter(b => b.offsetParent).map(b => b.offsetHeight)"
+    )
     assert min(sizes) >= 36
 
 
@@ -319,3 +332,25 @@ def test_print(opened: Callable[..., Any]) -> None:
     assert not page.locator(".settings").is_visible() and not page.locator("#theme").is_visible()
     assert page.locator("#models .tabulator-row").count() == 5
     assert len(page.pdf(format="A4", landscape=True)) > 10_000
+    page.emulate_media(media="screen")
+
+
+def test_paper_is_white(opened: Callable[..., Any]) -> None:
+    page = opened(color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("html").get_attribute("data-theme") == "light"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+
+
+def test_a_batch_is_that_of_the_sizes_too(traced: Callable[..., Trace]) -> None:
+    subject = Subject(parse("lenet"), traced("lenet", "8x1x28x28"), batch=8)
+    (model,) = page_data([subject], (28,))["models"]
+    assert model["sizes"]["28"]["macs"] == model["macs"] == 8 * 416_520
+
+
+def test_a_saved_trace_has_no_other_sizes(traced: Callable[..., Trace], tmp_path: Path) -> None:
+    saved = tmp_path / "lenet.json"
+    saved.write_text(traced("lenet").to_json(), encoding="utf-8")
+    (model,) = page_data([Subject(parse(str(saved)), traced("lenet"))], SIDES)["models"]
+    assert model["sizes"] == {} and model["side"] is None

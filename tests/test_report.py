@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from archscope import Trace, totals
-from archscope.report.grid import grid_of
 from archscope.report.graph import graph_of
+from archscope.report.grid import grid_of
 from archscope.report.pages import Subject, marked, model_page, pages_of, parts_table, plots_of, squeezed
 from archscope.spec import expand, parse
 
@@ -109,7 +109,7 @@ def test_rows_that_are_left_out_hold_nothing(pages: dict[str, str], subjects: li
 
 
 def test_what_was_run_otherwise_is_not_held_against_what_is_published(traced: Callable[..., Trace]) -> None:
-    subject = Subject(parse("lenet"), traced("lenet", "8x1x28x28"), own=False)
+    subject = Subject(parse("lenet"), traced("lenet", "8x1x28x28"), "8x1x28x28")
     text = model_page(subject, None, "")
     assert "published or derived by hand" not in text and "LeCun et al. 1998, section" not in text
     assert "layers agree with their closed form" in text
@@ -133,7 +133,10 @@ def test_the_name_of_a_page_is_a_name_of_a_file(traced: Callable[..., Trace]) ->
 
 
 def test_a_table_is_squeezed_and_says_the_same() -> None:
-    assert squeezed("| a   |   b |\n|:----|----:|\n| x y |   1 |\n\ntext  stays") == "|a|b|\n|:--|--:|\n|x y|1|\n\ntext  stays"
+    assert (
+        squeezed("| a   |   b |\n|:----|----:|\n| x y |   1 |\n\ntext  stays")
+        == "|a|b|\n|:--|--:|\n|x y|1|\n\ntext  stays"
+    )
 
 
 def test_report_writes_a_folder(archscope: Callable, tmp_path: Path) -> None:

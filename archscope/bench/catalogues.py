@@ -8,7 +8,7 @@ from archscope.table import Column, Table, unknown
 DATASETS = {  # name -> training examples, test examples, what an example is, where it comes from
     "fashion-mnist": (60_000, 10_000, "1×28×28, 10 classes", "Debian's dataset-fashion-mnist, torchvision, --download"),
     "mnist": (60_000, 10_000, "1×28×28, 10 classes", "torchvision's files, --download"),
-    "digits": (1_440, 357, "1×8×8, 10 classes", "scikit-learn, pip install 'archscope[bench]'"),
+    "digits": (1_440, 357, "1×8×8, 10 classes", "scikit-learn (pip install scikit-learn)"),
     "synthetic": (8_192, 1_024, "what the network takes; not real", "made by a seed"),
     "hello": (1, 1, "5 letters of 4; tested on itself", "built in"),
 }

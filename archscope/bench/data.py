@@ -131,8 +131,8 @@ def digits(wanted: Wanted, place: Place) -> Data:
         from sklearn.datasets import load_digits  # type: ignore[import-untyped]
     except ImportError as error:
         raise SpecError(
-            "the data set digits comes with scikit-learn, which is not installed: pip install 'archscope[bench]' or "
-            "pip install scikit-learn; --dataset synthetic needs nothing"
+            "the data set digits comes with scikit-learn, which is not installed: pip install scikit-learn "
+            "(archscope's extra bench has it), or take --dataset synthetic, which needs nothing"
         ) from error
     images, labels = load_digits(return_X_y=True)
     inputs = torch.from_numpy(images).reshape(-1, 1, 8, 8).mul(255 / 16).round().to(torch.uint8)

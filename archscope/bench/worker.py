@@ -78,6 +78,8 @@ def run(job: Job, group: Group = ALONE, report: Report = lambda event: None) -> 
             job.model, recipe, job.data, Place(Path(job.data_dir) if job.data_dir else None, job.download)
         )
         forward, both = per_example(network)
+        if job.data == "auto" and data.name == "digits":
+            report({"event": "said", "text": "fashion-mnist is not on this machine; trains on digits"})
         row |= {
             "model": network.spec.text, "params": network.params, "input": list(network.wanted.shape),
             "batch_norm": network.batch_norm, "data": data.text, "data_origin": data.origin,

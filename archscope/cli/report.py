@@ -132,8 +132,8 @@ def plot(
         raise SpecError(f"cannot write {output}: {error.strerror or error}") from error
 
 
-@app.command(cls=OneCommand, short_help="Pages, plots and one interactive page.")
-def report(
+@app.command("report", cls=OneCommand, short_help="Pages, plots and one interactive page.")
+def write_report(
     models: Annotated[
         list[str] | None,
         typer.Option("--models", "-m", help="all, or names and wildcards separated by commas.", metavar="MODELS"),
@@ -142,7 +142,8 @@ def report(
         str | None, typer.Option("--out", help="Folder of the Markdown; reports when left out.", metavar="FOLDER")
     ] = None,
     html: Annotated[
-        str | None, typer.Option("--html", help="Write one interactive page instead (or too, with --out).", metavar="FILE")
+        str | None,
+        typer.Option("--html", help="Write one interactive page instead (or too, with --out).", metavar="FILE"),
     ] = None,
     bench: Annotated[
         list[str] | None,
@@ -158,7 +159,9 @@ def report(
     archscope report --models 'vgg*,torchvision:resnet50' --out /tmp/vgg
     archscope report --html page.html                  one page that opens from disk: sort, filter, compare
     """
-    from archscope.report.write import html_page, markdown
+    from archscope.report.html import page_of
+    from archscope.report.pages import Subject
+    from archscope.report.write import markdown
     from archscope.runs import record_of
     from archscope.spec import expand
 
@@ -168,14 +171,14 @@ def report(
     examples = whole_number("--batch", batch)
     results = _results(bench)
     with progress(specs) as counted:
-        records = [(spec, record_of(spec, input, examples)) for spec in counted]
-    own = not input and examples is None
+        subjects = [Subject(spec, record_of(spec, input, examples), input, examples) for spec in counted]
     if html is not None:
-        with progress(records) as counted:
-            put(html_page(counted, own), html)
-        print(f"{len(records)} models in {html}")
+        with progress(subjects) as counted:
+            text = page_of(counted)
+        put(text, html)
+        print(f"{len(subjects)} model{'' if len(subjects) == 1 else 's'} in {html}")
     if out is not None or html is None:
-        print(markdown(records, out or "reports", own, results))
+        print(markdown(subjects, out or "reports", results))
 
 
 def _results(files: list[str] | None) -> list[Any]:

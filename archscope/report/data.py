@@ -1,14 +1,14 @@
 """Models -> what the interactive page holds: raw values, every model at every size of the slider, as plain JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from archscope.numbers import published
 from archscope.counters import COUNTERS
 from archscope.errors import ArchscopeError
 from archscope.ir import Trace
-from archscope.passes import totals
+from archscope.numbers import published
 from archscope.numbers.reconcile import predicted
+from archscope.passes import totals
 from archscope.report.graph import graph_of
 from archscope.report.pages import Subject
 from archscope.report.solids import svg
@@ -32,7 +32,7 @@ MORE = (
 )
 
 
-def page_data(subjects: Sequence[Subject], sides: Sequence[int] = SIDES) -> dict[str, Any]:
+def page_data(subjects: Iterable[Subject], sides: Sequence[int] = SIDES) -> dict[str, Any]:
     """Everything that the page shows."""
     layers = {column.key: column for column in (*LAYER_COLUMNS, *LAYER_HIDDEN)}
     return {
@@ -40,7 +40,9 @@ def page_data(subjects: Sequence[Subject], sides: Sequence[int] = SIDES) -> dict
         "columns": [_column(c) for c in (*MODEL_COLUMNS, *MORE)],
         "shown": [c.key for c in MODEL_COLUMNS if c.key != "memory"],
         "layer_columns": [_column(layers[key]) for key in LAYERS],
-        "conventions": [{"key": c.name, "title": c.title, "means": c.means, "calls": c.calls} for c in COUNTERS.values()],
+        "conventions": [
+            {"key": c.name, "title": c.title, "means": c.means, "calls": c.calls} for c in COUNTERS.values()
+        ],
         "moving": list(MOVING),
         "models": [_model(subject, sides) for subject in subjects],
     }
@@ -57,11 +59,12 @@ def _model(subject: Subject, sides: Sequence[int]) -> dict[str, Any]:
     layers = layer_table(trace)
     found = totals(trace)
     own = trace.inputs[0].shape[-1] if trace.inputs and len(trace.inputs[0].shape) == 4 else None
+    sizes = _sizes(subject, sides) if own is not None else {}
     return {
         **{key: value for key, value in found.items() if key != "unknown"},
         "model": subject.spec.text,
         "input_text": inputs_text(trace),
-        "side": own,
+        "side": own if sizes else None,
         "family": entry.family if entry is not None else subject.spec.source,
         "paper": source_of(subject.spec.source).published(subject.spec.name).get("paper") or "",
         "verified": not told,
@@ -70,7 +73,7 @@ def _model(subject: Subject, sides: Sequence[int]) -> dict[str, Any]:
         "as": predicted(trace, COUNTERS),
         "layers": [[row.get(key) for key in LAYERS] for row in layers.rows],
         "drawing": svg(graph_of(trace)),
-        "sizes": _sizes(subject, sides) if own is not None else {},
+        "sizes": sizes,
     }
 
 
@@ -82,7 +85,7 @@ def _verdict(verdict: published.Verdict) -> str:
 def _sizes(subject: Subject, sides: Sequence[int]) -> dict[str, Mapping[str, Any] | None]:
     """The totals at each side, None where the model does not run; empty where it cannot be run again."""
     try:
-        model = resized(subject.spec)
+        model = resized(subject.spec, subject.input, subject.batch)
     except ArchscopeError:
         return {}
     return {str(side): _at(model, side) for side in sides}

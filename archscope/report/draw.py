@@ -186,8 +186,9 @@ def wide(text: str, size: float) -> float:
 
 
 def number(value: float) -> str:
-    """A coordinate, the same on every machine."""
-    return f"{value:.1f}".removesuffix(".0").replace("-0", "0") if abs(value) < 0.05 else f"{value:.1f}".removesuffix(".0")
+    """A coordinate, the same on every machine: to a tenth."""
+    text = f"{value:.1f}".removesuffix(".0")
+    return "0" if text == "-0" else text
 
 
 def svg_of(graph: Graph) -> str:

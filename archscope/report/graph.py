@@ -6,7 +6,7 @@ and a block that follows itself is drawn once, with how often it stands there.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -505,7 +505,7 @@ def _own(item: _Item) -> Iterator[int]:
 
 
 def graph_of(trace: Trace, depth: int | None = None) -> Graph:
-    """The graph of a trace. depth: modules that this many enclose are one node; None closes what is too much to read."""
+    """The graph of a trace. depth: modules that this many enclose are one node; None closes what is too much."""
     graph = _drawn(trace, depth, frozenset())
     if depth is not None:
         return graph

@@ -35,13 +35,13 @@ def grid_of(
         if not given or not {"h", "w"} & set(given[0].layout):
             raise SpecError(f"{spec.text} has no side to change: the plot scaling is for networks of pictures")
         side = given[0].input.shape[given[0].layout.index("w")]
-        found = []
+        found, refused = [], ""
         for one in sides or sorted({side * part // 7 for part in PARTS}):
             try:
                 found.append(record_of(spec, str(one), batch, train))
             except ArchscopeError as error:
-                last = error
+                refused = str(error)
         if not found:
-            raise SpecError(f"{spec.text} takes none of the sides: {last}")
+            raise SpecError(f"{spec.text} takes none of the sides: {refused}")
         out += found
     return out

@@ -6,7 +6,7 @@ page. `assets/app.js` only joins them.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from archscope.report.pages import Subject
 ASSETS = Path(__file__).with_name("assets")
 
 
-def page_of(subjects: Sequence[Subject], sides: Sequence[int] = SIDES) -> str:
+def page_of(subjects: Iterable[Subject], sides: Iterable[int] = SIDES) -> str:
     """The text of the page."""
-    data = json.dumps(page_data(subjects, sides), ensure_ascii=False, separators=(",", ":"))
+    data = json.dumps(page_data(subjects, list(sides)), ensure_ascii=False, separators=(",", ":"))
     parts = {
         "STYLES": "\n".join(map(_asset, ("tabulator.min.css", "page.css"))),
         "LICENCES": escape(_asset("LICENSES.txt")),

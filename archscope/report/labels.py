@@ -46,7 +46,11 @@ def placed(circles: Sequence[Circle], size: float, within: Rect) -> list[Spot]:
                 middle = y + (height / 2 if sin(angle) > 0.9 else -height / 2 if sin(angle) < -0.9 else 0)
                 rect = (left, middle - height / 2, left + width, middle + height / 2)
                 far = reach > 10
-                cost = reach * 0.6 + turn * 0.35 + _cost(circles, taken, lines, rect, within, (circle, x, y) if far else None)
+                cost = (
+                    reach * 0.6
+                    + turn * 0.35
+                    + _cost(circles, taken, lines, rect, within, (circle, x, y) if far else None)
+                )
                 if best is None or cost < best[0]:
                     best = (cost, Spot(left, middle, (x, y) if far else None), rect)
         assert best is not None

@@ -59,7 +59,7 @@ class _Place:
 
 
 def layered(graph: Graph, sizes: Mapping[int, tuple[float, float]], titles: Mapping[int, float]) -> Layout:
-    """Places for a graph. sizes: width and height by node id. titles: the width that a block's title needs, by place."""
+    """Places for a graph. sizes: width and height by node id. titles: widths of the blocks' titles, by place."""
     places, ways = _places(graph, sizes)
     layers: list[list[_Place]] = [[] for _ in range(1 + max(p.layer for p in places))]
     for place in places:

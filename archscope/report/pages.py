@@ -8,18 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from archscope.numbers import published
-from archscope.numbers.audit import derived
 from archscope.counters import COUNTERS
 from archscope.ir import Trace
-from archscope.passes import COLUMNS, rows, totals
+from archscope.numbers import published
+from archscope.numbers.audit import derived
 from archscope.numbers.reconcile import account_of, account_table
+from archscope.passes import COLUMNS, rows, totals
 from archscope.render import escaped, show, text_of
 from archscope.report.draw import mermaid
 from archscope.report.graph import graph_of
 from archscope.report.plots import PLOTS, digest, group_of, numbers_of
 from archscope.report.solids import is_figure, svg_of_solids
-from archscope.spec import Spec, source_of, written
+from archscope.spec import Spec, Text, source_of, written
 from archscope.table import Column, Table
 from archscope.verify import WHOLE, disagreements
 from archscope.views import MODEL_COLUMNS, inputs_text, layer_table, model_row
@@ -32,11 +32,17 @@ GROUPS = {"conv": "convolutions", "fc": "fully connected layers", "recurrent": "
 
 @dataclass(frozen=True)
 class Subject:
-    """One model of a report. own: it ran as its source has it, so that what is published of it can be held against it."""
+    """One model of a report: its trace on an input and a batch, None for its own."""
 
     spec: Spec
     trace: Trace
-    own: bool = True
+    input: Text = None
+    batch: int | None = None
+
+    @property
+    def own(self) -> bool:
+        """Whether it ran as its source has it, and can be held against what is published of it."""
+        return not self.input and self.batch is None
 
     @property
     def file(self) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 
 from archscope.errors import SpecError
 from archscope.ir import Trace
-from archscope.passes import COLUMNS, DENSE, rows, totals
 from archscope.numbers.published import figures
+from archscope.passes import COLUMNS, DENSE, rows, totals
 from archscope.report.labels import Circle, placed
 from archscope.verify import WHOLE
 from archscope.zoo.registry import entries
@@ -74,7 +74,8 @@ def picture(name: str, data: Data, form: str = "svg") -> bytes:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise SpecError("plots need matplotlib: pip install 'archscope[plots]'") from error
-    with mpl.rc_context(mpl.rcParamsDefault.copy()), mpl.rc_context(STYLE):
+    style: dict[Any, Any] = {**mpl.rcParamsDefault, **STYLE}  # whatever a user has set
+    with mpl.rc_context(style):
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
         PLOTS[name].drawn(figure, data)
@@ -358,7 +359,8 @@ def field(figure: Any, data: Data) -> None:
         near = [other for other in known if other <= side * 1.15 and side <= other * 1.15]
         if i + 1 < len(known) and known[i + 1] in near:
             continue  # told above the uppermost
-        ax.annotate(f"input {', '.join(str(other) for other in near)}", (1, side), xycoords=("axes fraction", "data"), xytext=(-4, 3),
+        text = f"input {', '.join(str(other) for other in near)}"
+        ax.annotate(text, (1, side), xycoords=("axes fraction", "data"), xytext=(-4, 3),
                     textcoords="offset points", ha="right", fontsize=8)  # fmt: skip
     ax.set_yscale("log", base=2)
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

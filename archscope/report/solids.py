@@ -9,7 +9,7 @@ from html import escape
 from typing import NamedTuple
 
 from archscope.ir import Shape
-from archscope.report.draw import GREY, LOOKS, drawing, look_of, number, document, svg_of, wide
+from archscope.report.draw import GREY, LOOKS, document, drawing, look_of, number, svg_of, wide
 from archscope.report.graph import Graph, Node, counts_words, kind_words, shape_words
 
 TALL = 132.0  # of the largest map
@@ -52,7 +52,9 @@ def is_figure(graph: Graph) -> bool:
 
 def _shown(graph: Graph) -> list[Node]:
     """The nodes that make a map of their own: neither the output again nor what is the same in another order."""
-    return [n for n in graph.nodes if n.role != "output" and n.main not in ("Flatten", "flatten", "Dropout", "Unflatten")]
+    return [
+        n for n in graph.nodes if n.role != "output" and n.main not in ("Flatten", "flatten", "Dropout", "Unflatten")
+    ]
 
 
 def _solids(graph: Graph) -> list[Solid]:
@@ -101,7 +103,8 @@ def svg_of_solids(graph: Graph) -> str:
                 body += _drawn(solid, x + solid.width / 2, base, None if i == 0 and x == 10.0 else x - GAP / 2)
                 x += solid.width
             if times > 1:
-                body.append(_brace(start + GAP / 2, x - GAP / 2, base - max(s.tall + s.deep * SKEW for s in group), times))
+                high = max(s.tall + s.deep * SKEW for s in group)
+                body.append(_brace(start + GAP / 2, x - GAP / 2, base - high, times))
         width = max(width, x + 10)
         top = base + 24 + 13.0 * max(len(s.words) for s in row) + (14.0 if graph.blocks else 0.0)
     note = "height √H, depth √W, length √C; a bar: √ of its elements"
@@ -142,9 +145,8 @@ def _drawn(solid: Solid, middle: float, base: float, before: float | None) -> li
 
     def face(points: list[tuple[float, float]], shade: float) -> str:
         text = " ".join(f"{number(a)},{number(b)}" for a, b in points)
-        return (
-            f'<polygon points="{text}" fill="{_darker(look.fill, shade)}" stroke="{look.line}" stroke-linejoin="round"/>'
-        )
+        fill = _darker(look.fill, shade)
+        return f'<polygon points="{text}" fill="{fill}" stroke="{look.line}" stroke-linejoin="round"/>'
 
     out = []
     if before is not None:

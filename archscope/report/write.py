@@ -1,28 +1,23 @@
-"""Records -> files: the Markdown of a report with its plots, and the text of the interactive page."""
+"""Models -> files: the Markdown of a report with its drawings and plots."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from archscope.errors import SpecError
-from archscope.ir import Trace
 from archscope.render import save
 from archscope.report.grid import grid_of
-from archscope.report.html import page_of
 from archscope.report.pages import Subject, marked, pages_of, plots_of
 from archscope.report.plots import picture
-from archscope.spec import Spec, parse
+from archscope.spec import parse
 from archscope.table import Table
 
 GRID = "mobilenet-v1"  # of the plot of sizes and widths
 
-Record = tuple[Spec, Trace]
 
-
-def markdown(records: Sequence[Record], folder: str, own: bool = True, bench: Sequence[Table] = ()) -> str:
+def markdown(subjects: Sequence[Subject], folder: str, bench: Sequence[Table] = ()) -> str:
     """Write the pages, drawings and plots of a report; a sentence on what was written. Raises SpecError."""
-    subjects = [Subject(spec, trace, own) for spec, trace in records]
-    grid = grid_of([parse(GRID)]) if own and any(s.spec.text == GRID for s in subjects) else []
+    grid = grid_of([parse(GRID)]) if any(s.own and s.spec.text == GRID for s in subjects) else []
     plots = plots_of(subjects, grid)
     pages = pages_of(subjects, {name: f"plots/{name}.svg" for name in plots}, bench)
     home = Path(os.path.expanduser(folder))
@@ -47,8 +42,3 @@ def _write(path: Path, content: str | bytes) -> None:
         save(content, path)
     except OSError as error:
         raise SpecError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def html_page(records: Iterable[Record], own: bool = True) -> str:
-    """The interactive page: every model with its layers, at every size."""
-    return page_of([Subject(spec, trace, own) for spec, trace in records])

@@ -6,6 +6,7 @@ containers of its own. A constructor is a tenth of the work then, and a model of
 a millisecond. Only classes of PyTorch itself are cast; a subclass, or an argument that is no plain value, is built.
 """
 
+import itertools
 import marshal
 import threading
 from collections import OrderedDict
@@ -45,10 +46,24 @@ def _refuse(*args: Any, **kwargs: Any) -> Any:
     raise NotQuick
 
 
-class _NoItems(OrderedDict):
-    """What all layers share for their hooks, as long as they have none: whoever enters one gets NotQuick."""
+class Frozen(OrderedDict):
+    """A container that layers share: whoever would change it gets NotQuick.
 
-    __setitem__ = setdefault = update = __ior__ = _refuse
+    mark: of the mould, in the container of a layer's hooks, as long as no attribute of the layer was set. elements,
+    nbytes, shapes: of buffers, which every layer of a mould has for itself, though they are the same here.
+    """
+
+    __setitem__ = __delitem__ = setdefault = update = pop = popitem = clear = __ior__ = move_to_end = _refuse
+    mark: int | None = None
+    elements = nbytes = 0
+    shapes: tuple[Any, ...] = ()
+
+
+def _frozen(items: dict[str, Any]) -> Frozen:
+    made = Frozen()
+    for key, value in items.items():
+        OrderedDict.__setitem__(made, key, value)
+    return made
 
 
 class _NoNames(set):
@@ -59,7 +74,7 @@ def _emptied(value: Any) -> Any:
     return _NONE if isinstance(value, dict) else _NO_NAMES if isinstance(value, set) else value
 
 
-_NONE, _NO_NAMES = _NoItems(), _NoNames()
+_NONE, _NO_NAMES = Frozen(), _NoNames()
 _OWN = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")  # what a module has for itself
 _BARE = {key: _emptied(value) for key, value in vars(nn.Module()).items() if key not in _OWN}
 _CONTAINERS = frozenset(key for key, value in vars(nn.Module()).items() if isinstance(value, (dict, set)))
@@ -68,14 +83,14 @@ _CONTAINERS = frozenset(key for key, value in vars(nn.Module()).items() if isins
 class Mould(NamedTuple):
     """What a layer is made of.
 
-    plain: its attributes without containers. parameters: name, tensor, whether it is trained. buffers: name, tensor,
-    whose memory all casts share; it is written to in no run. versions: of the buffers, to see whether somebody wrote to
-    one nevertheless: the next layer is then built.
+    plain: its attributes, but for the parameters; the containers among them are shared by all casts. parameters: name,
+    tensor, whether it is trained. buffers, versions: the buffers, and what says whether somebody wrote to one: the next
+    layer is then built.
     """
 
     plain: dict[str, Any]
     parameters: list[tuple[str, torch.Tensor | None, bool]]
-    buffers: list[tuple[str, torch.Tensor | None]]
+    buffers: list[torch.Tensor]
     versions: list[int]
 
 
@@ -126,9 +141,7 @@ def _casting(cls: type, original: Callable[..., None], here: int) -> Callable[..
             original(self, *args, **kwargs)
             return
         mould = _MOULDS.get(key)
-        if mould is None or (
-            mould.versions and [b._version for _, b in mould.buffers if b is not None] != mould.versions
-        ):
+        if mould is None or (mould.versions and _versions(mould.buffers) != mould.versions):
             original(self, *args, **kwargs)
             if mould is not None or key not in _MOULDS:
                 _MOULDS[key] = _mould(self)
@@ -139,10 +152,6 @@ def _casting(cls: type, original: Callable[..., None], here: int) -> Callable[..
             own["_parameters"] = {
                 name: None if tensor is None else _cast(nn.Parameter, tensor, trained)
                 for name, tensor, trained in mould.parameters
-            }
-        if mould.buffers:
-            own["_buffers"] = {
-                name: None if tensor is None else _cast(torch.Tensor, tensor, False) for name, tensor in mould.buffers
             }
 
     return __init__
@@ -156,17 +165,28 @@ def _mould(layer: nn.Module) -> Mould | None:
         return None
     if any([own[key] for key in _CONTAINERS - {"_parameters", "_buffers"}]):
         return None  # hooks, or buffers that are not saved
-    plain = {key: _emptied(value) for key, value in own.items()}
     if any([isinstance(value, (dict, set, torch.Tensor)) and key not in _CONTAINERS for key, value in own.items()]):
         return None
-    parameters = [(name, None if p is None else p.detach(), p is not None and p.requires_grad)
-                  for name, p in own["_parameters"].items()]  # fmt: skip
-    buffers = [(name, None if b is None else b.clone()) for name, b in own["_buffers"].items()]
+    plain = {key: _emptied(value) for key, value in own.items()}
+    parameters = [
+        (name, None if p is None else p.detach(), p is not None and p.requires_grad)
+        for name, p in own["_parameters"].items()
+    ]
+    shared = _frozen({name: None if b is None else b.clone() for name, b in own["_buffers"].items()})
+    buffers = [b for b in shared.values() if b is not None]
+    shared.elements, shared.nbytes = sum([b.numel() for b in buffers]), sum([b.nbytes for b in buffers])
+    shared.shapes = tuple([None if b is None else b.shape for b in shared.values()])
+    hooks = Frozen()
+    hooks.mark = next(_MARKS)
+    plain["_buffers"], plain["_forward_hooks"] = shared, hooks
     return Mould(plain, parameters, buffers, _versions(buffers))
 
 
-def _versions(buffers: list[tuple[str, torch.Tensor | None]]) -> list[int]:
-    return [b._version for _, b in buffers if b is not None]
+def _versions(buffers: list[torch.Tensor]) -> list[int]:
+    return [b._version for b in buffers]
+
+
+_MARKS = itertools.count()
 
 
 def _beginning(original: Callable[..., None], here: int) -> Callable[..., None]:
@@ -211,13 +231,16 @@ def _holding(original: Callable[..., None], here: int) -> Callable[..., None]:
     registered = nn.modules.module._global_module_registration_hooks
 
     def __setattr__(self: nn.Module, name: str, value: Any) -> None:
-        if isinstance(value, nn.Module) and not registered and threading.get_ident() == here:
-            own = self.__dict__
-            modules = own.get("_modules")
-            if modules is not None and name not in own and name not in own["_buffers"]:
-                if name not in own["_parameters"] and name not in own["_non_persistent_buffers_set"]:
-                    modules[name] = value
-                    return
+        own = self.__dict__
+        if threading.get_ident() == here:
+            if isinstance(value, nn.Module) and not registered:
+                modules = own.get("_modules")
+                if modules is not None and name not in own and name not in own["_buffers"]:
+                    if name not in own["_parameters"] and name not in own["_non_persistent_buffers_set"]:
+                        modules[name] = value
+                        return
+            elif name != "training" and type(own.get("_forward_hooks")) is Frozen:
+                own["_forward_hooks"] = _NONE  # it is no more what it was cast as
         original(self, name, value)
 
     return __setattr__

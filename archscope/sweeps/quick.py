@@ -11,7 +11,7 @@ network of the zoo.
 import marshal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from archscope.modules import kind_of
 from archscope.ops import VIEWS, Work
 from archscope.passes import DENSE, field_of, shapes_of
 from archscope.receptive import Field
-from archscope.sweeps.moulds import CAST, NotQuick
+from archscope.sweeps.moulds import CAST, Frozen, NotQuick
 from archscope.tracer import LOCK, Run, tensors_in, untouched
 
 MOST = 1 << 13  # shares, and numbers of layers, that are kept
@@ -36,6 +36,7 @@ _BASE = frozenset(vars(nn.Module()))
 _KNOWN = frozenset(CAST)
 _PASSIVE = _KNOWN | {nn.Sequential}  # classes that keep no notes of a run
 _HOOKS = itemgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_ALONE = (torch.jit.ScriptModule, LazyModuleMixin)  # what only the tracer can run
 _cast = torch.Tensor._make_subclass  # another tensor of the same memory; no dispatch mode sees it
 
 
@@ -43,7 +44,7 @@ class Share(NamedTuple):
     """What one call of a layer, or of a chain of them, adds to the totals.
 
     operator, work: what ran inside, None where nothing did. links: of a chain, its parts. made: a tensor like its
-    output, None where the output is the input. passed: where a field gets to, see `Passed`, by the id() of the field.
+    output, None where the output is the input. passed: where a field gets to, by its axes and whether it is windowed.
     """
 
     operator: Op | None
@@ -57,29 +58,32 @@ class Share(NamedTuple):
     stored: int
     neurons: int
     layers: int
-    passed: dict[int, "Passed"]
+    passed: dict[Any, "Passed | None"]
 
 
 class Passed(NamedTuple):
-    """before, after: the field in front of a layer, which is kept alive here, and behind it. maps: those of the feature
-    maps inside."""
+    """What a layer does to a field: size + grow·jump and jump·scale on each side, whatever size and jump are.
 
-    before: Field | None
-    after: Field | None
-    maps: tuple[Field, ...]
+    axes, windowed: of the field behind it. inner: the growth up to the last feature map inside a chain, None where the
+    field behind it is one itself.
+    """
+
+    grow: tuple[int, ...]
+    scale: tuple[int, ...]
+    axes: tuple[tuple[tuple[int, int], ...], ...]
+    windowed: bool
+    inner: tuple[int, ...] | None
 
 
 _NUMBERS: dict[Any, int] = {}  # equal layers have the same number
 _SHARES: dict[Any, Share | None] = {}  # by that number and the input; None: not to be had from the call alone
 _ATTRIBUTES: dict[type, tuple[int, Callable[[dict[str, Any]], Any]]] = {}
-_FIELDS: dict[Field, Field] = {}  # equal fields are one object
 
 
 def forget() -> None:
     """Drop what is known of layers."""
     _NUMBERS.clear()
     _SHARES.clear()
-    _FIELDS.clear()
 
 
 # -------------------------------------------------------------------------------------------------------- a model
@@ -97,45 +101,57 @@ class Holdings:
         self.numbers: dict[int, int] = {}
         self.parameters: dict[int, torch.Tensor] = {}
         self.buffers: dict[int, torch.Tensor] = {}
+        self.shared: dict[int, torch.Tensor] = {}  # buffers of moulds
+        self.active: list[nn.Module] = []  # modules that may keep notes of a run
+        self.elements = self.memory = 0
         dense: dict[int, torch.Tensor] = {}
         self._walk(model, dense)
         parameters = self.parameters.values()
         buffers = [b for i, b in self.buffers.items() if i not in self.parameters]
         self.params = sum([p.numel() for p in parameters])
         self.trainable = sum([p.numel() for p in parameters if p.requires_grad])
-        self.elements = sum([b.numel() for b in buffers])
-        self.memory = sum([p.nbytes for p in parameters]) + sum([b.nbytes for b in buffers])
+        self.elements += sum([b.numel() for b in buffers])
+        self.memory += sum([p.nbytes for p in parameters]) + sum([b.nbytes for b in buffers])
         self.dense = sum([p.numel() for p in dense.values()])
+        self.buffers |= self.shared
 
     def _walk(self, module: nn.Module, dense: dict[int, torch.Tensor]) -> int | None:
         """Go through a module that was not met before; its number."""
         cls, own = type(module), module.__dict__
         self.modules[id(module)] = module
-        parameters, buffers = own["_parameters"], own["_buffers"]
-        for p in parameters.values():
-            if p is not None:
-                self.parameters[id(p)] = p
-        for b in buffers.values():
-            if b is not None:
-                self.buffers[id(b)] = b
-        key: Any = None
+        if held := own["_parameters"]:
+            for p in held.values():
+                if p is not None:
+                    self.parameters[id(p)] = p
+            if cls is nn.Linear or cls not in _KNOWN:
+                if (own.get(KIND) or kind_of(cls)) in DENSE:
+                    dense |= {id(p): p for p in held.values() if p is not None}
+        if held := own["_buffers"]:
+            into = self.buffers
+            if type(held) is Frozen:
+                self.elements += held.elements
+                self.memory += held.nbytes
+                into = self.shared
+            for b in held.values():
+                if b is not None:
+                    into[id(b)] = b
         if cls in _KNOWN:
-            if parameters and (own.get(KIND) or kind_of(cls)) in DENSE:
-                dense |= {id(p): p for p in parameters.values() if p is not None}
-            key = self._key(cls, own, parameters, buffers)
+            key = _key(cls, own)
         else:
-            if isinstance(module, (torch.jit.ScriptModule, LazyModuleMixin)):
+            if isinstance(module, _ALONE):
                 raise NotQuick
-            if parameters and (own.get(KIND) or kind_of(cls)) in DENSE:
-                dense |= {id(p): p for p in parameters.values() if p is not None}
+            modules, numbers, walk = self.modules, self.numbers, self._walk
             links = [
-                self.numbers.get(id(child)) if id(child) in self.modules else self._walk(child, dense)
+                numbers.get(id(child)) if id(child) in modules else walk(child, dense)
                 for child in own["_modules"].values()
                 if child is not None
             ]
-            if cls is nn.Sequential and None not in links and len(own) == len(_BASE):
+            key = None
+            if cls is not nn.Sequential:
+                self.active.append(module)
+            elif len(own) == len(_BASE) and len(links) <= LINKS and None not in links and not any(_HOOKS(own)):
                 key = tuple(links)
-        if key is None or any(_HOOKS(own)):
+        if key is None:
             return None
         number = _NUMBERS.get(key)
         if number is None:
@@ -143,25 +159,34 @@ class Holdings:
         self.numbers[id(module)] = number
         return number
 
-    @staticmethod
-    def _key(kind: type, own: dict[str, Any], parameters: dict[str, Any], buffers: dict[str, Any]) -> Any:
-        """What the work of a layer depends on but for its input; None where that is not known."""
-        known = _ATTRIBUTES.get(kind)
+
+def _key(cls: type, own: dict[str, Any]) -> Any:
+    """What the work of a layer depends on but for its input; None where that is not known."""
+    hooks = own["_forward_hooks"]
+    if type(hooks) is Frozen and hooks.mark is not None:
+        key: list[Any] = [hooks.mark]
+    else:
+        known = _ATTRIBUTES.get(cls)
         if known is None:
             names = [name for name in own if name not in _BASE]
-            known = _ATTRIBUTES[kind] = (len(own), itemgetter(*names) if names else lambda own: ())
+            known = _ATTRIBUTES[cls] = (len(own), itemgetter(*names) if names else lambda own: ())
         size, attributes = known
-        if len(own) != size:
+        if len(own) != size or any(_HOOKS(own)):
             return None
         try:
-            key: list[Any] = [kind, marshal.dumps(attributes(own), 2)]
+            key = [cls, marshal.dumps(attributes(own), 2)]
         except (ValueError, KeyError):  # an attribute that is no plain value, or is not there
             return None
-        for p in parameters.values():
-            key += (None, None) if p is None else (p.shape, p.dtype)
-        for b in buffers.values():
-            key.append(None if b is None else b.shape)
-        return tuple(key)
+    for p in own["_parameters"].values():
+        key += (None, None) if p is None else (p.shape, p.dtype)
+    buffers = own["_buffers"]
+    if buffers:
+        key.append(
+            buffers.shapes
+            if type(buffers) is Frozen
+            else tuple([b if b is None else b.shape for b in buffers.values()])
+        )
+    return tuple(key)
 
 
 # ---------------------------------------------------------------------------------------------------------- a run
@@ -183,14 +208,14 @@ class Sum(Run):
         self.weights: set[int] = set()  # and buffers, and what is computed from both
         self.fields: dict[int, Field] = {}
         self.lost: set[int] = set()
-        self.inner: list[Field] = []  # of feature maps within chains
+        self.inner: list[Field] = []  # fields of feature maps within chains
         self.changed: list[tuple[dict[str, Any], dict[str, Any]]] = []  # attributes of layers, and what they were
 
     def begin(self, tensors: Sequence[torch.Tensor]) -> None:
         """The inputs are there."""
         self.inputs = tuple([self.record(t) for t in tensors])
         self.seen.update([t.id for t in self.inputs])
-        self.fields = {i: _one(field) for i, field in receptive.at_first(self.inputs).items()}
+        self.fields = receptive.at_first(self.inputs)
         self.follows = bool(self.fields)
 
     def record(self, tensor: torch.Tensor) -> Tensor:
@@ -237,9 +262,6 @@ class Sum(Run):
             self.reach(t.id, after)
         if self.follows:
             receptive.onward(op, done, self.fields, self.lost, self.weights)
-            for t in op.outputs:
-                if t.id in self.fields:
-                    self.fields[t.id] = _one(self.fields[t.id])
 
     def reach(self, key: int, layers: int) -> None:
         """A tensor lies behind this many weighted layers."""
@@ -313,7 +335,7 @@ class Sum(Run):
             links.append(_SHARES.get(inner))
         if self.counted < len(self.ops):
             self.count()
-        if len(links) <= LINKS and None not in links and id(module) in self.numbers:
+        if None not in links and id(module) in self.numbers:
             shares = tuple([link for link in links if link is not None])
             out = self.records[id(y)]
             added = self.macs - before[0], self.flops - before[1], self.stored - before[2], self.neurons - before[3]
@@ -334,6 +356,10 @@ class Sum(Run):
         if done is None or op.inputs[0].id != into.id or [t.id for t in op.outputs] != [self.records[id(output)].id]:
             return None
         if any([id(self.alive[t.id]) not in own for t in op.inputs[1:]]):
+            return None
+        if done.reach is not None and any([step != int(step) for _, step in done.reach]):
+            return None  # it enlarges: what `Passed` says holds for whole jumps
+        if op.name.startswith(("aten.upsample", "aten._upsample")):
             return None
         before = self.stored, self.neurons
         self.count()
@@ -360,40 +386,72 @@ class Sum(Run):
             self.reach(out, self.depths.get(at, 0) + share.layers)
         if self.follows:
             field = self.fields.get(at)
-            passed = share.passed.get(id(field)) or _pass(share, field)
-            self.inner += passed.maps
-            if passed.after is not None:
-                self.fields[out] = passed.after
+            after = None if field is None else self.behind(share, field)
+            if after is not None:
+                self.fields[out] = after
             else:
                 self.fields.pop(out, None)
                 self.lost.add(out)
         return x
 
+    def behind(self, share: Share, field: Field) -> Field | None:
+        """The field behind a layer, None where it is lost there."""
+        if any([type(jump) is not int for jump in field.jump]):  # behind an enlargement: no more whole multiples
+            after: Field | None = field
+            for one in _flat(share):
+                after = after and _step(one, after)
+                if after is not None and after.windowed:
+                    self.inner.append(after)
+            return after
+        key = (field.axes, field.windowed)
+        if key in share.passed:
+            passed = share.passed[key]
+        else:
+            n = len(field.size)
+            start = Field((1,) * n, (1,) * n, *key)
+            passed = share.passed[key] = _passed(share, start)
+        if passed is None:
+            return None
+        size, jump = field.size, field.jump
+        if passed.inner is not None:
+            inner = tuple([s + int(g * j) for s, g, j in zip(size, passed.inner, jump, strict=True)])
+            self.inner.append(Field(inner, jump, (), True))
+        return Field(
+            tuple([s + int(g * j) for s, g, j in zip(size, passed.grow, jump, strict=True)]),
+            tuple([j * k for j, k in zip(jump, passed.scale, strict=True)]),
+            passed.axes,
+            passed.windowed,
+        )
 
-def _one(field: Field) -> Field:
-    """Of equal fields always the same."""
-    return _FIELDS.setdefault(field, field)
+
+def _passed(share: Share, field: Field) -> Passed | None:
+    """What a layer does to a field of size 1 and jump 1; None where the field is lost."""
+    after, inner = field, None
+    for i, one in enumerate(_flat(share)):
+        if i and after.windowed:
+            inner = after
+        found = _step(one, after)
+        if found is None:
+            return None
+        after = found
+    grow = tuple([size - 1 for size in after.size])
+    kept = None if inner is None or after.windowed else tuple([size - 1 for size in inner.size])
+    return Passed(grow, tuple([int(jump) for jump in after.jump]), after.axes, after.windowed, kept)
 
 
-def _pass(share: Share, field: Field | None) -> Passed:
-    """The field behind a layer."""
-    maps: list[Field] = []
-    after = field
-    for i, link in enumerate(share.links):
-        passed = link.passed.get(id(after)) or _pass(link, after)
-        after = passed.after
-        maps += passed.maps
-        if after is not None and after.windowed and i < len(share.links) - 1:
-            maps.append(after)
-    if share.operator is not None:
-        op = share.operator
-        into = op.inputs[0].id
-        known = {} if field is None else {into: field}
-        receptive.onward(op, share.work, known, set() if known else {into}, set())
-        after = known.get(op.outputs[0].id)
-        after = None if after is None else _one(after)
-    told = share.passed[id(field)] = Passed(field, after, tuple(dict.fromkeys(maps)))
-    return told
+def _step(share: Share, field: Field) -> Field | None:
+    """The field behind one layer."""
+    op = share.operator
+    if op is None:
+        return field
+    known = {op.inputs[0].id: field}
+    receptive.onward(op, share.work, known, set(), set())
+    return known.get(op.outputs[0].id)
+
+
+def _flat(share: Share) -> list[Share]:
+    """The layers of a chain of chains."""
+    return [one for link in share.links for one in _flat(link)] if share.links else [share]
 
 
 # ----------------------------------------------------------------------------------------------------- many runs
@@ -433,6 +491,7 @@ class Runs:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.held = None
         self.stack.close()
 
     def totals(
@@ -448,7 +507,7 @@ class Runs:
 
         Raises NotQuick where only the tracer can tell, and whatever the model raises.
         """
-        if max(len(_SHARES), len(_NUMBERS), len(_FIELDS)) > MOST:
+        if max(len(_SHARES), len(_NUMBERS)) > MOST:
             forget()
             self.held = None
         if self.held is None or self.held[0] is not model:
@@ -467,17 +526,27 @@ class Runs:
 @contextmanager
 def _as_it_was(run: Sum) -> Iterator[None]:
     """Set the mode, and give the modules back as they were. A layer of PyTorch's own keeps no notes of a run."""
-    modules = run.held.modules.values()
-    own = [m for m in modules if type(m) not in _PASSIVE]
-    flags = [(m.__dict__, m.training) for m in modules]
-    with untouched(own, None) if own else nullcontext():
-        for attributes, _ in flags:
-            attributes["training"] = run.train
-        try:
-            yield
-        finally:
-            for attributes, before in reversed(run.changed):
-                attributes.clear()
-                attributes.update(before)
-            for attributes, training in flags:
-                attributes["training"] = training
+    own = [module.__dict__ for module in run.held.modules.values()]
+    modes = [attributes["training"] for attributes in own]
+    active = [module.__dict__ for module in run.held.active]
+    kept = [(each, each.copy(), [(g, g.copy()) for g in map(each.get, _GROUPS) if g]) for each in active]
+    for attributes in own:
+        attributes["training"] = run.train
+    try:
+        yield
+    finally:
+        for attributes, before, groups in kept:
+            attributes.clear()
+            attributes.update(before)
+            for group, members in groups:
+                if group != members:
+                    group.clear()
+                    group.update(members)
+        for attributes, before in reversed(run.changed):
+            attributes.clear()
+            attributes.update(before)
+        for attributes, mode in zip(own, modes, strict=True):
+            attributes["training"] = mode
+
+
+_GROUPS = ("_parameters", "_buffers", "_modules")

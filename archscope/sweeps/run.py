@@ -17,7 +17,7 @@ from archscope.spec import Spec, Text, fed, inputs_of, loaded
 from archscope.sweeps.grid import INPUT, TOTALS, Grid, grid_of, key_of
 from archscope.sweeps.subject import Subject, subject_of
 
-AT_ONCE = 16  # points whose models are built together
+AT_ONCE = 64  # points whose models are built together; the first ones come sooner
 
 Record = dict[str, Any]
 
@@ -31,21 +31,23 @@ class Evaluator:
 
     def records(self, points: Sequence[Mapping[str, Any]]) -> list[Record]:
         """A record for each point, in order."""
+        from archscope.construct import uncollected
         from archscope.sweeps.moulds import NotQuick
         from archscope.sweeps.quick import Runs
 
         asked = [self.subject.at(point) for point in points]
-        models = self._models([spec for spec, *_ in asked])
         found: list[dict[str, Any] | None] = []
-        with Runs() as runs:
-            for (spec, text, batch), model in zip(asked, models, strict=True):
-                try:
-                    found.append(None if model is None else self._quick(runs, model, spec, text, batch))
-                except (Exception, NotQuick):
-                    found.append(None)
-        last = asked[-1][0].arguments
-        self.kept = (models[-1], last) if models[-1] is not None else None
-        del models
+        with uncollected():  # until the models are gone: there is nothing to be found among them
+            models = self._models([spec for spec, *_ in asked])
+            with Runs() as runs:
+                for (spec, text, batch), model in zip(asked, models, strict=True):
+                    try:
+                        found.append(None if model is None else self._quick(runs, model, spec, text, batch))
+                    except (Exception, NotQuick):
+                        found.append(None)
+            self.kept = (models[-1], asked[-1][0].arguments) if models[-1] is not None else None
+            model = runs = None
+            del models
         return [
             {**columns(point), **(told or self._slowly(*wanted))}
             for point, wanted, told in zip(points, asked, found, strict=True)
@@ -136,7 +138,10 @@ def records(
             yield from in_order(work, points, jobs, lost)
         return
     evaluator = Evaluator(subject)
-    for some in _batched(points, AT_ONCE):
+    rest = iter(points)
+    for n in itertools.chain((1, 4, 16), itertools.repeat(AT_ONCE)):
+        if not (some := list(itertools.islice(rest, n))):
+            break
         yield from evaluator.records(some)
 
 

@@ -98,7 +98,7 @@
   // as wide as its longest text: the table need not measure every cell
   function widthOf(title, form, values, most) {
     const longest = Math.max(...values.map((value) => show(value, form).length), 0);
-    return Math.round(Math.min(most, Math.max(title.length * 9.2 + 42, longest * 8.7 + 16, 84)));
+    return Math.round(Math.min(most, Math.max(title.length * 9.2 + 42, longest * (form === "shape" ? 9.8 : 8.7) + 16, 84)));
   }
   function columnFor(column, values) {
     const plain = {
@@ -141,7 +141,7 @@
     const rows = data.models.map(at);
     models = new Tabulator("#models", {
       data: rows, index: "model", columns: data.columns.map((column) => columnFor(column, rows.map((row) => row[column.key]))),
-      renderVertical: "basic", placeholder: "No model is left: loosen a filter", movableColumns: true,
+      renderVertical: "basic", printAsHtml: true, printStyled: false, printRowRange: "active", placeholder: "No model is left: loosen a filter", movableColumns: true,
     });
     models.on("tableBuilt", () => { reachable(models); told(); mark(); });
     models.on("dataFiltered", () => setTimeout(() => { told(); drawPlot(); }, 0));
@@ -156,6 +156,8 @@
     models.getRows().forEach((row) => row.reformat());
     const title = models.getColumn("macs").getElement().querySelector(".tabulator-col-title");
     title.textContent = macsTitle();
+    models.getColumn("macs").getDefinition().title = macsTitle();
+    models.getColumn("macs").setWidth(widthOf(macsTitle(), "count", data.models.map((model) => model.macs), 420));
     const sorters = models.getSorters();
     if (sorters.length) models.setSort(sorters.map((one) => ({ column: one.field, dir: one.dir })));
     models.refreshFilter();
@@ -271,7 +273,7 @@
     const hidden = two ? ["macs_formula", "flops", "activations", "neurons", "receptive_field", "params_formula"] : ["flops", "neurons"];
     const rows = layerRows(model);
     const table = new Tabulator(home.querySelector(".layers"), {
-      data: rows, index: "at", maxHeight: "70vh", printAsHtml: true,
+      data: rows, index: "at", maxHeight: "70vh", printAsHtml: true, printStyled: false, printRowRange: "active",
       columns: data.layer_columns.map((column) => ({ ...columnFor(column, rows.map((row) => row[column.key])), frozen: false, title: column.title, visible: !hidden.includes(column.key), headerTooltip: column.means || column.title, formatter: (cell) => escaped(show(cell.getValue(), column.form)), headerFilterPlaceholder: "" })),
     });
     table.on("tableBuilt", () => reachable(table));
@@ -311,6 +313,11 @@
   const preferred = matchMedia("(prefers-color-scheme: dark)");
   theme(preferred.matches);
   preferred.addEventListener("change", (event) => theme(event.matches));
+
+  // paper is white
+  let before = null;
+  addEventListener("beforeprint", () => { before = document.documentElement.dataset.theme; theme(false); });
+  addEventListener("afterprint", () => { theme(before === "dark"); });
 
   // ------------------------------------------------------------------------------------------------------ begin
 
