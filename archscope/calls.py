@@ -28,8 +28,8 @@ CALLS: dict[Any, Call] = {}  # by overload, filled as they are met
 
 _DENSE = frozenset(
     f"aten.{name}"
-    for name in """linear addmm mm bmm baddbmm _grouped_mm mv matmul scaled_dot_product_attention embedding lstm gru rnn_tanh
-    rnn_relu""".split()
+    for name in """linear addmm mm bmm baddbmm _grouped_mm mv matmul scaled_dot_product_attention embedding lstm gru
+    rnn_tanh rnn_relu""".split()
 )
 
 _CONSTANT = frozenset(

@@ -986,9 +986,11 @@ VIEWS = frozenset(
 )
 
 # copies, creation, comparison, indexing: no arithmetic
-ZERO = VIEWS | frozenset(
-    f"aten.{name}"
-    for name in """clone copy copy_ to _to_copy type_as constant_pad_nd reflection_pad1d reflection_pad2d
+ZERO = (
+    VIEWS
+    | frozenset(
+        f"aten.{name}"
+        for name in """clone copy copy_ to _to_copy type_as constant_pad_nd reflection_pad1d reflection_pad2d
     reflection_pad3d replication_pad1d replication_pad2d replication_pad3d _pad_circular hstack vstack
     column_stack concat concatenate repeat repeat_interleave tile roll flip rot90 index index_put index_put_
     _unsafe_index index_select gather scatter scatter_ masked_fill masked_fill_ masked_select where tril triu
@@ -1002,4 +1004,6 @@ ZERO = VIEWS | frozenset(
     max_unpool3d dropout_ searchsorted bucketize triu_ tril_ take take_along_dim diag diag_embed cartesian_prod histc
     bincount nonzero feature_dropout_ alpha_dropout_ __lshift__ __rshift__ slice_scatter select_scatter _assert_async
     _assert_tensor_metadata hann_window dequantize is_nonzero""".split()
-) | {"torchvision.nms", "profiler._record_function_enter_new", "profiler._record_function_exit"}
+    )
+    | {"torchvision.nms", "profiler._record_function_enter_new", "profiler._record_function_exit"}
+)

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import archscope
-from archscope.learn.explain import seen
 from archscope.ir import Trace
+from archscope.learn.explain import seen
 from archscope.passes import rows
 from archscope.runs import record_of
 from archscope.verify import WHOLE

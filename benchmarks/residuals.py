@@ -34,8 +34,8 @@ def measured(model: str, witnesses: list[str]) -> list[dict[str, Any]]:
     """One record a tool: its figure, what was predicted, and the residual; or the reason why there is none."""
     import torch
 
-    from archscope.tracer import trace
     from archscope.numbers.witnesses import witness
+    from archscope.tracer import trace
 
     torch.set_num_threads(1)
     try:

@@ -1,11 +1,11 @@
 """Architectures per second: a MobileNet-like space, with archscope, torchinfo, fvcore, ptflops and thop in one run.
 
-    python benchmarks/sweep.py [--rounds 5] [--each 6] [--points 4000] [--json FILE] [--readme]
+    python benchmarks/sweep.py [--rounds 5] [--each 16] [--points 4000] [--json FILE] [--readme]
 
 Each tool is given the same architectures of the space below, one after the other, in one thread, and ends with the
 parameters and multiply–accumulates of each for an input of 1×3×224×224; archscope gives every other total as well. Each
 is called as its documentation says: a model from the plain constructor, one call. The tools take turns, and each round
-has architectures of its own, as a search has; archscope gets forty times as many in its turn, which would else be too
+has architectures of its own, as a search has; archscope gets ten times as many in its turn, which would else be too
 short to be timed. Processor time is measured, which other work on the machine disturbs little. Tools that are not
 installed are left out. Then archscope in one process and in two, from the start to the last record, by the clock.
 """
@@ -33,7 +33,7 @@ from archscope.sweeps.run import sweep
 from archscope.sweeps.search import Trials, space_of
 
 SHAPE = (1, 3, 224, 224)
-MORE = 40  # architectures of archscope's turn for one of another tool's
+MORE = 10  # architectures of archscope's turn for one of another tool's
 
 # MobileNet v2 (Sandler et al. 2018), table 2; searches vary its width, and each stage's expansion, kernel and depth
 STAGES = ((16, 1), (24, 2), (32, 2), (64, 2), (96, 1), (160, 2), (320, 1))
@@ -125,9 +125,8 @@ def with_ptflops(points: list[Point]) -> Iterator[Found]:
     from ptflops import get_model_complexity_info
 
     for point in points:
-        found: Any = get_model_complexity_info(
-            build(**point), SHAPE[1:], as_strings=False, print_per_layer_stat=False, backend="pytorch"
-        )
+        count: Any = get_model_complexity_info  # which says that it returns three where it returns two
+        found = count(build(**point), SHAPE[1:], as_strings=False, print_per_layer_stat=False, backend="pytorch")
         yield int(found[1]), int(found[0])
 
 
@@ -136,8 +135,8 @@ def with_thop(points: list[Point]) -> Iterator[Found]:
     from thop import profile
 
     for point in points:
-        macs, params = profile(build(**point), (torch.empty(SHAPE),), verbose=False)
-        yield int(params), int(macs)
+        found: Any = profile(build(**point), (torch.empty(SHAPE),), verbose=False)
+        yield int(found[1]), int(found[0])
 
 
 def installed() -> list[str]:
@@ -210,7 +209,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--each", type=int, default=6, help="architectures of a turn")
+    parser.add_argument("--each", type=int, default=16, help="architectures of a turn")
     parser.add_argument("--points", type=int, default=4000, help="for one and two processes; 0: not measured")
     parser.add_argument("--json", type=Path, help="also write the seconds to a file")
     parser.add_argument("--readme", action="store_true", help="also write the table into README.md")

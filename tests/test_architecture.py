@@ -33,7 +33,7 @@ FLOORS = (
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # they may import torch at once: whatever needs them needs it
 TORCH = {"tracer", "calls", "largest", "construct", "modules", "counters.hollow", "counters.muted", "numbers.witnesses"}
-TORCH |= {"sweeps.moulds", "sweeps.quick"}
+TORCH |= {"sweeps.moulds", "sweeps.holdings", "sweeps.quick"}
 TORCH |= {
     f"bench.{name}"
     for name in """examples own prepare augment checkpoint device parallel data measure network loop worker

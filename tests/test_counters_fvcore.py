@@ -12,8 +12,8 @@ from archscope.counters import COUNTERS
 from archscope.counters.fvcore import _operations
 from archscope.ir import Trace
 from archscope.numbers.reconcile import account_of
-from archscope.tracer import trace
 from archscope.numbers.witnesses import witness
+from archscope.tracer import trace
 
 
 class Call(nn.Module):

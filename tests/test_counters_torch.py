@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from archscope.counters import COUNTERS
 from archscope.numbers.reconcile import account_of
-from archscope.tracer import trace
 from archscope.numbers.witnesses import witness
+from archscope.tracer import trace
 
 
 class Call(nn.Module):

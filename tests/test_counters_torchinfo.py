@@ -9,8 +9,8 @@ from torch import nn
 
 from archscope.counters import COUNTERS
 from archscope.numbers.reconcile import account_of
-from archscope.tracer import trace
 from archscope.numbers.witnesses import witness
+from archscope.tracer import trace
 
 
 class Call(nn.Module):

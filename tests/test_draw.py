@@ -6,8 +6,10 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+import torch
+from torch import nn
 
-from archscope import Trace, totals
+from archscope import Trace, totals, trace
 from archscope.report.draw import DRAWINGS, drawing, mermaid, svg_of
 from archscope.report.graph import LINES, TOO_MANY, Graph, counts_words, graph_of, kind_words, shape_words
 from archscope.report.solids import is_figure, sides, svg_of_solids
@@ -20,10 +22,10 @@ NETWORKS = list(entries())
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_graph_holds_every_parameter_and_every_mac(name: str, traced: Callable[..., Trace]) -> None:
     """What is joined or drawn once is still there: the nodes, each as often as it stands, add up to the totals."""
-    trace = traced(name)
-    graph = graph_of(trace)
-    assert sum(sum(node.params) for node in graph.nodes) == totals(trace)["params"]
-    assert sum(count or 0 for node in graph.nodes for count in node.macs) == totals(trace)["macs"]
+    record = traced(name)
+    graph = graph_of(record)
+    assert sum(sum(node.params) for node in graph.nodes) == totals(record)["params"]
+    assert sum(count or 0 for node in graph.nodes for count in node.macs) == totals(record)["macs"]
     assert len(graph.nodes) <= TOO_MANY and len(graph.edges) <= LINES
 
 
@@ -86,6 +88,57 @@ def test_dense_layers_are_drawn_once_though_they_widen(traced: Callable[..., Tra
     assert counts_words(first).startswith("8.576 K to 29.38 K params")
     edges = {(graph.node(e.source).path, graph.node(e.target).path): e.shape for e in graph.edges}
     assert edges["features.denseblock1.cat", "features.transition1.conv"] == (1, 64 + 6 * 32, 56, 56)
+
+
+class Sum(nn.Module):
+    """Two inputs, added and convolved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return self.conv(x + y)
+
+
+class Skips(nn.Module):
+    """The third block takes the first one's output too: only two follow each other and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = Sum(), Sum(), Sum()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first = self.one(x, x)
+        return self.three(self.two(first, first), first)
+
+
+class Widening(nn.Module):
+    """A dense block whose growth changes: its layers are not one layer twice."""
+
+    def __init__(self, *growth: int) -> None:
+        super().__init__()
+        wide = [4 + sum(growth[:i]) for i in range(len(growth))]
+        self.layers = nn.ModuleList(nn.Conv2d(c, g, 3, padding=1) for c, g in zip(wide, growth, strict=True))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = torch.cat((x, layer(x)), dim=1)
+        return x
+
+
+def test_what_does_not_follow_in_line_is_not_folded() -> None:
+    graph = graph_of(trace(Skips(), (1, 4, 8, 8)))
+    assert sum("conv" in node.path for node in graph.nodes) >= 2
+    ways = named(graph)
+    assert "three.add" in ways or "three.conv" in ways
+    assert all(block.times < 3 for block in graph.blocks)
+
+
+@pytest.mark.parametrize(("growth", "times"), [((8, 8, 8), [3]), ((8, 16), [])])
+def test_only_layers_of_one_growth_are_folded(growth: tuple[int, ...], times: list[int]) -> None:
+    graph = graph_of(trace(Widening(*growth), (1, 4, 8, 8)))
+    assert [block.times for block in graph.blocks if block.times > 1] == times
 
 
 def test_what_runs_again_is_drawn_once(traced: Callable[..., Trace]) -> None:
@@ -230,10 +283,10 @@ def test_sides_of_a_solid() -> None:
 
 
 def test_drawings_are_the_same_every_time(traced: Callable[..., Trace]) -> None:
-    trace = traced("googlenet")
-    again = Trace.from_json(trace.to_json())
+    record = traced("googlenet")
+    again = Trace.from_json(record.to_json())
     for write in DRAWINGS.values():
-        assert write(graph_of(trace)) == write(graph_of(again))
+        assert write(graph_of(record)) == write(graph_of(again))
 
 
 def test_two_drawings_of_a_name_are_refused() -> None:

@@ -216,9 +216,8 @@ def test_processes_that_update_at_once_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
 def test_a_process_that_died_blocks_nobody(tmp_path: Path) -> None:
     path = str(tmp_path / "archscope.lock")
-    code = (
-        f"import time\nfrom archscope.gate.lock import alone\nwith alone({path!r}):\n print(1, flush=True); time.sleep(60)"
-    )
+    code = "import time\nfrom archscope.gate.lock import alone\n"
+    code += f"with alone({path!r}):\n print(1, flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()

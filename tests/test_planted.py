@@ -17,9 +17,9 @@ from torch import nn
 from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
 
 from archscope import tracer, verify
-from archscope.numbers.audit import of_module
 from archscope.formulas import FORMULAS, Derived
 from archscope.ir import Tensor
+from archscope.numbers.audit import of_module
 from archscope.ops import RULES, Work
 from archscope.passes import rows
 from archscope.tracer import trace

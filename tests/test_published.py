@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import archscope
 from archscope import Trace
 from archscope.numbers import published
 from archscope.numbers.published import Figure, check, checks, every, figures, rounded

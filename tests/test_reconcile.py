@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 import archscope as package
-from archscope.numbers import reconcile
-from archscope.numbers.audit import reconciled
 from archscope.counters import COUNTERS, MEASURES, Account, Item, find
 from archscope.counters.base import counter, measures
+from archscope.numbers import reconcile
+from archscope.numbers.audit import reconciled
 from archscope.numbers.reconcile import Said, account_of, account_table, chosen, columns_as, records
-from archscope.spec import parse
 from archscope.numbers.witnesses import bare, version_of, witness
+from archscope.spec import parse
 
 THREE = "torchinfo,fvcore,torch"
 RESNET = 4_089_184_256  # multiply-adds of torchvision's ResNet-50 at 224

@@ -1,5 +1,6 @@
 """The report: what is committed is what `archscope report` writes today, and its pages say what they should."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -150,7 +151,18 @@ def test_report_writes_a_folder(archscope: Callable, tmp_path: Path) -> None:
 
 
 def test_report_shows_results_of_bench(archscope: Callable, tmp_path: Path) -> None:
-    ran = archscope("report", "--models", "lenet", "--out", str(tmp_path / "r"), "--bench", str(tmp_path / "no.jsonl"))
+    row = {
+        "schema": 1, "kind": "train", "key": "k", "model": "lenet", "recipe": "d2l", "data": "fashion-mnist",
+        "device": "cpu", "device_name": "a processor", "threads": 1, "world_size": 1, "precision": "fp32", "seed": 0,
+        "epochs": 10, "batch": 256, "flags": {"precision": "fp32"}, "status": "ok", "test_accuracy": 0.8045,
+        "archscope": "0.1.0", "torch": "2.14.1",
+    }  # fmt: skip
+    (tmp_path / "runs.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    place = str(tmp_path / "r")
+    assert archscope("report", "--models", "lenet", "--out", place, "--bench", str(tmp_path / "runs.jsonl")).code == 0
+    text = (tmp_path / "r" / "README.md").read_text(encoding="utf-8")
+    assert "80.5 %" in text.partition("## Measured")[2] and "recipe d2l" in text
+    ran = archscope("report", "--models", "lenet", "--out", place, "--bench", str(tmp_path / "no.jsonl"))
     assert ran.code == 2 and "cannot read" in ran.err
 
 
@@ -160,6 +172,9 @@ def test_report_refuses_what_cannot_be_written(archscope: Callable, tmp_path: Pa
     assert ran.code == 2 and "cannot write" in ran.err
     ran = archscope("report", "--models", "lenet", "--html", str(tmp_path / "no" / "p.html"))
     assert ran.code == 2 and "there is no folder" in ran.err
+    assert "--out names no folder" in archscope("report", "--out", "").err
+    ran = archscope("report", "--html", str(tmp_path / "p.html"), "--bench", "runs.jsonl")
+    assert ran.code == 2 and "give --out too" in ran.err
 
 
 def test_the_graph_of_a_page_is_that_of_draw(pages: dict[str, str], traced: Callable[..., Trace]) -> None:

@@ -12,10 +12,10 @@ from torch import nn
 
 from archscope import trace
 from archscope.errors import SpecError
+from archscope.learn.sizes import answers, least_input, page, ranges, working
 from archscope.passes import rows
 from archscope.sizes.algebra import letter, number
 from archscope.sizes.legal import Bounds, Legal, by_formula, legal_sizes, preimage, side_of
-from archscope.learn.sizes import answers, least_input, page, ranges, working
 from archscope.sizes.resize import Resized, lost_in, resized
 from archscope.sizes.walk import Window
 from archscope.verify import WHOLE, check

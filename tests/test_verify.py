@@ -12,15 +12,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from archscope import elementwise, tracer, verify
-from archscope.numbers import audit, published
-from archscope.numbers.audit import Compared, audit_table, audited, derived, failed, of_module
 from archscope.elementwise import EXTRA, extra, flops_of
 from archscope.formulas import FORMULAS, Derived
 from archscope.ir import Trace
 from archscope.modules import describe
+from archscope.numbers import audit, published
+from archscope.numbers.audit import Compared, audit_table, audited, derived, failed, of_module
+from archscope.numbers.published import Figure
 from archscope.ops import RULES
 from archscope.passes import rows, totals
-from archscope.numbers.published import Figure
 from archscope.spec import expand, parse
 from archscope.verify import same_run
 

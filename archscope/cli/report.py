@@ -167,6 +167,10 @@ def write_report(
 
     if html is not None:
         may_write(html, "--html")
+    if out == "":
+        raise SpecError("--out names no folder")
+    if bench and html is not None and out is None:
+        raise SpecError("--bench is shown in the Markdown: give --out too")
     specs = expand(models or ["all"])
     examples = whole_number("--batch", batch)
     results = _results(bench)

@@ -268,8 +268,8 @@ def _tool() -> Any:
 
 @measures("calflops")
 def measured(model: Any, inputs: tuple[Any, ...], kwargs: Any) -> int:
-    from archscope.counters.muted import Muted
     from archscope.counters.hollow import hollowed
+    from archscope.counters.muted import Muted
 
     tool = _tool()
     from importlib import import_module

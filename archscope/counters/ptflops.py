@@ -295,8 +295,8 @@ def _measured(backend: str, model: Any, inputs: tuple[Any, ...], kwargs: Any) ->
     import torch
     from torch.nn import functional
 
-    from archscope.counters.muted import Muted
     from archscope.counters.hollow import hollowed
+    from archscope.counters.muted import Muted
 
     if kwargs or len(inputs) != 1:
         raise ValueError("ptflops takes one input")

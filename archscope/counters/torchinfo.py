@@ -91,7 +91,8 @@ def _times(layer: Layer, name: str) -> int | None:
 
 _FAMILIES = (
     ("BatchNorm", "batch-norm"), ("InstanceNorm", "instance-norm"), ("LayerNorm", "layer-norm"),
-    ("GroupNorm", "group-norm"), ("RMSNorm", "RMS-norm"), ("Embedding", "embedding"), ("LSTM", "recurrent"), ("GRU", "recurrent"), ("RNN", "recurrent"),
+    ("GroupNorm", "group-norm"), ("RMSNorm", "RMS-norm"), ("Embedding", "embedding"),
+    ("LSTM", "recurrent"), ("GRU", "recurrent"), ("RNN", "recurrent"),
 )  # fmt: skip
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from archscope import __version__
-from archscope.gate import budget, lock
 from archscope.errors import ArchscopeError, SpecError
+from archscope.gate import budget, lock
 from archscope.gate.budget import Budget, Config, Target, Verdict, fits, is_pattern, sparse
 from archscope.gate.drift import Drift, drift_of
 from archscope.gate.lock import TOTALS, Entry, Line, Lock, read, shown, spare

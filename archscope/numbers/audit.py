@@ -8,11 +8,11 @@ of these: how many numbers were compared, what disagrees, and what disagrees for
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from archscope.numbers import published
 from archscope.errors import ArchscopeError
 from archscope.ir import Trace
-from archscope.passes import COLUMNS, rows, totals
+from archscope.numbers import published
 from archscope.numbers.reconcile import Reconciled, Said, account_of
+from archscope.passes import COLUMNS, rows, totals
 from archscope.runs import reason, record_of
 from archscope.spec import Spec, Text, loaded, source_of
 from archscope.table import Column, Table

@@ -18,13 +18,13 @@ from fractions import Fraction
 from math import isqrt, log
 from typing import Any, NamedTuple
 
-from archscope.numbers import published
 from archscope.counters import COUNTERS
 from archscope.ir import Trace
+from archscope.numbers import published
 from archscope.numbers.papertable import Cell, Line
-from archscope.passes import COLUMNS, Row, rows, totals
 from archscope.numbers.published import Rounded
 from archscope.numbers.recognise import Known, candidates, in_torchvision, nearest
+from archscope.passes import COLUMNS, Row, rows, totals
 from archscope.runs import reason, record_of
 from archscope.spec import parse, source_of
 from archscope.table import Column, Table

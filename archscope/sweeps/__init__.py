@@ -1,0 +1,1 @@
+"""Many architectures: every point of a grid, or what a search draws from a space."""

@@ -83,13 +83,14 @@ _CONTAINERS = frozenset(key for key, value in vars(nn.Module()).items() if isins
 class Mould(NamedTuple):
     """What a layer is made of.
 
-    plain: its attributes, but for the parameters; the containers among them are shared by all casts. parameters: name,
-    tensor, whether it is trained. buffers, versions: the buffers, and what says whether somebody wrote to one: the next
-    layer is then built.
+    plain: its attributes, but for the parameters; the containers among them are shared by all casts. names: of the
+    parameters, each with None. parameters: those that are there: name, tensor, whether it is trained. buffers,
+    versions: the buffers, and what says whether somebody wrote to one: the next layer is then built.
     """
 
     plain: dict[str, Any]
-    parameters: list[tuple[str, torch.Tensor | None, bool]]
+    names: dict[str, Any]
+    parameters: list[tuple[str, torch.Tensor, bool]]
     buffers: list[torch.Tensor]
     versions: list[int]
 
@@ -148,11 +149,10 @@ def _casting(cls: type, original: Callable[..., None], here: int) -> Callable[..
             return
         own = self.__dict__
         own.update(mould.plain)
-        if mould.parameters:
-            own["_parameters"] = {
-                name: None if tensor is None else _cast(nn.Parameter, tensor, trained)
-                for name, tensor, trained in mould.parameters
-            }
+        if mould.names:
+            own["_parameters"] = held = mould.names.copy()
+            for name, tensor, trained in mould.parameters:
+                held[name] = _cast(nn.Parameter, tensor, trained)
 
     return __init__
 
@@ -168,10 +168,7 @@ def _mould(layer: nn.Module) -> Mould | None:
     if any([isinstance(value, (dict, set, torch.Tensor)) and key not in _CONTAINERS for key, value in own.items()]):
         return None
     plain = {key: _emptied(value) for key, value in own.items()}
-    parameters = [
-        (name, None if p is None else p.detach(), p is not None and p.requires_grad)
-        for name, p in own["_parameters"].items()
-    ]
+    parameters = [(name, p.detach(), p.requires_grad) for name, p in own["_parameters"].items() if p is not None]
     shared = _frozen({name: None if b is None else b.clone() for name, b in own["_buffers"].items()})
     buffers = [b for b in shared.values() if b is not None]
     shared.elements, shared.nbytes = sum([b.numel() for b in buffers]), sum([b.nbytes for b in buffers])
@@ -179,7 +176,7 @@ def _mould(layer: nn.Module) -> Mould | None:
     hooks = Frozen()
     hooks.mark = next(_MARKS)
     plain["_buffers"], plain["_forward_hooks"] = shared, hooks
-    return Mould(plain, parameters, buffers, _versions(buffers))
+    return Mould(plain, dict.fromkeys(own["_parameters"]), parameters, buffers, _versions(buffers))
 
 
 def _versions(buffers: list[torch.Tensor]) -> list[int]:
@@ -223,6 +220,7 @@ def _chaining(original: Callable[..., None], here: int) -> Callable[..., None]:
     return __init__
 
 
+_PLAIN = frozenset((bool, int, float, str, tuple))  # neither parameter, buffer nor module
 _TAKEN = frozenset(dir(nn.Sequential())) | frozenset(vars(nn.Module()))
 
 
@@ -239,8 +237,14 @@ def _holding(original: Callable[..., None], here: int) -> Callable[..., None]:
                     if name not in own["_parameters"] and name not in own["_non_persistent_buffers_set"]:
                         modules[name] = value
                         return
-            elif name != "training" and type(own.get("_forward_hooks")) is Frozen:
-                own["_forward_hooks"] = _NONE  # it is no more what it was cast as
+            else:
+                hooks = own.get("_forward_hooks")
+                if name != "training" and type(hooks) is Frozen and hooks.mark is not None:
+                    own["_forward_hooks"] = _NONE  # it is no more what it was cast as
+                if type(value) in _PLAIN and hooks is not None and name not in own["_modules"]:
+                    if name not in own["_parameters"] and name not in own["_buffers"]:
+                        object.__setattr__(self, name, value)
+                        return
         original(self, name, value)
 
     return __setattr__

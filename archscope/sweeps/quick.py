@@ -8,35 +8,25 @@ come, by the definitions of `passes.py`, and nothing is written down. A test hol
 network of the zoo.
 """
 
-import marshal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.modules.lazy import LazyModuleMixin
 
 from archscope import receptive
-from archscope.construct import KIND, uncollected
+from archscope.construct import uncollected
 from archscope.ir import Op, Tensor
-from archscope.modules import kind_of
 from archscope.ops import VIEWS, Work
-from archscope.passes import DENSE, field_of, shapes_of
+from archscope.passes import field_of, shapes_of
 from archscope.receptive import Field
-from archscope.sweeps.moulds import CAST, Frozen, NotQuick
+from archscope.sweeps.holdings import NUMBERS, PASSIVE, Holdings
 from archscope.tracer import LOCK, Run, tensors_in, untouched
 
 MOST = 1 << 13  # shares, and numbers of layers, that are kept
-LINKS = 8  # of a chain that is kept as a whole
 
-_BASE = frozenset(vars(nn.Module()))
-_KNOWN = frozenset(CAST)
-_PASSIVE = _KNOWN | {nn.Sequential}  # classes that keep no notes of a run
-_HOOKS = itemgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_ALONE = (torch.jit.ScriptModule, LazyModuleMixin)  # what only the tracer can run
 _cast = torch.Tensor._make_subclass  # another tensor of the same memory; no dispatch mode sees it
 
 
@@ -75,118 +65,13 @@ class Passed(NamedTuple):
     inner: tuple[int, ...] | None
 
 
-_NUMBERS: dict[Any, int] = {}  # equal layers have the same number
 _SHARES: dict[Any, Share | None] = {}  # by that number and the input; None: not to be had from the call alone
-_ATTRIBUTES: dict[type, tuple[int, Callable[[dict[str, Any]], Any]]] = {}
 
 
 def forget() -> None:
     """Drop what is known of layers."""
-    _NUMBERS.clear()
+    NUMBERS.clear()
     _SHARES.clear()
-
-
-# -------------------------------------------------------------------------------------------------------- a model
-
-
-class Holdings:
-    """What a model consists of, each once, by id().
-
-    numbers: of those layers that have one. dense: elements of the parameters of fully connected layers. Raises NotQuick
-    for what only the tracer can run: scripted and lazy modules.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.modules: dict[int, nn.Module] = {}
-        self.numbers: dict[int, int] = {}
-        self.parameters: dict[int, torch.Tensor] = {}
-        self.buffers: dict[int, torch.Tensor] = {}
-        self.shared: dict[int, torch.Tensor] = {}  # buffers of moulds
-        self.active: list[nn.Module] = []  # modules that may keep notes of a run
-        self.elements = self.memory = 0
-        dense: dict[int, torch.Tensor] = {}
-        self._walk(model, dense)
-        parameters = self.parameters.values()
-        buffers = [b for i, b in self.buffers.items() if i not in self.parameters]
-        self.params = sum([p.numel() for p in parameters])
-        self.trainable = sum([p.numel() for p in parameters if p.requires_grad])
-        self.elements += sum([b.numel() for b in buffers])
-        self.memory += sum([p.nbytes for p in parameters]) + sum([b.nbytes for b in buffers])
-        self.dense = sum([p.numel() for p in dense.values()])
-        self.buffers |= self.shared
-
-    def _walk(self, module: nn.Module, dense: dict[int, torch.Tensor]) -> int | None:
-        """Go through a module that was not met before; its number."""
-        cls, own = type(module), module.__dict__
-        self.modules[id(module)] = module
-        if held := own["_parameters"]:
-            for p in held.values():
-                if p is not None:
-                    self.parameters[id(p)] = p
-            if cls is nn.Linear or cls not in _KNOWN:
-                if (own.get(KIND) or kind_of(cls)) in DENSE:
-                    dense |= {id(p): p for p in held.values() if p is not None}
-        if held := own["_buffers"]:
-            into = self.buffers
-            if type(held) is Frozen:
-                self.elements += held.elements
-                self.memory += held.nbytes
-                into = self.shared
-            for b in held.values():
-                if b is not None:
-                    into[id(b)] = b
-        if cls in _KNOWN:
-            key = _key(cls, own)
-        else:
-            if isinstance(module, _ALONE):
-                raise NotQuick
-            modules, numbers, walk = self.modules, self.numbers, self._walk
-            links = [
-                numbers.get(id(child)) if id(child) in modules else walk(child, dense)
-                for child in own["_modules"].values()
-                if child is not None
-            ]
-            key = None
-            if cls is not nn.Sequential:
-                self.active.append(module)
-            elif len(own) == len(_BASE) and len(links) <= LINKS and None not in links and not any(_HOOKS(own)):
-                key = tuple(links)
-        if key is None:
-            return None
-        number = _NUMBERS.get(key)
-        if number is None:
-            number = _NUMBERS[key] = len(_NUMBERS)
-        self.numbers[id(module)] = number
-        return number
-
-
-def _key(cls: type, own: dict[str, Any]) -> Any:
-    """What the work of a layer depends on but for its input; None where that is not known."""
-    hooks = own["_forward_hooks"]
-    if type(hooks) is Frozen and hooks.mark is not None:
-        key: list[Any] = [hooks.mark]
-    else:
-        known = _ATTRIBUTES.get(cls)
-        if known is None:
-            names = [name for name in own if name not in _BASE]
-            known = _ATTRIBUTES[cls] = (len(own), itemgetter(*names) if names else lambda own: ())
-        size, attributes = known
-        if len(own) != size or any(_HOOKS(own)):
-            return None
-        try:
-            key = [cls, marshal.dumps(attributes(own), 2)]
-        except (ValueError, KeyError):  # an attribute that is no plain value, or is not there
-            return None
-    for p in own["_parameters"].values():
-        key += (None, None) if p is None else (p.shape, p.dtype)
-    buffers = own["_buffers"]
-    if buffers:
-        key.append(
-            buffers.shapes
-            if type(buffers) is Frozen
-            else tuple([b if b is None else b.shape for b in buffers.values()])
-        )
-    return tuple(key)
 
 
 # ---------------------------------------------------------------------------------------------------------- a run
@@ -245,10 +130,12 @@ class Sum(Run):
             self.macs += done.macs
             self.flops += done.flops
         ids = [t.id for t in op.inputs]
-        from_weights = [i in learned for i in ids]
-        weighted = done is not None and done.macs > 0 and any(from_weights) and not all(from_weights)
-        if ids and all(from_weights):
-            learned.update([t.id for t in op.outputs])
+        weighted = False
+        if not learned.isdisjoint(ids):
+            if learned.issuperset(ids):
+                learned.update([t.id for t in op.outputs])
+            else:
+                weighted = done is not None and done.macs > 0
         for t in op.outputs:
             if t.id not in self.seen:
                 self.seen.add(t.id)
@@ -476,7 +363,7 @@ class Runs:
             return self.now.called(call, module, args, kwargs)
 
         def assigned(module: nn.Module, name: str, value: Any) -> None:
-            if self.now is not None and type(module) in _PASSIVE and threading.get_ident() == here:
+            if self.now is not None and type(module) in PASSIVE and threading.get_ident() == here:
                 self.now.numbers = {}  # a forward that changes its layers: none of them is what it was
                 self.now.changed.append((module.__dict__, module.__dict__.copy()))
             assign(module, name, value)
@@ -507,7 +394,7 @@ class Runs:
 
         Raises NotQuick where only the tracer can tell, and whatever the model raises.
         """
-        if max(len(_SHARES), len(_NUMBERS)) > MOST:
+        if max(len(_SHARES), len(NUMBERS)) > MOST:
             forget()
             self.held = None
         if self.held is None or self.held[0] is not model:
@@ -526,10 +413,9 @@ class Runs:
 @contextmanager
 def _as_it_was(run: Sum) -> Iterator[None]:
     """Set the mode, and give the modules back as they were. A layer of PyTorch's own keeps no notes of a run."""
-    own = [module.__dict__ for module in run.held.modules.values()]
+    own = list(run.held.modules.values())
     modes = [attributes["training"] for attributes in own]
-    active = [module.__dict__ for module in run.held.active]
-    kept = [(each, each.copy(), [(g, g.copy()) for g in map(each.get, _GROUPS) if g]) for each in active]
+    kept = [(each, each.copy(), [(g, g.copy()) for g in map(each.get, _GROUPS) if g]) for each in run.held.active]
     for attributes in own:
         attributes["training"] = run.train
     try:
