@@ -122,7 +122,7 @@ def with_fvcore(points: list[Point]) -> Iterator[Found]:
 
 @tool("ptflops")
 def with_ptflops(points: list[Point]) -> Iterator[Found]:
-    from ptflops import get_model_complexity_info
+    from ptflops import get_model_complexity_info  # pyright: ignore[reportMissingImports]
 
     for point in points:
         count: Any = get_model_complexity_info  # which says that it returns three where it returns two
@@ -132,7 +132,7 @@ def with_ptflops(points: list[Point]) -> Iterator[Found]:
 
 @tool("thop")
 def with_thop(points: list[Point]) -> Iterator[Found]:
-    from thop import profile
+    from thop import profile  # pyright: ignore[reportMissingImports]
 
     for point in points:
         found: Any = profile(build(**point), (torch.empty(SHAPE),), verbose=False)

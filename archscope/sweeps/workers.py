@@ -125,7 +125,7 @@ def on_cluster(
     Raises SpecError where nothing answers at the address.
     """
     try:
-        from distributed import Client, KilledWorker
+        from distributed import Client, KilledWorker  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise SpecError("--scheduler needs dask.distributed: pip install 'archscope[dask]'") from error
     try:
