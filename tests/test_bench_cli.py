@@ -257,7 +257,13 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
         sys.executable, "-m", "archscope", "bench", "lenet", "--dataset", "digits", "--epochs", "400",
         "--device", "cpu", "--threads", "1", "--warmup", "0", "--output", str(path),
     ]  # fmt: skip
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
+    ) as process:
         assert process.stderr is not None
         for text in process.stderr:
             if "epoch 2/" in text:
