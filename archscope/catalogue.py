@@ -21,7 +21,8 @@ def listing(specs: Iterable[Spec]) -> Table:
     for spec in specs:
         here = source_of(spec.source)
         given = inputs_of(spec) if here.record is None else ()
-        said = here.published(spec.name) if not spec.arguments else {}  # the counts are those of the default build
+        published = here.published(spec.name)
+        said = {} if spec.arguments else published  # the counts are those of the default build
         keys = {key: spec.arguments.get(key, value) for key, value in (here.keys(spec.name) or spec.arguments).items()}
         listed.append(
             {
@@ -32,7 +33,7 @@ def listing(specs: Iterable[Spec]) -> Table:
                 "params": said.get("params"),
                 "macs": said.get("macs"),
                 "keys": " ".join(f"{key}={written(value)}" for key, value in keys.items()),
-                "paper": said.get("paper") or here.published(spec.name).get("paper"),
+                "paper": published.get("paper"),
             }
         )
     zoo = all(row["source"] == "zoo" for row in listed)

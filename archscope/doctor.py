@@ -59,13 +59,11 @@ class Diagnosis:
         return "\n\n".join(blocks) + "\n"
 
 
-def diagnose(
-    error: ShapeError, spec: Spec | None = None, model: Any = None, inputs: Sequence[Any] = (), train: bool = False
-) -> str:
+def diagnose(error: ShapeError, spec: Spec | None = None) -> str:
     """One sentence: what clashes, where it comes from, and what would mend it.
 
     error: with the failure that the tracer attaches. Falls back to the error's own sentence where there is no more to
-    say. model, inputs, train: are known from the failure.
+    say.
     """
     return examined(error, spec).sentence
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from archscope.errors import ArchscopeError, ShapeError, SpecError
 from archscope.ir import Trace
-from archscope.spec import Spec, Text, loaded, parse, source_of
+from archscope.spec import Loaded, Spec, Text, loaded, parse, source_of
 
 
 def record_of(spec: str | Spec, input: Text = None, batch: int | None = None, train: bool = False) -> Trace:
@@ -20,24 +20,25 @@ def record_of(spec: str | Spec, input: Text = None, batch: int | None = None, tr
         if input or batch is not None or train:
             raise SpecError(f"{wanted.name} is the record of one run: its input and mode are what they were")
         return here.record(wanted.name)
-    model, arguments, named = loaded(wanted, input, batch)
+    model = loaded(wanted, input, batch)
+    try:
+        return traced(wanted, model, train)
+    except ShapeError as error:
+        from archscope.doctor import diagnose
 
+        told = ShapeError(diagnose(error, wanted), expected=error.expected, got=error.got)
+        told.failure = error.failure
+        raise told from error
+
+
+def traced(spec: Spec, model: Loaded, train: bool = False) -> Trace:
+    """Run a model that `loaded` built, as its source wants it to be run. Raises what `trace` raises."""
     import archscope.tracer as tracer
 
-    with here.running(wanted.name) as said:
-        try:
-            record = tracer.trace(model, arguments, named, name=wanted.text, train=train, bound=here.bound)
-            return replace(record, notes=(*record.notes, *said)) if said else record
-        except ShapeError as error:
-            from archscope.doctor import diagnose
-
-            told = ShapeError(
-                diagnose(error, wanted, model, arguments or tuple(named.values()), train),
-                expected=error.expected,
-                got=error.got,
-            )
-            told.failure = error.failure
-            raise told from error
+    here = source_of(spec.source)
+    with here.running(spec.name) as said:
+        record = tracer.trace(model.model, model.arguments, model.named, name=spec.text, train=train, bound=here.bound)
+    return replace(record, notes=(*record.notes, *said)) if said else record
 
 
 def reason(error: Exception) -> str:

@@ -26,33 +26,33 @@ def compared(text: str) -> dict[str, Any]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from archscope import totals, trace
-    from archscope.spec import loaded, parse, source_of
+    from archscope import totals
+    from archscope.runs import traced
+    from archscope.spec import loaded, parse
 
     torch.set_num_threads(1)
     row: dict[str, Any] = {"model": text}
     began = time.perf_counter()
     try:
         spec = parse(text)
-        model, arguments, named = loaded(spec)
+        model = loaded(spec)
     except Exception as error:
         return row | {"status": "not built", "reason": _reason(error)}
     try:
-        here = source_of(spec.source)
-        with here.running(spec.name):
-            ours = totals(trace(model, arguments, named, bound=here.bound))
+        ours = totals(traced(spec, model))
     except Exception as error:
         return row | {"status": "not traced", "reason": _reason(error)}
     row |= {"params": ours["params"], "macs": ours["macs"], "unknown": ours["unknown"]}
     row["seconds"] = round(time.perf_counter() - began, 4)
-    params = sum(p.numel() for p in model.parameters())
+    params = sum(p.numel() for p in model.model.parameters())
     if params != ours["params"]:
         return row | {"status": "parameters differ", "reason": f"{params} by PyTorch"}
     try:
-        model.to("meta").eval().requires_grad_(False)  # a view of a parameter that wants a gradient stops its hooks
+        # a view of a parameter that wants a gradient stops the counter's hooks
+        model.model.to("meta").eval().requires_grad_(False)
         began = time.perf_counter()
         with FlopCounterMode(display=False) as counter:
-            model(*arguments, **named)
+            model.model(*model.arguments, **model.named)
         row["torch_seconds"] = round(time.perf_counter() - began, 4)
     except Exception as error:
         return row | {"status": "not counted by PyTorch", "reason": _reason(error)}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from archscope.numbers.reconcile import account_of, chosen
-from archscope.runs import reason
+from archscope.runs import reason, traced
 from archscope.spec import expand, loaded, source_of
 from archscope.table import Column, Table
 
@@ -35,15 +35,13 @@ def measured(model: str, witnesses: list[str]) -> list[dict[str, Any]]:
     import torch
 
     from archscope.numbers.witnesses import witness
-    from archscope.tracer import trace
 
     torch.set_num_threads(1)
     try:
         (spec,) = expand([model])
         source = source_of(spec.source)
-        built, inputs, named = loaded(spec)
-        with source.running(spec.name):
-            record = trace(built, inputs, named, name=model, bound=source.bound)
+        built = loaded(spec)
+        record = traced(spec, built)
     except Exception as error:
         return [{"model": model, "witness": name, "note": reason(error)} for name in witnesses]
     out = []
@@ -51,7 +49,7 @@ def measured(model: str, witnesses: list[str]) -> list[dict[str, Any]]:
         began = time.perf_counter()
         try:
             with source.running(spec.name):
-                one = account_of(record, name, witness(name, built, inputs, named))
+                one = account_of(record, name, witness(name, *built))
             told: dict[str, Any] = {"figure": one.said.figure, "predicted": one.account.figure}
             told |= {"residual": one.residual, "note": "; ".join(one.notes)}
         except Exception as error:

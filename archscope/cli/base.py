@@ -228,8 +228,8 @@ class Shown:
         put(text_of(shown, self.format, **options), self.output)
 
 
-def put(text: str, output: str | None = None) -> None:
-    """Write a text to stdout or to a file. Raises SpecError where that cannot be done."""
+def put(text: str | bytes, output: str | None = None) -> None:
+    """Write a text to stdout, or a text or a picture to a file. Raises SpecError where that cannot be done."""
     from archscope.render import save
 
     try:
@@ -238,7 +238,7 @@ def put(text: str, output: str | None = None) -> None:
         elif sys.stdout is None:
             raise SpecError("there is no standard output to write to")
         else:
-            sys.stdout.write(text)
+            sys.stdout.write(text if isinstance(text, str) else text.decode())
             sys.stdout.flush()
     except OSError as error:
         if output is None:

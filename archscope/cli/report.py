@@ -104,7 +104,6 @@ def plot(
     archscope plot layers alexnet resnet18 --output layers.png
     archscope plot scaling mobilenet-v1 --output scaling.svg
     """
-    from archscope.render import save
     from archscope.report.grid import grid_of, of_each
     from archscope.report.plots import PLOTS, may_plot, numbers_of, picture
     from archscope.spec import expand
@@ -126,10 +125,7 @@ def plot(
     else:
         records = of_each(specs, input, whole_number("--batch", batch), train)
     made = picture(kind, numbers_of(kind, records), form)
-    try:
-        save(made, output)
-    except OSError as error:
-        raise SpecError(f"cannot write {output}: {error.strerror or error}") from error
+    put(made, output)
 
 
 @app.command("report", cls=OneCommand, short_help="Pages, plots and one interactive page.")

@@ -104,7 +104,7 @@ def over_a_grid(
                 rows.append(record)
     title = f"{spec.text} over {', '.join(axis.name for axis in grid.axes)}"
     if plot is not None:
-        _write(picture(title, grid, rows, of, form), plot)
+        put(picture(title, grid, rows, of, form), plot)
     if stored:
         _say(f"{len(grid):,} points in {output}", *told(failures, len(grid)))
     else:
@@ -199,22 +199,6 @@ def _ending(path: str | None) -> str:
         raise SpecError(f"--plot draws .svg and .png, not {path!r}")
     may_write(path, "--plot")
     return ending
-
-
-def _write(data: bytes, path: str) -> None:
-    import os
-
-    if path.lower().endswith(".svg"):
-        put(data.decode(), path)
-        return
-    full = os.path.realpath(os.path.expanduser(path))
-    part = f"{full}.part"
-    try:
-        with open(part, "wb") as new:
-            new.write(data)
-        os.replace(part, full)
-    except OSError as error:
-        raise SpecError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _say(*lines: str) -> None:

@@ -8,7 +8,8 @@ and Ito (2008); the background is transparent and the axes are of a grey that ca
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,14 @@ def digest(data: Data) -> str:
 
 def picture(name: str, data: Data, form: str = "svg") -> bytes:
     """A plot of its numbers, as the bytes of an svg or a png. Raises SpecError where matplotlib is missing."""
+    with canvas() as figure:
+        PLOTS[name].drawn(figure, data)
+        return bytes_of(figure, form, {"Description": f"archscope {name} {digest(data)}"})
+
+
+@contextmanager
+def canvas(**size: Any) -> Iterator[Any]:
+    """An empty figure in the style of all plots. Raises SpecError where matplotlib is missing."""
     try:
         import matplotlib as mpl
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -76,17 +85,18 @@ def picture(name: str, data: Data, form: str = "svg") -> bytes:
         raise SpecError("plots need matplotlib: pip install 'archscope[plots]'") from error
     style: dict[Any, Any] = {**mpl.rcParamsDefault, **STYLE}  # whatever a user has set
     with mpl.rc_context(style):
-        figure = Figure(layout="constrained")
+        figure = Figure(layout="constrained", **size)
         FigureCanvasAgg(figure)
-        PLOTS[name].drawn(figure, data)
-        out = io.BytesIO()
-        if form == "png":
-            meta: dict[str, Any] = {"Software": None, "Description": f"archscope {name} {digest(data)}"}
-            figure.savefig(out, format="png", dpi=200, transparent=True, metadata=meta)
-        else:
-            meta = {"Date": None, "Creator": "archscope", "Description": f"archscope {name} {digest(data)}"}
-            figure.savefig(out, format="svg", transparent=True, metadata=meta)
-        return out.getvalue()
+        yield figure
+
+
+def bytes_of(figure: Any, form: str, said: Mapping[str, str] | None = None) -> bytes:
+    """A figure as an svg or a png that bears no date. said: what else stands in its metadata."""
+    out = io.BytesIO()
+    always: dict[str, Any] = {"Software": None} if form == "png" else {"Date": None, "Creator": "archscope"}
+    size = {"dpi": 200} if form == "png" else {}
+    figure.savefig(out, format=form, transparent=True, metadata={**always, **(said or {})}, **size)
+    return out.getvalue()
 
 
 STYLE = {
@@ -114,7 +124,7 @@ STYLE = {
 }
 
 
-def _scaled(value: float, _: Any = None) -> str:
+def scaled(value: float, _: Any = None) -> str:
     """A tick: 10 M, 1 G."""
     for power, prefix in ((9, "G"), (6, "M"), (3, "K")):
         if abs(value) >= 10**power:
@@ -171,7 +181,7 @@ def models(figure: Any, data: Data) -> None:
             room = 2.4 if mine is shown else 1.5
             getattr(ax, f"set_{axis}lim")(min(values) / room, max(values) * room)
             getattr(ax, f"{axis}axis").set_major_locator(_ticks(3 if mine is large and split else 1))
-            getattr(ax, f"{axis}axis").set_major_formatter(_scaled)
+            getattr(ax, f"{axis}axis").set_major_formatter(scaled)
         ax.set_xlabel("MACs")
         ax.minorticks_off()
     panels[0].set_ylabel("Parameters")
@@ -258,7 +268,7 @@ def layers(figure: Any, data: Data) -> None:
             ax = axes[row][column]
             heights = [value or 0 for value in one[key]]
             ax.bar(range(len(heights)), heights, color=[COLORS[GROUPS[g]] for g in one["groups"]], width=0.8)
-            ax.yaxis.set_major_formatter(_scaled)
+            ax.yaxis.set_major_formatter(scaled)
             ax.grid(axis="x", visible=False)
             ax.margins(x=0.01)
             if column == 0:
@@ -415,7 +425,7 @@ def scaling(figure: Any, data: Data) -> None:
     shown = sides if len(sides) <= 10 else sides[:: -(-len(sides) // 10)]
     ax.set_xticks(shown, [str(side) for side in shown])
     ax.yaxis.set_major_locator(_ticks(3))
-    ax.yaxis.set_major_formatter(_scaled)
+    ax.yaxis.set_major_formatter(scaled)
     if printed:
         ax.plot([], [], "D", markersize=8, markerfacecolor="none", markeredgecolor=GREY, label="printed in the paper")
     ax.set_xlabel("Side of the input")

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from archscope.inputs import Given
 from archscope.passes import totals
-from archscope.runs import reason
+from archscope.runs import reason, traced
 from archscope.spec import Spec, Text, fed, inputs_of, loaded
 from archscope.sweeps.grid import INPUT, TOTALS, Grid, grid_of, key_of
 from archscope.sweeps.subject import Subject, subject_of
@@ -90,15 +90,8 @@ class Evaluator:
         return self.given[key]
 
     def _slowly(self, spec: Spec, text: Text, batch: int | None) -> dict[str, Any]:
-        from archscope.tracer import trace
-
         try:
-            model, arguments, named = loaded(spec, text, batch)
-            with self.source.running(spec.name):
-                record = trace(
-                    model, arguments, named, name=spec.text, train=self.subject.train, bound=self.source.bound
-                )
-            return {**totals(record), "error": None}
+            return {**totals(traced(spec, loaded(spec, text, batch), self.subject.train)), "error": None}
         except Exception as error:
             return {**dict.fromkeys(TOTALS), "model": spec.text, "error": reason(error)}
 

@@ -1,9 +1,8 @@
 """Records -> a table, and a picture of one figure over an axis."""
 
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from archscope.errors import SpecError
 from archscope.sweeps.grid import BATCH, INPUT, Grid, key_of
@@ -77,19 +76,11 @@ def picture(title: str, grid: Grid, records: Iterable[Mapping[str, Any]], of: st
         if type(value) in (int, float):
             where = tuple(_value(record, axis.name) for axis in others)
             lines.setdefault(where, []).append((record[key_of(across.name)], value))
-    try:
-        import matplotlib as mpl
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise SpecError("plots need matplotlib: pip install 'archscope[plots]'") from error
-    from archscope.report.plots import COLORS, LINES, STYLE
+    from archscope.report.plots import COLORS, LINES, bytes_of, canvas, scaled
 
     colors = [color for name, color in COLORS.items() if name != "grey"]
     means = next(c for c in (*_TOTALS, *_REST) if c.key == of)
-    with mpl.rc_context(mpl.rcParamsDefault.copy()), mpl.rc_context(cast(Any, STYLE)):
-        figure = Figure(layout="constrained", figsize=(7.0, 4.4))
-        FigureCanvasAgg(figure)
+    with canvas(figsize=(7.0, 4.4)) as figure:
         ax = figure.add_subplot()
         for i, (where, points) in enumerate(lines.items()):
             label = ", ".join(f"{_title(key_of(a.name))} {v}" for a, v in zip(others, where, strict=True))
@@ -101,24 +92,13 @@ def picture(title: str, grid: Grid, records: Iterable[Mapping[str, Any]], of: st
             ax.plot(x, y, marker="o", markersize=3, label=label if i < 24 else None, **style)
         ax.set_xlabel(_title(key_of(across.name)))
         ax.set_ylabel(means.title if means.form != "bytes" else f"{means.title} (B)")
-        ax.yaxis.set_major_formatter(_scaled)
+        ax.yaxis.set_major_formatter(scaled)
         ax.set_ylim(bottom=0)
         ax.set_title(title)
         if len(lines) > 1:
             ax.legend()
-        out = io.BytesIO()
-        meta: dict[str, Any] = {"Date": None, "Creator": "archscope"} if form == "svg" else {"Software": None}
-        figure.savefig(out, format=form, transparent=True, metadata=meta, **({"dpi": 200} if form == "png" else {}))
-        return out.getvalue()
+        return bytes_of(figure, form)
 
 
 def _value(record: Mapping[str, Any], name: str) -> Any:
     return record.get(key_of(name), record["input"]) if name in (INPUT, BATCH) else record[key_of(name)]
-
-
-def _scaled(value: float, _: Any = None) -> str:
-    """A tick: 10 M, 1 G."""
-    for power, prefix in ((9, "G"), (6, "M"), (3, "K")):
-        if abs(value) >= 10**power:
-            return f"{value / 10**power:g} {prefix}"
-    return f"{value:g}"
