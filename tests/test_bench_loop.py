@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -556,3 +557,27 @@ def test_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", compile)
     row = run(job("lenet", "d2l@epochs=1@batch=64", "digits@train=200@test=16", flags={"compile": "default"}))
     assert seen == [64, 64, 64] and row["status"] == "ok" and row["flags"]["compile"] == "default"
+
+
+FAULTS = """
+import resource, sys, torch
+from archscope.bench.device import PLAIN, keep_freed_memory, set_up
+if sys.argv[1] == "kept":
+    set_up(PLAIN, torch.device("cpu"))
+for _ in range(12):  # 80 MB a step, freed at its end; the first two are what it takes to get them
+    if _ == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    held = [torch.ones(1 << 20) for _ in range(20)]
+    del held
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
+def test_memory_is_kept_from_step_to_step() -> None:
+    """A step does not fetch its memory page by page again (4 KiB each: 20,480 of them for 80 MB)."""
+    faults = {
+        way: int(subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, text=True, check=True).stdout)
+        for way in ("kept", "plain")
+    }
+    assert faults["kept"] < 20_480 // 10 < faults["plain"]

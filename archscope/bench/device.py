@@ -3,10 +3,10 @@
 None of the switches changes the recipe. Each is recorded in the row.
 """
 
+import ctypes
 import gc
 import os
 import platform
-import resource
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -87,7 +87,9 @@ def set_up(flags: Flags, device: torch.device) -> None:
         raise SpecError(f"a CPU has no {flags.precision} to train in: --precision fp32 or bf16")
     if flags.threads:
         torch.set_num_threads(flags.threads)
-    if device.type != "cpu":
+    if device.type == "cpu":
+        keep_freed_memory()
+    else:
         torch.accelerator.set_device_index(device.index or 0)
     if device.type == "cuda":
         # PyTorch's own default has TF32 in convolutions and not in products; here it is both or neither
@@ -163,9 +165,8 @@ def forget_peak(device: torch.device) -> None:
 
 def peak_memory(device: torch.device) -> dict[str, int | None]:
     """Bytes. peak_memory: of tensors on an accelerator, or of the whole process on a CPU. peak_memory_reserved: what
-    the accelerator's allocator held for it. peak_memory_process: resident in main memory."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    the accelerator's allocator held for it. peak_memory_process: resident in main memory, None on Windows."""
+    process = _resident()
     if not _counts(device):
         own = process if device.type == "cpu" else None
         return {"peak_memory": own, "peak_memory_reserved": None, "peak_memory_process": process}
@@ -176,11 +177,38 @@ def peak_memory(device: torch.device) -> dict[str, int | None]:
     }
 
 
+def _resident() -> int | None:
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on an accelerator or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def keep_freed_memory() -> bool:
+    """Have glibc keep what is freed for the next step, in this process; False where another library allocates.
+
+    By default it may hand the activations back to the system at the end of each step, and then every page of the next
+    step's is fetched and cleared again.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        library.gnu_get_libc_version  # noqa: B018  the symbol is there in glibc alone
+        library.mallopt(M_TRIM_THRESHOLD, KEEP)
+        return any(library.mallopt(M_MMAP_THRESHOLD, size) for size in (KEEP, 32 << 20))  # older ones take 32 MiB
+    except (AttributeError, OSError, TypeError):
+        return False
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+KEEP = 1 << 30  # bytes
 
 
 def release(device: torch.device) -> None:
