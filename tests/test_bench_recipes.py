@@ -176,14 +176,18 @@ def test_roofline_by_hand() -> None:
 # what `torch.cuda.get_device_name()` says, and the dense TFLOP/s in bfloat16 (float16 where it has no bfloat16)
 NAMES = {
     "NVIDIA A100-SXM4-80GB": 312.0, "NVIDIA A100-SXM4-40GB": 312.0, "NVIDIA A100 80GB PCIe": 312.0,
-    "NVIDIA A100-PCIE-40GB": 312.0, "NVIDIA H100 80GB HBM3": 989.4, "NVIDIA H100 PCIe": 756.0,
-    "NVIDIA H100 NVL": 835.5, "NVIDIA H200": 989.4, "NVIDIA GH200 480GB": 989.4, "NVIDIA B200": 2250.0,
-    "NVIDIA GB200": 2500.0, "NVIDIA H20": 148.0, "NVIDIA L4": 121.0, "NVIDIA L40": 181.05, "NVIDIA L40S": 362.0,
-    "NVIDIA A10": 125.0, "NVIDIA A30": 165.0, "NVIDIA A40": 149.7, "NVIDIA RTX A6000": 154.8,
-    "NVIDIA GeForce RTX 4090": 165.2, "NVIDIA GeForce RTX 3090": 71.0, "AMD Instinct MI300X": 1307.4,
-    "Tesla T4": None, "Tesla V100-SXM2-16GB": None,
+    "NVIDIA A100-PCIE-40GB": 312.0, "NVIDIA H100 80GB HBM3": 989.0, "NVIDIA H100 PCIe": 756.0,
+    "NVIDIA H100 NVL": 835.0, "NVIDIA H200": 989.0, "NVIDIA H200 NVL": 835.5, "NVIDIA GH200 480GB": 989.0,
+    "NVIDIA GH200 144G HBM3e": 989.0, "NVIDIA B200": 2250.0, "NVIDIA GB200": 2500.0, "NVIDIA H20": 148.0,
+    "NVIDIA L4": 121.0, "NVIDIA L40": 181.0, "NVIDIA L40S": 362.0, "NVIDIA A10": 125.0, "NVIDIA A30": 165.0,
+    "NVIDIA A40": 149.7, "NVIDIA RTX A6000": 154.8, "NVIDIA RTX 6000 Ada Generation": 364.0,
+    "NVIDIA GeForce RTX 5090": 209.5, "NVIDIA GeForce RTX 4090": 165.2, "NVIDIA GeForce RTX 3090": 71.0,
+    "AMD Instinct MI300X": 1307.4, "AMD Instinct MI250X": 191.5,  # one of its two dies
+    "Tesla T4": None, "Tesla V100-SXM2-16GB": None, "Tesla V100S-PCIE-32GB": None, "Quadro RTX 6000": None,
     "NVIDIA A10G": None, "NVIDIA GeForce RTX 4090 Laptop GPU": None, "NVIDIA GeForce RTX 4090 D": None,
-    "NVIDIA L400": None, "NVIDIA A100-SXM4-40GB MIG 1g.5gb": None, "AMD EPYC 9B14": None, "": None,
+    "NVIDIA GeForce RTX 3090 Ti": None, "NVIDIA H20-3e": None, "NVIDIA A100-SXM-64GB": None, "NVIDIA H800": None,
+    "NVIDIA L400": None, "NVIDIA A100-SXM4-40GB MIG 1g.5gb": None, "NVIDIA A40-8Q": None, "NVIDIA T4G": None,
+    "AMD EPYC 9B14": None, "Intel(R) Xeon(R) Processor @ 2.10GHz": None, "": None,
 }  # fmt: skip
 
 
@@ -200,9 +204,32 @@ def test_what_has_no_bfloat16_has_a_rate_in_float16() -> None:
     assert flops_of("NVIDIA H100 PCIe", "tf32")[0] == 378e12 and flops_of("Tesla T4", "tf32") == (None, "")
 
 
+def test_each_name_has_its_own_row() -> None:
+    """`bandwidth` tells the forms of one chip apart."""
+    names = ("NVIDIA A100-SXM4-80GB", "NVIDIA A100-SXM4-40GB", "NVIDIA A100 80GB PCIe", "NVIDIA H100 PCIe",
+             "NVIDIA H100 NVL", "NVIDIA H100 80GB HBM3", "NVIDIA H200", "NVIDIA L4", "NVIDIA L40S")  # fmt: skip
+    found = [peak.bandwidth for name in names if (peak := peak_of(name))]
+    assert found == [2039.0, 1555.0, 1935.0, 2000.0, 3900.0, 3350.0, 4800.0, 300.0, 864.0]
+
+
 def test_every_peak_is_sourced_and_dense() -> None:
     for peak in PEAKS:
-        assert peak.source.startswith("https://")
+        assert peak.sources and all(source.startswith("https://") for source in peak.sources), peak.pattern
         if peak.tf32 and peak.bf16:
             assert peak.bf16 == pytest.approx(2 * peak.tf32, rel=0.02)  # by construction of the matrix units
+        if peak.bf16 and peak.fp16:
+            assert peak.bf16 == peak.fp16, peak.pattern
     assert peak_of("NVIDIA H100 PCIe") is not peak_of("NVIDIA H100 80GB HBM3")
+
+
+def test_the_units_of_a_chip_times_its_clock() -> None:
+    """V100 whitepaper: 640 units of 64 multiply-adds at 1.53 GHz; A100's: 432 of 256 at 1.41 GHz; MI300X: 1216 of 256
+    at 2.1 GHz. RTX 4090: 512 units of 64 (fp32 accumulation) at 2.52 GHz; RTX 3090: 328 of 64 at 1.695 GHz."""
+    for name, units, each, clock in (
+        ("Tesla V100-SXM2-16GB", 640, 64, 1.53e9),
+        ("NVIDIA A100-SXM4-80GB", 432, 256, 1.41e9),
+        ("AMD Instinct MI300X", 1216, 256, 2.1e9),
+        ("NVIDIA GeForce RTX 4090", 512, 64, 2.52e9),
+        ("NVIDIA GeForce RTX 3090", 328, 64, 1.695e9),
+    ):
+        assert flops_of(name, "fp16")[0] == pytest.approx(2 * units * each * clock, rel=0.005), name
