@@ -5,6 +5,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from archscope.bench import figures
+from archscope.bench.figures import Measured
 from archscope.inputs import check_input
 from archscope.numbers.reconcile import columns_as, predicted
 from archscope.runs import reason, record_of
@@ -23,10 +25,12 @@ def side_by_side(
     train: bool = False,
     counters: Sequence[str] = (),
     jobs: int = 1,
+    measured: Measured | None = None,
 ) -> Table:
     """One row a model. Raises SpecError when the input is one of no model at all.
 
     counters: tools whose figures, by their conventions, stand in place of archscope's MACs and FLOPs. jobs: processes.
+    measured: what runs have measured, in columns of its own; a model that has no run has nothing there.
     """
     texts = texts_of(input)
     for text in texts:
@@ -35,13 +39,19 @@ def side_by_side(
     listed = work(specs) if jobs == 1 else list(in_order(work, specs, jobs, _died, group=1))
     given = f"Input: {', '.join(texts)} for every model" if texts else "Input: each model's own"
     given += f", batch {batch}" if batch else ""
+    if measured is not None:
+        listed = [{**row, **measured.figures.get(row["model"], {})} for row in listed]
     table = model_table(listed, f"{given}{', training mode' if train else ''}. {versions()}")
-    columns, hidden = columns_for(counters)
-    return replace(table, columns=columns, hidden=hidden)
+    columns, hidden = columns_for(counters, measured is not None)
+    notes = (*(measured.notes if measured is not None else ()), *table.notes)
+    return replace(table, columns=columns, hidden=hidden, notes=notes)
 
 
-def columns_for(counters: Sequence[str]) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
+def columns_for(counters: Sequence[str], measured: bool = False) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
     """The columns that are shown, and those that only scripts get: with counters, archscope's own figures."""
+    if measured:
+        shown, hidden = columns_for(counters)
+        return (*shown, *figures.COLUMNS), (*hidden, *figures.HIDDEN)
     if not counters:
         return MODEL_COLUMNS, MODEL_HIDDEN
     at = [column.key for column in MODEL_COLUMNS].index("macs")

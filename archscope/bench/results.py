@@ -11,11 +11,12 @@ import math
 import os
 import statistics
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from archscope.errors import SpecError
-from archscope.table import Column, Table
+from archscope.table import Column, Table, unknown
 
 SCHEMA = 1
 
@@ -73,6 +74,9 @@ INFERENCE_HIDDEN = tuple(
 
 # rows that differ in one of these never stand in one table
 APART = ("kind", "schema", "data", "recipe", "device_name", "world_size", "threads", "precision")
+# by what the rows of a file are chosen: FILE@recipe=d2l
+CHOOSE = ("model", "data", "recipe", "device", "device_name", "world_size", "threads", "precision", "seed", "flags",
+          "status", "kind")  # fmt: skip
 
 
 def key_of(definition: Mapping[str, Any]) -> str:
@@ -110,41 +114,102 @@ def plain(value: Any) -> Any:
 
 
 def read(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """The rows of files in order; a last line that was never finished is left out. Raises SpecError for other text."""
+    """The rows of files in order; a last line that was never finished is left out. `FILE@recipe=d2l@model=vgg*` are
+    the rows of that recipe and those models. Raises SpecError for other text, and where nothing is left."""
     rows = []
     for path in paths:
-        try:
-            text = Path(os.path.expanduser(path)).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            what = getattr(error, "strerror", None) or "it is no text"
-            raise SpecError(f"cannot read {path}: {what}") from error
-        for number, line in enumerate(text.splitlines(), 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                schema = row["schema"]
-            except (ValueError, KeyError, TypeError):
-                if number == len(text.splitlines()) and not text.endswith("\n"):
-                    continue
-                raise SpecError(f"{path}, line {number}, is no row of archscope bench") from None
-            if schema > SCHEMA:
-                raise SpecError(f"{path}, line {number}, has schema {schema}; this archscope reads up to {SCHEMA}")
-            rows.append(row)
+        name, chosen = _chosen(str(path))
+        own = [row for row in _rows(name) if all(_is(row, key, value) for key, value in chosen.items())]
+        if chosen and not own:
+            raise SpecError(_none_left(name, chosen))
+        rows += own
     if not rows:
         raise SpecError(f"there are no rows in {', '.join(map(str, paths))}")
     return rows
 
 
+def _rows(path: str) -> Iterable[dict[str, Any]]:
+    try:
+        text = Path(os.path.expanduser(path)).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        what = getattr(error, "strerror", None) or "it is no text"
+        raise SpecError(f"cannot read {path}: {what}") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            schema = row["schema"]
+        except (ValueError, KeyError, TypeError):
+            if number == len(text.splitlines()) and not text.endswith("\n"):
+                continue
+            raise SpecError(f"{path}, line {number}, is no row of archscope bench") from None
+        if schema > SCHEMA:
+            raise SpecError(f"{path}, line {number}, has schema {schema}; this archscope reads up to {SCHEMA}")
+        yield row
+
+
+def _chosen(text: str) -> tuple[str, dict[str, str]]:
+    """File and conditions of `FILE@key=value…`; recipes, data sets and devices have an @ of their own."""
+    chosen: dict[str, str] = {}
+    path = last = ""
+    for part in text.split("@") if not os.path.exists(os.path.expanduser(text)) else [text]:
+        key, equals, value = part.partition("=")
+        if path and equals and key in CHOOSE:
+            chosen[key], last = value, key
+        elif last:
+            chosen[last] += f"@{part}"
+        elif equals and os.path.isfile(os.path.expanduser(path)):
+            raise SpecError(unknown("key of rows", key, CHOOSE))
+        else:
+            path += f"@{part}" if path else part
+    return path, chosen
+
+
+def _is(row: Mapping[str, Any], key: str, value: str) -> bool:
+    own = str(shown(row).get(key))
+    return own == value or fnmatchcase(own, value)
+
+
+def _none_left(path: str, chosen: Mapping[str, str]) -> str:
+    """Which condition no row of the file meets, and what its rows have there."""
+    rows = list(_rows(path))
+    for key, value in chosen.items():
+        there = sorted({str(shown(row).get(key)) for row in rows})
+        if not any(_is(row, key, value) for row in rows):
+            return f"no row of {path} has {key}={value}; there is {', '.join(there)}"
+    return f"no row of {path} is all of {', '.join(f'{key}={value}' for key, value in chosen.items())}"
+
+
+def blocks(rows: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The rows by what keeps them apart, in the order of their first."""
+    found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(tuple(str(row.get(key)) for key in APART), []).append(row)
+    return list(found.values())
+
+
+def trainings(rows: Iterable[Mapping[str, Any]], what: str) -> list[Mapping[str, Any]]:
+    """The rows of trainings. Raises SpecError, naming what needs them, where there is none."""
+    found = [row for row in rows if row.get("kind") != "infer"]
+    if not found:
+        raise SpecError(f"{what} shows trainings, and these rows are of `bench --infer`")
+    return found
+
+
+def groups(block: Iterable[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The rows of a block by model and flags: runs of several seeds together, each failure alone."""
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in map(shown, block):
+        alone = row["status"] not in GOOD
+        found.setdefault((row["model"], row["flags"], row["key"] if alone else ""), []).append(row)
+    return list(found.values())
+
+
 def tables(rows: Iterable[Mapping[str, Any]]) -> list[Table]:
     """The rows as tables: one for each device, precision, recipe and data set, never two of them in one. Runs that
     differ in their seed alone are one row, with the mean and, of the test accuracy, the standard deviation."""
-    blocks: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        blocks.setdefault(tuple(str(row.get(key)) for key in APART), []).append(row)
-    return [
-        _infer_table(block) if block[0].get("kind") == "infer" else _train_table(block) for block in blocks.values()
-    ]
+    return [_infer_table(block) if block[0].get("kind") == "infer" else _train_table(block) for block in blocks(rows)]
 
 
 def whole(rows: Iterable[Mapping[str, Any]]) -> Table:
@@ -182,7 +247,7 @@ def curves(rows: Iterable[Mapping[str, Any]]) -> Table:
     ]
     if not epochs:
         raise SpecError("no run has completed an epoch: there is no learning curve")
-    return Table("Learning curves", CURVES, tuple(map(_readable, epochs)), hidden=CURVES_HIDDEN)
+    return Table("Learning curves", CURVES, tuple(map(readable, epochs)), hidden=CURVES_HIDDEN)
 
 
 def shown(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,18 +262,13 @@ def shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _train_table(block: list[Mapping[str, Any]]) -> Table:
-    first = block[0]
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in map(shown, block):
-        alone = row["status"] not in GOOD
-        groups.setdefault((row["model"], row["flags"], row["key"] if alone else ""), []).append(row)
-    merged = [_merged(group) for group in groups.values()]
+    listed = [merged(group) for group in groups(block)]
     return Table(
-        title=f"{first['data']}, recipe {first['recipe']}, {_where(first)}",
-        columns=tuple(column for column in TRAINING if column.key not in _same(merged)),
-        rows=tuple(_readable(row) for row in merged),
-        notes=tuple(_notes(block, merged)),
-        hidden=tuple(c for c in (*TRAINING, *TRAINING_HIDDEN) if c.key in _same(merged) or c in TRAINING_HIDDEN),
+        title=title_of(block[0]),
+        columns=tuple(column for column in TRAINING if column.key not in _same(listed)),
+        rows=tuple(readable(row) for row in listed),
+        notes=tuple(notes_of(block, listed)),
+        hidden=tuple(c for c in (*TRAINING, *TRAINING_HIDDEN) if c.key in _same(listed) or c in TRAINING_HIDDEN),
         caption=_made_with(block),
     )
 
@@ -218,9 +278,9 @@ def _infer_table(block: list[Mapping[str, Any]]) -> Table:
     rate, width = first.get("peak_flops_measured"), first.get("bandwidth_measured")
     well = all(row["status"] == "ok" for row in block)
     return Table(
-        title=f"Inference, {_where(first)}",
+        title=title_of(first),
         columns=tuple(column for column in INFERENCE if column.key != "status" or not well),
-        rows=tuple(_readable(shown(row)) for row in block),
+        rows=tuple(readable(shown(row)) for row in block),
         hidden=tuple(
             c for c in (*INFERENCE, *INFERENCE_HIDDEN) if c in INFERENCE_HIDDEN or (well and c.key == "status")
         ),
@@ -239,7 +299,7 @@ def _infer_table(block: list[Mapping[str, Any]]) -> Table:
 GOOD = ("ok", "oom_reduced")
 
 
-def _merged(group: list[dict[str, Any]]) -> dict[str, Any]:
+def merged(group: list[dict[str, Any]]) -> dict[str, Any]:
     """Runs of one kind as one row: means, and the standard deviation of the test accuracy."""
     if len(group) == 1:
         return group[0] | {"spread": None, "seeds": 1}
@@ -253,13 +313,13 @@ def _merged(group: list[dict[str, Any]]) -> dict[str, Any]:
     return out | {"seeds": len(group)}
 
 
-def _same(merged: list[dict[str, Any]]) -> set[str]:
+def _same(listed: list[dict[str, Any]]) -> set[str]:
     """Columns that would say nothing: no spread without seeds, no status where all is well, no flags where none is."""
-    empty = {key for key in ("spread", "flags", "mfu_published") if not any(row.get(key) for row in merged)}
-    return empty | ({"status"} if all(row["status"] == "ok" for row in merged) else set())
+    empty = {key for key in ("spread", "flags", "mfu_published") if not any(row.get(key) for row in listed)}
+    return empty | ({"status"} if all(row["status"] == "ok" for row in listed) else set())
 
 
-def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
+def readable(row: Mapping[str, Any]) -> dict[str, Any]:
     """Times, losses and rates with the digits that they are good for."""
     out = dict(row)
     for key, value in row.items():
@@ -272,27 +332,33 @@ def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _where(row: Mapping[str, Any]) -> str:
+def title_of(row: Mapping[str, Any]) -> str:
+    """`digits, recipe adam, fp32 on CPU with 1 thread`: what the rows of a block have in common."""
+    what = "Inference" if row.get("kind") == "infer" else f"{row['data']}, recipe {row['recipe']}"
     world = row.get("world_size") or 1
     count = row.get("threads") if row.get("device") == "cpu" else None
     threads = f" with {count} thread{'s' if count > 1 else ''}" if count else ""
-    return f"{row['precision']} on {f'{world} × ' if world > 1 else ''}{row['device_name']}{threads}"
+    return f"{what}, {row['precision']} on {f'{world} × ' if world > 1 else ''}{row['device_name']}{threads}"
 
 
-def _notes(block: list[Mapping[str, Any]], merged: list[dict[str, Any]]) -> Iterable[str]:
+def notes_of(
+    block: list[Mapping[str, Any]], listed: list[dict[str, Any]], spread: str = "; ± is the standard deviation of the "
+    "test accuracy",
+) -> Iterable[str]:  # fmt: skip
+    """What is to be said of the rows of a block. listed: the same, merged. spread: what is said of their spread."""
     if block[0].get("synthetic"):
         yield "synthetic data, made by a seed: the accuracies say nothing about the networks"
     if block[0].get("data_seen"):
         yield "tested on what was learned: there are no other examples"
     if (block[0].get("world_size") or 1) > 1 and any(row.get("batch_norm") for row in block):
         yield "batch normalisation takes each device's own part of the batch"
-    seeds = {row["seeds"] for row in merged}
+    seeds = {row["seeds"] for row in listed}
     if max(seeds) > 1:
-        yield f"means over {max(seeds)} seeds; ± is the standard deviation of the test accuracy"
-    busy = [row["load_average"] for row in block if _busy(row)]
-    if busy:
-        loads = f"{min(busy):.1f}" + (f" to {max(busy):.1f}" if len(busy) > 1 else "")
-        yield f"the machine was busy (a load of {loads} before the runs): do not trust the rates"
+        yield f"means over {max(seeds)} seeds{spread}"
+    loads = [row["load_average"] for row in block if busy(row)]
+    if loads:
+        load = f"{min(loads):.1f}" + (f" to {max(loads):.1f}" if len(loads) > 1 else "")
+        yield f"the machine was busy (a load of {load} before the runs): do not trust the rates"
     for row in block:
         if row.get("error"):
             yield f"{row['model']}: {row['error']}"
@@ -304,17 +370,17 @@ def _notes(block: list[Mapping[str, Any]], merged: list[dict[str, Any]]) -> Iter
             yield f"{row['model']} says {row['sample']}"
         if row.get("resumed"):
             yield f"{row['model']} was resumed; its times are the sum of the parts"
-    if any((row.get("mfu") or 0) > 1 or (row.get("mfu_published") or 0) > 1 for row in merged):
+    if any((row.get("mfu") or 0) > 1 or (row.get("mfu_published") or 0) > 1 for row in listed):
         yield (
             "MFU above 100 %: the peak was measured while the machine was busy, or the library computes convolutions "
             "with fewer operations than are counted (Winograd, FFT)"
         )
-    for row in merged:
+    for row in listed:
         if row["status"] in GOOD and row.get("flops_per_example") is None:
             yield f"{row['model']}: some operators have no known cost, so there is no FLOP/s"
 
 
-def _busy(row: Mapping[str, Any]) -> bool:
+def busy(row: Mapping[str, Any]) -> bool:
     """Whether others computed on the same processors as the run began."""
     return row.get("device") == "cpu" and (row.get("load_average") or 0) > (row.get("threads") or 1) + 0.5
 
@@ -325,6 +391,7 @@ def _made_with(block: list[Mapping[str, Any]]) -> str:
     if first.get("peak_flops_measured"):
         texts.append(f"Measured peak: {first['peak_flops_measured'] / 1e9:,.1f} GFLOP/s.")
     if first.get("peak_flops_published"):
-        texts.append(f"Published peak: {first['peak_flops_published'] / 1e12:,.1f} TFLOP/s ({first['peak_source']}).")
+        source = str(first.get("peak_source")).partition(", ")[0]
+        texts.append(f"Published peak: {first['peak_flops_published'] / 1e12:,.1f} TFLOP/s ({source}).")
     texts.append(f"archscope {first['archscope']}, torch {first['torch']}.")
     return " ".join(texts)

@@ -151,6 +151,12 @@ As = Annotated[
     str,
     typer.Option("--format", "-f", help=f"{', '.join(FORMATS)}.", metavar="FORMAT", autocompletion=_formats),
 ]
+Bench = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bench", help="Results of archscope bench, or FILE@recipe=d2l for some of them; once a file.", metavar="FILE"
+    ),
+]
 Output = Annotated[
     str | None, typer.Option("--output", "-o", help="Write to a file, whole or not at all.", metavar="FILE")
 ]

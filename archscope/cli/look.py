@@ -7,6 +7,7 @@ import typer
 from archscope.cli.base import (
     As,
     Batch,
+    Bench,
     Columns,
     Input,
     Model,
@@ -120,6 +121,7 @@ def table(
         str | None, typer.Option("--sort", "-s", help="Key to sort by; -KEY for the largest first.", metavar="KEY")
     ] = None,
     jobs: Annotated[str | None, typer.Option("--jobs", "-j", help="Processes (1).", metavar="N")] = None,
+    bench: Bench = None,
     columns: Columns = None,
     format: As = "terminal",
     output: Output = None,
@@ -132,6 +134,8 @@ def table(
     archscope table --models all --format latex --output table.tex
     archscope table 'resnet*' --as fvcore          the figures that fvcore would print
     archscope table --models 'timm:*' --jobs 2     a source whole, in two processes
+    archscope table lenet nin --bench runs.jsonl   with what archscope bench has measured
+    archscope table lenet nin --bench 'runs.jsonl@recipe=d2l'
     """
     from archscope.compare import columns_for, side_by_side
     from archscope.numbers.reconcile import chosen
@@ -141,11 +145,17 @@ def table(
     examples, processes = whole_number("--batch", batch), whole_number("--jobs", jobs) or 1
     specs = expand([*(names or []), *(models or [])] if names or models else ["all"])
     tools = [] if like is None else chosen(like)
-    kept, hidden = columns_for(tools)
+    kept, hidden = columns_for(tools, bool(bench))
     shown.check(kept + hidden, sort)
+    runs = None
+    if bench:
+        from archscope.bench import results
+        from archscope.bench.figures import measured
+
+        runs = measured(results.read(bench), [spec.text for spec in specs], bench)
 
     with progress(specs) as counted:
-        compared = side_by_side(counted, input, examples, train, tools, processes)
+        compared = side_by_side(counted, input, examples, train, tools, processes, runs)
     if sort:
         compared = compared.sort(sort.removeprefix("-"), descending=sort.startswith("-"))
     shown.print(compared)

@@ -75,11 +75,17 @@ def draw(
     put(text, output)
 
 
-@app.command(cls=OneCommand, short_help="Models as a plot.")
+@app.command(cls=OneCommand, short_help="Models, or runs of bench, as a plot.")
 def plot(
-    kind: Annotated[str, typer.Argument(help="models, layers, share, field or scaling.", metavar="KIND")],
+    kind: Annotated[
+        str, typer.Argument(help="models, layers, share, field or scaling; curves or speed of runs.", metavar="KIND")
+    ],
     models: Annotated[
-        list[str], typer.Argument(help="all, or names and wildcards separated by commas.", metavar="MODEL...")
+        list[str],
+        typer.Argument(
+            help="all, or names and wildcards separated by commas; for curves and speed files of runs.",
+            metavar="MODEL...",
+        ),
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="A file that ends in .svg or .png.", metavar="FILE")],
     input: Input = None,
@@ -90,7 +96,7 @@ def plot(
         typer.Option("--sides", help="For scaling: sides of the input, separated by commas.", metavar="SIDES"),
     ] = None,
 ) -> None:
-    """Models as a plot (matplotlib: the extra `plots`).
+    """Models, or what archscope bench measured of them, as a plot (matplotlib: the extra `plots`).
 
     \b
     models    parameters against MACs, areas are activation memory
@@ -98,34 +104,55 @@ def plot(
     share     where parameters and MACs sit: convolutions, fully connected layers, the rest
     field     receptive field against depth
     scaling   MACs against the side of the input; of one model with the key width, at four widths
+    curves    of runs: loss and accuracies over the epochs, seeds as mean and range
+    speed     of runs: test accuracy against examples a second, areas are parameters
 
     \b
     archscope plot models all --output models.svg
     archscope plot layers alexnet resnet18 --output layers.png
     archscope plot scaling mobilenet-v1 --output scaling.svg
+    archscope plot curves runs.jsonl --output curves.svg
+    archscope plot speed 'runs.jsonl@recipe=d2l' --output speed.svg
     """
-    from archscope.report.grid import grid_of, of_each
-    from archscope.report.plots import PLOTS, may_plot, numbers_of, picture
-    from archscope.spec import expand
+    from archscope.report import runs  # enters its plots
+    from archscope.report.plots import PLOTS, numbers_of, picture
 
     _one_of("plot", kind, tuple(PLOTS))
     form = output.rpartition(".")[2].lower() if "." in output else ""
     if form not in ("svg", "png"):
         raise SpecError(f"--output ends in .svg or .png, not {output!r}")
     may_write(output)
+    if PLOTS[kind].of == "runs":
+        given = {"--input": input, "--batch": batch, "--train": train, "--sides": sides}
+        if wrong := [option for option, value in given.items() if value]:
+            raise SpecError(f"{wrong[0]} is for plots of models; {kind} shows runs as they were")
+        shown: Any = runs.read(kind, models)
+    else:
+        if files := [name for name in models if ".jsonl" in name]:
+            raise SpecError(
+                f"{kind} is a plot of models, and {files[0]} holds runs: "
+                f"archscope plot curves {files[0]} -o curves.svg, or plot speed, draws them"
+            )
+        shown = _traces(kind, models, input, batch, train, sides)
+    put(picture(kind, numbers_of(kind, shown), form), output)
+
+
+def _traces(kind: str, models: list[str], input: Any, batch: str | None, train: bool, sides: str | None) -> list[Any]:
+    """What a plot of models is made of."""
+    from archscope.report.grid import grid_of, of_each
+    from archscope.report.plots import may_plot
+    from archscope.spec import expand
+
     specs = expand(models)
     may_plot(kind, len(specs))
     if sides is not None and kind != "scaling":
         raise SpecError("--sides is for the plot scaling; --input sets the input of the others")
-    if kind == "scaling":
-        if input:
-            raise SpecError("the plot scaling goes over the sides of the input: give --sides 128,160,192,224")
-        wanted = None if sides is None else [whole_number("--sides", side.strip()) or 0 for side in sides.split(",")]
-        records = grid_of(specs, wanted, whole_number("--batch", batch), train)
-    else:
-        records = of_each(specs, input, whole_number("--batch", batch), train)
-    made = picture(kind, numbers_of(kind, records), form)
-    put(made, output)
+    if kind != "scaling":
+        return of_each(specs, input, whole_number("--batch", batch), train)
+    if input:
+        raise SpecError("the plot scaling goes over the sides of the input: give --sides 128,160,192,224")
+    wanted = None if sides is None else [whole_number("--sides", side.strip()) or 0 for side in sides.split(",")]
+    return grid_of(specs, wanted, whole_number("--batch", batch), train)
 
 
 @app.command("report", cls=OneCommand, short_help="Pages, plots and one interactive page.")

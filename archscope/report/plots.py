@@ -1,4 +1,4 @@
-"""The plots that people expect, of one or several traces.
+"""The plots that people expect, of one or several traces; those of runs stand in `runs.py`.
 
 A plot is two functions: its numbers, a pure function of the traces, and how they are drawn. A digest of the numbers
 stands in the file, so that a test knows whether it is up to date without drawing it again. Colours are those of Okabe
@@ -37,26 +37,28 @@ Data = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plot:
-    """numbers: traces -> what is drawn, plain JSON. drawn: figure, numbers -> nothing. most: models that fit in."""
+    """numbers: traces, or rows of runs, -> what is drawn, plain JSON. drawn: figure, numbers -> nothing. most: models
+    that fit in. of: "models" or "runs", what its numbers are made of."""
 
     title: str
-    numbers: Callable[[Sequence[Trace]], Data]
+    numbers: Callable[[Sequence[Any]], Data]
     drawn: Callable[[Any, Data], None]
     most: int
+    of: str
 
 
 PLOTS: dict[str, Plot] = {}
 
 
 def plot_of(
-    name: str, title: str, numbers: Callable[[Sequence[Trace]], Data], most: int = 1000
+    name: str, title: str, numbers: Callable[[Sequence[Any]], Data], most: int = 1000, of: str = "models"
 ) -> Callable[[Callable[[Any, Data], None]], Callable[[Any, Data], None]]:
     """Enter a plot over the function that draws it. Raises ValueError on a duplicate."""
 
     def enter(drawn: Callable[[Any, Data], None]) -> Callable[[Any, Data], None]:
         if name in PLOTS:
             raise ValueError(f"two plots are called {name!r}")
-        PLOTS[name] = Plot(title, numbers, drawn, most)
+        PLOTS[name] = Plot(title, numbers, drawn, most, of)
         return drawn
 
     return enter
@@ -180,7 +182,7 @@ def models(figure: Any, data: Data) -> None:
             values = [m[key] for m in mine] or [1]
             room = 2.4 if mine is shown else 1.5
             getattr(ax, f"set_{axis}lim")(min(values) / room, max(values) * room)
-            getattr(ax, f"{axis}axis").set_major_locator(_ticks(3 if mine is large and split else 1))
+            getattr(ax, f"{axis}axis").set_major_locator(ticks(3 if mine is large and split else 1))
             getattr(ax, f"{axis}axis").set_major_formatter(scaled)
         ax.set_xlabel("MACs")
         ax.minorticks_off()
@@ -189,17 +191,17 @@ def models(figure: Any, data: Data) -> None:
         panels[0].scatter([], [], s=area(scale), c=GREY, alpha=0.4, label=f"{scale / 1e6:.3g} MB of activations")
     panels[0].legend(loc="upper left", labelspacing=1.2, borderpad=0.8)
     for ax, mine in zip(panels, (small, large) if split else (shown,), strict=True):
-        _label(figure, ax, [(m["model"], m["macs"], m["params"], area(m["activations"])) for m in mine])
+        labelled(figure, ax, [(m["model"], m["macs"], m["params"], area(m["activations"])) for m in mine])
 
 
-def _ticks(each: int) -> Any:
-    """1 a decade, or 1, 2 and 5."""
+def ticks(each: int) -> Any:
+    """Of a logarithmic axis: 1 a decade; 1, 2 and 5; or all 9."""
     from matplotlib.ticker import LogLocator
 
-    return LogLocator(subs=(1.0, 2.0, 5.0) if each == 3 else (1.0,), numticks=20)
+    return LogLocator(subs={1: (1.0,), 3: (1.0, 2.0, 5.0), 9: range(1, 10)}[each], numticks=20)
 
 
-def _label(figure: Any, ax: Any, points: Sequence[tuple[str, float, float, float]]) -> None:
+def labelled(figure: Any, ax: Any, points: Sequence[tuple[str, float, float, float]]) -> None:
     """Names beside the circles, where they cover neither each other nor a circle."""
     figure.draw_without_rendering()
     scale = figure.dpi / 72
@@ -424,7 +426,7 @@ def scaling(figure: Any, data: Data) -> None:
     sides = sorted({p[0] for line in data["lines"] for p in line["points"]})
     shown = sides if len(sides) <= 10 else sides[:: -(-len(sides) // 10)]
     ax.set_xticks(shown, [str(side) for side in shown])
-    ax.yaxis.set_major_locator(_ticks(3))
+    ax.yaxis.set_major_locator(ticks(3))
     ax.yaxis.set_major_formatter(scaled)
     if printed:
         ax.plot([], [], "D", markersize=8, markerfacecolor="none", markeredgecolor=GREY, label="printed in the paper")
@@ -441,8 +443,8 @@ def may_plot(name: str, models: int) -> None:
         raise SpecError(f"the plot {name} takes {most} models at most, not {models}: name fewer")
 
 
-def numbers_of(name: str, traces: Sequence[Trace]) -> Data:
+def numbers_of(name: str, traces: Sequence[Any]) -> Data:
     """The numbers of a plot. Raises SpecError for more models than it has room for."""
-    if name != "scaling":
+    if name != "scaling" and PLOTS[name].of == "models":
         may_plot(name, len(traces))
     return PLOTS[name].numbers(traces)
