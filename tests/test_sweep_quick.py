@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -96,6 +96,20 @@ class Changing(nn.Module):
         return self.pool(x)
 
 
+class Functional(nn.Module):
+    """Uses the weight of its layer itself, and once a computed one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = nn.functional.conv2d(x, self.conv.weight * 2, self.conv.bias)
+        y = nn.functional.batch_norm(y, self.norm.running_mean, self.norm.running_var, self.norm.weight)
+        return y + self.conv(x)
+
+
 class Strange(nn.Conv2d):
     """A subclass whose forward is another one."""
 
@@ -168,11 +182,22 @@ def named_chain() -> nn.Module:
     return chain
 
 
+def counted_before() -> nn.Module:
+    """Its parameters are looked at, and some replaced, before it is run."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 4), nn.Linear(4, 144))
+    assert sum(p.numel() for p in net[0].parameters()) == 3 * 4 * 9 + 4
+    net[3]._parameters["weight"] = nn.Parameter(cast(Tensor, net[2].weight).T)
+    del net[2].bias
+    net[2].register_parameter("bias", None)
+    return net
+
+
 def parametrized() -> nn.Module:
     return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), nn.ReLU())
 
 
 ODD: list[Callable[[], nn.Module]] = [
+    *(Functional, counted_before),
     *(Tied, Changing, lambda: Strange(3, 4, 3), changed_after, hooked, halved, written, masked, other_weight, deep),
     *(
         tied_statistics,
@@ -246,6 +271,10 @@ def test_cast_layers_are_those_that_are_built() -> None:
         }
         assert [n for n, _ in one.named_buffers()] == [n for n, _ in real.named_buffers()]
         assert not {id(p) for p in one.parameters()} & {id(p) for p in other.parameters()}
+        assert all(held is p for held, p in zip(one.parameters(), list(one.parameters()), strict=True))
+        again = copy.deepcopy(one)
+        assert type(again._parameters) is dict or not again._parameters
+        assert not {id(p) for p in one.parameters()} & {id(p) for p in again.parameters()}
     before = nn.Conv2d.__init__, nn.Module.__setattr__, nn.Sequential.__init__
     with moulded():
         assert nn.Conv2d.__init__ is not before[0]
@@ -259,3 +288,21 @@ def test_what_layers_share_cannot_be_written_to() -> None:
         relu = nn.ReLU()
     with pytest.raises(moulds.NotQuick):
         relu.register_forward_hook(lambda *args: None)
+
+
+def test_parameters_are_made_when_somebody_asks() -> None:
+    """Whatever is asked of the parameters of a layer that was cast, the answer is that of one that was built."""
+
+    def ways(held: dict[str, Any]) -> list[Any]:
+        shapes = {name: p.shape for name, p in dict(held).items()}
+        return [shapes, {**held}.keys(), list(held), len(held), "bias" in held, bool(held), held.get("none"), held | {}]
+
+    real = nn.Linear(8, 4, device="meta")._parameters
+    for i in range(8):
+        with moulded():
+            nn.Linear(8, 4)
+            held = nn.Linear(8, 4)._parameters
+        assert type(held) is moulds.Unfilled
+        found, expected = ways(held)[i], ways(real)[i]
+        assert found.keys() == expected.keys() if i == 7 else found == expected
+        assert type(held) is moulds.Filled

@@ -16,7 +16,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from archscope.construct import KIND
 from archscope.modules import kind_of
 from archscope.passes import DENSE
-from archscope.sweeps.moulds import CAST, Frozen, NotQuick
+from archscope.sweeps.moulds import CAST, FILLED, Frozen, Mark, NotQuick, Unfilled
 
 LINKS = 8  # of a chain that is known as a whole
 PASSIVE = frozenset((*CAST, nn.Sequential))  # classes that keep no notes of a run
@@ -41,37 +41,51 @@ class Holdings:
         self.numbers: dict[int, int] = {}
         self.parameters: dict[int, torch.Tensor] = {}
         self.buffers: dict[int, torch.Tensor] = {}
-        self.shared: dict[int, Frozen] = {}  # buffers of moulds
         self.active: list[dict[str, Any]] = []  # modules that may keep notes of a run
-        self.elements = self.memory = 0
-        dense: dict[int, torch.Tensor] = {}
-        self._walk(model, dense)
-        parameters = self.parameters.values()
+        self._marks: list[Mark] = []  # of layers whose parameters are not even made
+        self._shared: list[Frozen] = []  # buffers of the other layers that were cast
+        self._dense: dict[int, torch.Tensor] = {}
+        FILLED.clear()
+        self._walk(model)
+        marks, parameters = self._marks, self.parameters.values()
         buffers = [b for i, b in self.buffers.items() if i not in self.parameters]
-        self.params = sum([p.numel() for p in parameters])
-        self.trainable = sum([p.numel() for p in parameters if p.requires_grad])
-        self.elements += sum([b.numel() for b in buffers])
-        self.memory += sum([p.nbytes for p in parameters]) + sum([b.nbytes for b in buffers])
-        self.dense = sum([p.numel() for p in dense.values()])
-        for held in self.shared.values():
-            self.buffers |= {id(b): b for b in held.values() if b is not None}
+        held = [*marks, *self._shared]
+        self.params = sum([p.numel() for p in parameters]) + sum([mark.params for mark in marks])
+        self.trainable = sum([p.numel() for p in parameters if p.requires_grad]) + sum([m.trainable for m in marks])
+        self.elements = sum([b.numel() for b in buffers]) + sum([each.elements for each in held])
+        self.memory = sum([t.nbytes for t in (*parameters, *buffers)]) + sum([each.nbytes for each in held])
+        self.dense = sum([p.numel() for p in self._dense.values()]) + sum([m.params for m in marks if m.dense])
+        for mark in set(marks):
+            self.buffers.update(mark.buffers.by_id)
+        for shared in self._shared:
+            self.buffers.update(shared.by_id)
 
-    def _walk(self, module: nn.Module, dense: dict[int, torch.Tensor]) -> int | None:
+    def is_parameter(self, key: int) -> bool:
+        """Whether a tensor, by its id(), is one; it may have been made a moment ago."""
+        if FILLED:
+            self.parameters.update({id(p): p for p in FILLED})
+            FILLED.clear()
+        return key in self.parameters
+
+    def _walk(self, module: nn.Module) -> int | None:
         """Go through a module that was not met before; its number."""
         cls, own = type(module), module.__dict__
         self.modules[id(module)] = own
-        if held := own["_parameters"]:
+        hooks, held = own["_forward_hooks"], own["_parameters"]
+        if type(hooks) is Frozen and hooks.mark is not None and (type(held) is Unfilled or type(held) is Frozen):
+            self._marks.append(hooks.mark)
+            self.numbers[id(module)] = number = -hooks.mark.number
+            return number
+        if held:
             for p in held.values():
                 if p is not None:
                     self.parameters[id(p)] = p
             if cls is nn.Linear or cls not in _KNOWN:
                 if (own.get(KIND) or kind_of(cls)) in DENSE:
-                    dense |= {id(p): p for p in held.values() if p is not None}
+                    self._dense |= {id(p): p for p in held.values() if p is not None}
         if held := own["_buffers"]:
             if type(held) is Frozen:
-                self.elements += held.elements
-                self.memory += held.nbytes
-                self.shared[id(held)] = held
+                self._shared.append(held)
             else:
                 for b in held.values():
                     if b is not None:
@@ -83,7 +97,7 @@ class Holdings:
                 raise NotQuick
             modules, numbers, walk = self.modules, self.numbers, self._walk
             links = [
-                numbers.get(id(child)) if id(child) in modules else walk(child, dense)
+                numbers.get(id(child)) if id(child) in modules else walk(child)
                 for child in own["_modules"].values()
                 if child is not None
             ]

@@ -1,17 +1,20 @@
 """Build the same layers again and again, quickly: PyTorch's own layers are cast from those that were built before.
 
 Within `with moulded():` a model is built without weights, as within `weightless()`. The first `Conv2d(16, 32, 3)` runs
-its constructor; from its attributes the next one with the same arguments is cast, with parameters, buffers and
-containers of its own. A constructor is a tenth of the work then, and a model of a hundred layers is built in less than
-a millisecond. Only classes of PyTorch itself are cast; a subclass, or an argument that is no plain value, is built.
+its constructor; from its attributes the next one with the same arguments is cast, with parameters of its own, which are
+made when somebody asks for them. A constructor is a tenth of the work then, and a model of a hundred layers is built in
+less than a millisecond. Only classes of PyTorch itself are cast; a subclass, or an argument that is no plain value, is
+built.
 """
 
+import copy
 import itertools
 import marshal
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -38,6 +41,10 @@ CAST = (
 )
 
 
+_cast = torch.Tensor._make_subclass  # another tensor of the same memory; no dispatch mode sees it
+_MARKS = itertools.count(1)
+
+
 class NotQuick(BaseException):
     """This model must be built and run the long way. No `except Exception` of a user's stands in its way."""
 
@@ -50,13 +57,78 @@ class Frozen(OrderedDict):
     """A container that layers share: whoever would change it gets NotQuick.
 
     mark: of the mould, in the container of a layer's hooks, as long as no attribute of the layer was set. elements,
-    nbytes, shapes: of buffers, which every layer of a mould has for itself, though they are the same here.
+    nbytes, shapes, by_id: of buffers, which every layer of a mould has for itself, though they are the same here.
     """
 
     __setitem__ = __delitem__ = setdefault = update = pop = popitem = clear = __ior__ = move_to_end = _refuse
-    mark: int | None = None
+    mark: "Mark | None" = None
     elements = nbytes = 0
     shapes: tuple[Any, ...] = ()
+    by_id: Mapping[int, torch.Tensor] = MappingProxyType({})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        return OrderedDict((key, copy.deepcopy(value, memo)) for key, value in self.items())
+
+
+class Mark:
+    """What is known of every layer of a mould whose parameters nobody has asked for.
+
+    number: of the mould. names: of the parameters, each with None. tensors: those that are there: name, tensor, whether
+    it is trained. params, trainable: their elements. dense: whether the layer is fully connected. elements: of the
+    buffers. nbytes: of both.
+    """
+
+    __slots__ = ("buffers", "dense", "elements", "names", "nbytes", "number", "params", "tensors", "trainable")
+
+    def __init__(self, own: dict[str, Any], buffers: Frozen, dense: bool) -> None:
+        self.number = next(_MARKS)
+        self.names = dict.fromkeys(own["_parameters"])
+        self.tensors = [(name, p.detach(), p.requires_grad) for name, p in own["_parameters"].items() if p is not None]
+        self.params = sum([p.numel() for _, p, _ in self.tensors])
+        self.trainable = sum([p.numel() for _, p, trained in self.tensors if trained])
+        self.buffers, self.elements, self.dense = buffers, buffers.elements, dense
+        self.nbytes = sum([p.nbytes for _, p, _ in self.tensors]) + buffers.nbytes
+
+
+FILLED: list[torch.Tensor] = []  # parameters that were made since somebody looked here
+
+
+class Filled(dict):
+    """The parameters of a layer that was cast."""
+
+    __slots__ = ("mark",)
+    mark: Mark
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return dict, (dict(self),)  # a copy is a dict
+
+
+class Unfilled(Filled):
+    """The same, as long as nobody has asked for them."""
+
+    __slots__ = ()
+
+
+def _filling(name: str) -> Callable[..., Any]:
+    method = getattr(dict, name)
+
+    def ask(self: Unfilled, *args: Any, **kwargs: Any) -> Any:
+        self.__class__ = Filled  # type: ignore[assignment]
+        self.update(self.mark.names)
+        for key, tensor, trained in self.mark.tensors:
+            self[key] = made = _cast(nn.Parameter, tensor, trained)
+            FILLED.append(made)
+        return method(self, *args, **kwargs)
+
+    return ask
+
+
+for _name in (
+    *("__getitem__", "__setitem__", "__delitem__", "__contains__", "__iter__", "__len__", "__eq__", "__ne__"),
+    *("__or__", "__ror__", "__ior__", "__reversed__", "__repr__", "keys", "values", "items", "get", "copy", "update"),
+    *("setdefault", "pop", "popitem", "clear"),
+):
+    setattr(Unfilled, _name, _filling(_name))
 
 
 def _frozen(items: dict[str, Any]) -> Frozen:
@@ -83,20 +155,17 @@ _CONTAINERS = frozenset(key for key, value in vars(nn.Module()).items() if isins
 class Mould(NamedTuple):
     """What a layer is made of.
 
-    plain: its attributes, but for the parameters; the containers among them are shared by all casts. names: of the
-    parameters, each with None. parameters: those that are there: name, tensor, whether it is trained. buffers,
-    versions: the buffers, and what says whether somebody wrote to one: the next layer is then built.
+    plain: its attributes; the containers among them are shared by all casts. mark: of its parameters and buffers.
+    buffers, versions: the buffers, and what says whether somebody wrote to one: the next layer is then built.
     """
 
     plain: dict[str, Any]
-    names: dict[str, Any]
-    parameters: list[tuple[str, torch.Tensor, bool]]
+    mark: Mark
     buffers: list[torch.Tensor]
     versions: list[int]
 
 
 _MOULDS: dict[Any, Mould | None] = {}
-_cast = torch.Tensor._make_subclass  # another tensor of the same memory; no dispatch mode sees it
 
 
 @contextmanager
@@ -149,10 +218,9 @@ def _casting(cls: type, original: Callable[..., None], here: int) -> Callable[..
             return
         own = self.__dict__
         own.update(mould.plain)
-        if mould.names:
-            own["_parameters"] = held = mould.names.copy()
-            for name, tensor, trained in mould.parameters:
-                held[name] = _cast(nn.Parameter, tensor, trained)
+        if mould.mark.names:
+            own["_parameters"] = held = Unfilled()
+            held.mark = mould.mark
 
     return __init__
 
@@ -168,22 +236,19 @@ def _mould(layer: nn.Module) -> Mould | None:
     if any([isinstance(value, (dict, set, torch.Tensor)) and key not in _CONTAINERS for key, value in own.items()]):
         return None
     plain = {key: _emptied(value) for key, value in own.items()}
-    parameters = [(name, p.detach(), p.requires_grad) for name, p in own["_parameters"].items() if p is not None]
     shared = _frozen({name: None if b is None else b.clone() for name, b in own["_buffers"].items()})
     buffers = [b for b in shared.values() if b is not None]
     shared.elements, shared.nbytes = sum([b.numel() for b in buffers]), sum([b.nbytes for b in buffers])
     shared.shapes = tuple([None if b is None else b.shape for b in shared.values()])
+    shared.by_id = {id(b): b for b in buffers}
     hooks = Frozen()
-    hooks.mark = next(_MARKS)
+    hooks.mark = Mark(own, shared, type(layer) is nn.Linear)
     plain["_buffers"], plain["_forward_hooks"] = shared, hooks
-    return Mould(plain, dict.fromkeys(own["_parameters"]), parameters, buffers, _versions(buffers))
+    return Mould(plain, hooks.mark, buffers, _versions(buffers))
 
 
 def _versions(buffers: list[torch.Tensor]) -> list[int]:
     return [b._version for b in buffers]
-
-
-_MARKS = itertools.count()
 
 
 def _beginning(original: Callable[..., None], here: int) -> Callable[..., None]:

@@ -106,7 +106,7 @@ class Sum(Run):
     def record(self, tensor: torch.Tensor) -> Tensor:
         known = super().record(tensor)
         key = id(tensor)
-        if key in self.held.parameters:
+        if self.held.is_parameter(key):
             self.learned.add(known.id)
             self.weights.add(known.id)
             self.seen.add(known.id)
