@@ -1,5 +1,6 @@
 """The same work in several processes: in order, each once, whatever a process does."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -62,12 +63,55 @@ def test_a_table_in_two_processes(archscope: Command) -> None:
     assert ran.code == 2 and "--jobs is a whole number from 1 on, not 'x'" in ran.err
 
 
+def hearing() -> None:
+    """A process that is started in the background ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_says_where_the_records_are(jobs: str, tmp_path: Path) -> None:
+    """Exit code 130; what came so far is kept, and the same command ends with every point once."""
+    (tmp_path / "net.py").write_text(
+        "import time\nfrom torch import nn\n\n\n"
+        "def net(width=1):\n    time.sleep(0.02)\n    return nn.Conv2d(3, width, 1)\n"
+    )
+    words = [sys.executable, "-m", "archscope", "sweep", "net.py:net", "--over", "width=1:300", "--input", "8"]
+    words += ["--jobs", jobs, "--output", "grid.csv"]
+    part = tmp_path / "grid.csv.part" / "records"
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=hearing) as running:
+        assert running.stderr is not None
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (part.exists() and part.stat().st_size):
+            time.sleep(0.02)
+        running.send_signal(signal.SIGINT)
+        err = running.stderr.read()
+        assert running.wait(60) == 130
+    assert "what came so far is in grid.csv.part: the same command goes on from there" in err
+    assert "Traceback" not in err
+    done = part.read_text().count("\n") - 1
+    assert 0 < done < 300
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "300 points in grid.csv" in ended.stderr
+    with open(tmp_path / "grid.csv", newline="") as file:
+        assert [(row["width"], row["params"]) for row in csv.DictReader(file)] == [
+            (str(width), str(3 * width + width)) for width in range(1, 301)
+        ]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 def test_an_interruption_ends_all_processes() -> None:
     psutil = pytest.importorskip("psutil")
     words = [sys.executable, "-m", "archscope", "table", "--models", "torchvision:*", "--jobs", "2"]
-    running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    running = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=hearing,
+    )
     me = psutil.Process(running.pid)
     while len(me.children(recursive=True)) < 2:
         time.sleep(0.1)

@@ -96,7 +96,7 @@ def over_a_grid(
     found: Iterable[Any] = resumed(output, grid, subject, run) if stored and output else run(grid)
     failures: dict[str, int] = {}
     rows = []
-    with counted(found, len(grid)) as points:
+    with resumable(output if stored else None), counted(found, len(grid)) as points:
         for record in points:
             if record["error"]:
                 failures[record["error"]] = failures.get(record["error"], 0) + 1
@@ -165,7 +165,8 @@ def search(
     spec, text, examples = one.subject.at(one.trials[0])
     inputs_of(spec, text, examples)
     stored = is_store(output) and format in ("terminal", "csv") and columns is None
-    with counted(one.run(processes, scheduler, output if stored else None), len(one.trials), one) as points:
+    file = output if stored else None
+    with resumable(file), counted(one.run(processes, scheduler, file), len(one.trials), one) as points:
         for _ in points:
             pass
     found = one.found()
@@ -206,6 +207,17 @@ def _say(*lines: str) -> None:
     if sys.stderr is not None:
         for line in lines:
             print(line, file=sys.stderr)
+
+
+@contextmanager
+def resumable(file: str | None) -> Iterator[None]:
+    """Say where the records are when Ctrl-C ends a sweep that is written to a file."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if file is not None:
+            _say(f"what came so far is in {file}.part: the same command goes on from there")
+        raise
 
 
 @contextmanager
