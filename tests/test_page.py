@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_rows import row
 
 from archscope import Trace, totals
+from archscope.bench.results import read
 from archscope.report.data import moving, page_data
 from archscope.report.html import ASSETS, _asset, _script, page_of
 from archscope.report.pages import Subject
@@ -18,6 +20,14 @@ from archscope.spec import parse
 
 MODELS = ("lenet", "rnn", "alexnet", "resnet18", "mobilenet-v1")
 SIDES = (160, 224, 227)
+EXAMPLE = Path(__file__).parent.parent / "examples" / "runs.jsonl"
+RUNS = (
+    row(params=61_706, test_accuracy=0.5),
+    row(seed=1, test_accuracy=0.75),
+    row(model="<b>mine</b>", params=None, examples_per_second=3_000.0),
+    row(precision="bf16", peak_memory=1_000_000),
+    row(kind="infer", recipe="", data="", batch=8, latency_ms_p50=2.5, history=None),
+)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 
@@ -30,7 +40,7 @@ def subjects(traced: Callable[..., Trace]) -> list[Subject]:
 @pytest.fixture(scope="module")
 def file(subjects: list[Subject], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "index.html"
-    path.write_text(page_of(subjects, SIDES), encoding="utf-8")
+    path.write_text(page_of(subjects, SIDES, RUNS), encoding="utf-8")
     return path
 
 
@@ -343,6 +353,69 @@ def test_paper_is_white(opened: Callable[..., Any]) -> None:
     assert page.locator("html").get_attribute("data-theme") == "light"
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("html").get_attribute("data-theme") == "dark"
+
+
+# ------------------------------------------------------------------------------------------------------------ runs
+
+
+def of_runs(page: Any, field: str) -> list[str]:
+    return page.locator(f'#runs .tabulator-row .tabulator-cell[tabulator-field="{field}"]').all_inner_texts()
+
+
+def test_the_runs_are_in_blocks_that_mix_nothing(subjects: list[Subject]) -> None:
+    one, other, infer = page_data(subjects[:1], (), RUNS)["runs"]
+    assert [r["model"] for r in one["rows"]] == ["lenet", "<b>mine</b>"] and one["rows"][0]["test_accuracy"] == 0.625
+    assert one["points"][0]["test_accuracy"] == [0.625, 0.5, 0.75] and one["lines"][0]["seeds"] == 2
+    assert "bf16" in other["title"] and len(other["rows"]) == 1
+    assert infer["title"].startswith("Inference") and infer["points"] == infer["lines"] == []
+    assert page_data(subjects[:1], ())["runs"] == []
+    example = page_data(subjects[:1], (), read([EXAMPLE]))["runs"]
+    assert [r["model"] for r in example[0]["rows"]] == ["lenet-bn", "mnist-cnn", "basic-cnn"]
+
+
+@pytest.mark.parametrize("size", WIDTHS)
+def test_runs_are_sorted_and_drawn(size: str, opened: Callable[..., Any]) -> None:
+    page = opened(size)
+    assert of_runs(page, "model") == ["lenet", "<b>mine</b>"] and of_runs(page, "test_accuracy") == ["62.5 %", "40.0 %"]
+    title = page.locator('#runs .tabulator-col[tabulator-field="examples_per_second"] .tabulator-col-title')
+    title.scroll_into_view_if_needed()
+    title.click()
+    assert of_runs(page, "examples_per_second") == ["3.000 K", "1.000 K"]
+    assert "standard deviation" in page.inner_text("#run-notes")
+    assert page.locator("#runs-plot .point").count() == 2 and page.locator("#runs-plot .errorbar").count() >= 1
+    page.select_option("#figure", "curves")
+    until(page, "document.querySelectorAll('#runs-plot .point').length === 2 * (2 + 2 + 2)")  # loss, test, train
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_another_block_of_runs(opened: Callable[..., Any]) -> None:
+    page = opened()
+    page.select_option("#block", "1")
+    rows(page, "#runs .tabulator-row", 1)
+    assert of_runs(page, "peak_memory") == ["1,000,000 B"]
+    page.select_option("#units", "scaled")
+    until(
+        page, "document.querySelector('#runs [tabulator-field=peak_memory].tabulator-cell').textContent === '1.000 MB'"
+    )
+    page.select_option("#block", "2")
+    rows(page, "#runs .tabulator-row", 1)
+    assert of_runs(page, "latency_ms_p50") == ["2.5"]
+    assert not page.locator("#runs-plot").is_visible() and not page.locator("#figure").is_visible()
+    page.locator("#runs a", has_text="lenet").click()
+    page.wait_for_selector("#panes .tabulator-row")
+    assert page.url.endswith("#lenet")
+
+
+def test_without_runs_nothing_is_shown_of_them(subjects: list[Subject], browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "index.html"
+    path.write_text(page_of(subjects[:1], ()), encoding="utf-8")
+    page = browser.new_page()
+    heard: list[str] = []
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-ready=yes][data-plot=yes]")
+    assert not page.locator("#measured").is_visible() and not page.locator("#block option").count() and not heard
+    page.close()
 
 
 def test_a_batch_is_that_of_the_sizes_too(traced: Callable[..., Trace]) -> None:

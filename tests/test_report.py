@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from archscope import Trace, totals
+from archscope.bench.results import read
 from archscope.report.graph import graph_of
 from archscope.report.grid import grid_of
 from archscope.report.pages import Subject, marked, model_page, pages_of, parts_table, plots_of, squeezed
+from archscope.report.runs import drawable
 from archscope.spec import expand, parse
 
+EXAMPLE = Path(__file__).parent.parent / "examples" / "runs.jsonl"
 REPORTS = Path(__file__).parent.parent / "reports"
 LIMIT = 4_000_000  # bytes, all of it
 
@@ -162,8 +165,27 @@ def test_report_shows_results_of_bench(archscope: Callable, tmp_path: Path) -> N
     assert archscope("report", "--models", "lenet", "--out", place, "--bench", str(tmp_path / "runs.jsonl")).code == 0
     text = (tmp_path / "r" / "README.md").read_text(encoding="utf-8")
     assert "80.5 %" in text.partition("## Measured")[2] and "recipe d2l" in text
+    assert not (tmp_path / "r" / "plots" / "curves.svg").exists()  # no epochs, no speed: nothing to draw
     ran = archscope("report", "--models", "lenet", "--out", place, "--bench", str(tmp_path / "no.jsonl"))
     assert ran.code == 2 and "cannot read" in ran.err
+
+
+def test_report_draws_the_runs(archscope: Callable, tmp_path: Path) -> None:
+    """Beside the tables, and up to date by their digest; the page of --html has them too."""
+    place, page = tmp_path / "r", tmp_path / "p.html"
+    words = ("report", "--models", "lenet", "--out", str(place), "--html", str(page), "--bench", str(EXAMPLE))
+    ran = archscope(*words)
+    assert ran.code == 0, ran.err
+    text = (place / "README.md").read_text(encoding="utf-8").partition("## Measured")[2]
+    assert text.index("|basic-cnn|") < text.index("](plots/curves.svg)") < text.index("](plots/speed.svg)")
+    drawn = drawable(read([EXAMPLE]))
+    assert set(drawn) == {"curves", "speed"}
+    for name, (kind, data) in drawn.items():
+        assert marked(kind, data) in (place / f"plots/{name}.svg").read_text(encoding="utf-8")
+    assert '"model":"basic-cnn"' in page.read_text(encoding="utf-8")
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*.svg")}
+    assert archscope(*words).code == 0  # nothing has changed, and nothing is drawn again
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("plots/*.svg")}.items() <= before.items()
 
 
 def test_report_refuses_what_cannot_be_written(archscope: Callable, tmp_path: Path) -> None:
@@ -173,8 +195,6 @@ def test_report_refuses_what_cannot_be_written(archscope: Callable, tmp_path: Pa
     ran = archscope("report", "--models", "lenet", "--html", str(tmp_path / "no" / "p.html"))
     assert ran.code == 2 and "there is no folder" in ran.err
     assert "--out names no folder" in archscope("report", "--out", "").err
-    ran = archscope("report", "--html", str(tmp_path / "p.html"), "--bench", "runs.jsonl")
-    assert ran.code == 2 and "give --out too" in ran.err
 
 
 def test_the_graph_of_a_page_is_that_of_draw(pages: dict[str, str], traced: Callable[..., Trace]) -> None:

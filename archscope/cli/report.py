@@ -4,7 +4,19 @@ from typing import Annotated, Any
 
 import typer
 
-from archscope.cli.base import Batch, Input, Model, OneCommand, Output, Train, may_write, progress, put, whole_number
+from archscope.cli.base import (
+    Batch,
+    Bench,
+    Input,
+    Model,
+    OneCommand,
+    Output,
+    Train,
+    may_write,
+    progress,
+    put,
+    whole_number,
+)
 from archscope.errors import SpecError
 
 app = typer.Typer()
@@ -168,10 +180,7 @@ def write_report(
         str | None,
         typer.Option("--html", help="Write one interactive page instead (or too, with --out).", metavar="FILE"),
     ] = None,
-    bench: Annotated[
-        list[str] | None,
-        typer.Option("--bench", help="Results of archscope bench to be shown; once a file.", metavar="FILE"),
-    ] = None,
+    bench: Bench = None,
     input: Input = None,
     batch: Batch = None,
 ) -> None:
@@ -181,6 +190,7 @@ def write_report(
     archscope report                                   reports/README.md and a page for each network
     archscope report --models 'vgg*,torchvision:resnet50' --out /tmp/vgg
     archscope report --html page.html                  one page that opens from disk: sort, filter, compare
+    archscope report --html page.html --bench runs.jsonl       with what archscope bench measured
     """
     from archscope.report.html import page_of
     from archscope.report.pages import Subject
@@ -192,26 +202,24 @@ def write_report(
         may_write(html, "--html")
     if out == "":
         raise SpecError("--out names no folder")
-    if bench and html is not None and out is None:
-        raise SpecError("--bench is shown in the Markdown: give --out too")
     specs = expand(models or ["all"])
     examples = whole_number("--batch", batch)
-    results = _results(bench)
+    runs = _runs(bench)
     with progress(specs) as counted:
         subjects = [Subject(spec, record_of(spec, input, examples), input, examples) for spec in counted]
     if html is not None:
         with progress(subjects) as counted:
-            text = page_of(counted)
+            text = page_of(counted, runs=runs)
         put(text, html)
         print(f"{len(subjects)} model{'' if len(subjects) == 1 else 's'} in {html}")
     if out is not None or html is None:
-        print(markdown(subjects, out or "reports", results))
+        print(markdown(subjects, out or "reports", runs))
 
 
-def _results(files: list[str] | None) -> list[Any]:
-    """The tables of bench results."""
+def _runs(files: list[str] | None) -> list[dict[str, Any]]:
+    """The rows of bench results."""
     if not files:
         return []
-    from archscope.bench.results import read, tables
+    from archscope.bench.results import read
 
-    return tables(read(files))
+    return read(files)

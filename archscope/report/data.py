@@ -3,18 +3,21 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from archscope.bench.results import blocks, tables
 from archscope.counters import COUNTERS
 from archscope.errors import ArchscopeError
 from archscope.ir import Trace
 from archscope.numbers import published
 from archscope.numbers.reconcile import predicted
 from archscope.passes import totals
+from archscope.render import heading
 from archscope.report.graph import graph_of
 from archscope.report.pages import Subject
+from archscope.report.runs import Row, curves_of, speed_of
 from archscope.report.solids import svg
 from archscope.sizes.resize import Resized, resized
 from archscope.spec import source_of
-from archscope.table import Column
+from archscope.table import Column, Table
 from archscope.verify import disagreements
 from archscope.views import LAYER_COLUMNS, LAYER_HIDDEN, MODEL_COLUMNS, inputs_text, layer_table
 from archscope.zoo.registry import entries
@@ -32,7 +35,7 @@ MORE = (
 )
 
 
-def page_data(subjects: Iterable[Subject], sides: Sequence[int] = SIDES) -> dict[str, Any]:
+def page_data(subjects: Iterable[Subject], sides: Sequence[int] = SIDES, runs: Sequence[Row] = ()) -> dict[str, Any]:
     """Everything that the page shows."""
     layers = {column.key: column for column in (*LAYER_COLUMNS, *LAYER_HIDDEN)}
     return {
@@ -45,11 +48,26 @@ def page_data(subjects: Iterable[Subject], sides: Sequence[int] = SIDES) -> dict
         ],
         "moving": list(MOVING),
         "models": [_model(subject, sides) for subject in subjects],
+        "runs": [_block(block, table) for block, table in zip(blocks(runs), tables(runs), strict=True)],
+    }
+
+
+def _block(block: Sequence[Row], table: Table) -> dict[str, Any]:
+    """The runs of one device, precision, recipe and data set: their table, and what the plots of trainings show."""
+    trained = block[0].get("kind") != "infer"
+    keys = [column.key for column in table.columns]
+    return {
+        "title": table.title,
+        "columns": [_column(column) for column in table.columns],
+        "rows": [{key: row.get(key) for key in keys} for row in table.rows],
+        "notes": [*table.notes, *([table.caption] if table.caption else [])],
+        "lines": curves_of(block) if trained else [],
+        "points": speed_of(block) if trained else [],
     }
 
 
 def _column(column: Column) -> dict[str, Any]:
-    return {"key": column.key, "title": column.title, "form": column.form, "means": column.means}
+    return {"key": column.key, "title": heading(column), "form": column.form, "means": column.means}
 
 
 def _model(subject: Subject, sides: Sequence[int]) -> dict[str, Any]:

@@ -6,19 +6,20 @@ page. `assets/app.js` only joins them.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
 from archscope.report.data import SIDES, page_data
 from archscope.report.pages import Subject
+from archscope.report.runs import Row
 
 ASSETS = Path(__file__).with_name("assets")
 
 
-def page_of(subjects: Iterable[Subject], sides: Iterable[int] = SIDES) -> str:
-    """The text of the page."""
-    data = json.dumps(page_data(subjects, list(sides)), ensure_ascii=False, separators=(",", ":"))
+def page_of(subjects: Iterable[Subject], sides: Iterable[int] = SIDES, runs: Sequence[Row] = ()) -> str:
+    """The text of the page. runs: rows of bench, which have a section of their own."""
+    data = json.dumps(page_data(subjects, list(sides), runs), ensure_ascii=False, separators=(",", ":"))
     parts = {
         "STYLES": "\n".join(map(_asset, ("tabulator.min.css", "page.css"))),
         "LICENCES": escape(_asset("LICENSES.txt")),

@@ -109,9 +109,13 @@ def overview(subjects: Sequence[Subject], plots: Mapping[str, str], bench: Seque
         squeezed(linked),
     ]
     for name, file in plots.items():
-        blocks += [f"## {PLOTS[name].title}", f"![{PLOTS[name].title}]({file})", SAID[name]]
+        if PLOTS[name].of == "models":
+            blocks += [f"## {PLOTS[name].title}", f"![{PLOTS[name].title}]({file})", SAID[name]]
     if bench:
         blocks += ["## Measured", *(squeezed(text_of(table, "md")) for table in bench)]
+        for name, file in plots.items():
+            if PLOTS[name].of == "runs":
+                blocks += [f"### {PLOTS[name].title}", f"![{PLOTS[name].title}]({file})", SAID[name]]
     return "\n\n".join(block.rstrip() for block in blocks) + "\n"
 
 
@@ -124,6 +128,8 @@ SAID = {
     "Where the line crosses the dotted one, a position sees the whole input.",
     "scaling": "A width multiplier α acts on the channels of both sides of a layer and so by about α² on its cost; a "
     "resolution multiplier ρ acts by ρ². The diamonds are what Howard et al. 2017 print in tables 6, 7 and 9.",
+    "curves": "Runs of several seeds are their mean, with a band from the least to the largest.",
+    "speed": "Runs of several seeds are their mean, with a bar from the least to the largest accuracy.",
 }
 
 

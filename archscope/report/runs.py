@@ -2,6 +2,7 @@
 precision, recipe or data set never stand in one panel. Without torch."""
 
 import statistics
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from archscope.bench import results
 from archscope.bench.results import GOOD, blocks, busy, groups, title_of, trainings
 from archscope.errors import SpecError
-from archscope.report.plots import COLORS, GREY, Data, color_of, labelled, plot_of, scaled, ticks
+from archscope.report.plots import COLORS, GREY, PLOTS, Data, color_of, labelled, plot_of, scaled, ticks
 
 PANELS = 6  # blocks in a plot
 LINES = 6  # networks in a panel, a colour each
@@ -68,6 +69,17 @@ def _span(values: Iterable[Any]) -> list[float] | None:
     """Mean, least and largest of what is known; None where nothing is."""
     known = [value for value in values if value is not None]
     return [statistics.fmean(known), min(known), max(known)] if known else None
+
+
+def drawable(rows: Sequence[Row]) -> dict[str, tuple[str, Data]]:
+    """The plots that these rows can be drawn as, with their numbers, as `pages.plots_of` has those of models."""
+    out = {}
+    for name in ("curves", "speed"):
+        try:
+            out[name] = (name, PLOTS[name].numbers(rows))
+        except SpecError:  # only tables: no epochs, runs without training, more settings than fit
+            continue
+    return out
 
 
 # ------------------------------------------------------------------------------------------------ learning curves
@@ -137,7 +149,8 @@ def curves(figure: Any, data: Data) -> None:
 
 
 def _heading(part: Any, panel: Data) -> None:
-    part.suptitle("\n".join([panel["title"], *panel["notes"]]), fontsize=9.5, color=GREY)
+    lines = [line for text in (panel["title"], *panel["notes"]) for line in textwrap.wrap(text, 84)]
+    part.suptitle("\n".join(lines), fontsize=9.5, color=GREY)
 
 
 def _whole() -> Any:
@@ -195,11 +208,6 @@ def speed(figure: Any, data: Data) -> None:
     wide = 1 if len(panels) == 1 else 2
     tall = -(-len(panels) // wide)
     figure.set_size_inches(8.4 if wide == 1 else 13.0, 5.2 * tall)
-    most = max(point["params"] or 0 for panel in panels for point in panel["points"]) or 1
-
-    def area(params: int | None) -> float:
-        return max(14.0, 620.0 * (params or 0) / most)
-
     todo = []
     for part, panel in zip(figure.subfigures(tall, wide, squeeze=False).flat, panels, strict=False):
         _heading(part, panel)
@@ -207,7 +215,9 @@ def speed(figure: Any, data: Data) -> None:
         points = sorted(panel["points"], key=lambda point: (-(point["params"] or 0), point["name"]))
         x = [point["examples_per_second"] for point in points]
         mean, low, high = zip(*([100 * value for value in point["test_accuracy"]] for point in points), strict=True)
-        areas, colors = [area(point["params"]) for point in points], [color_of(point["model"]) for point in points]
+        most = points[0]["params"] or 1
+        areas = [_area(point["params"], most) for point in points]
+        colors = [color_of(point["model"]) for point in points]
         ax.scatter(x, mean, s=areas, c=colors, alpha=0.55, linewidths=0.8, edgecolors=GREY)
         ax.vlines(x, low, high, colors=colors, linewidth=1.2)
         ax.set_xscale("log")
@@ -220,10 +230,16 @@ def speed(figure: Any, data: Data) -> None:
         ax.set_xlabel("Examples/s")
         ax.set_ylabel("Test accuracy (%)")
         todo.append((ax, list(zip((point["name"] for point in points), x, mean, areas, strict=True))))
-        for params in (most, most // 10):
-            ax.scatter([], [], s=area(params), c=GREY, alpha=0.4, label=f"{scaled(float(f'{params:.2g}'))} parameters")
+        for params in (most, most // 10) if most > 1 else ():
+            label = f"{scaled(float(f'{params:.2g}'))} parameters"
+            ax.scatter([], [], s=_area(params, most), c=GREY, alpha=0.4, label=label)
         if any(point["seeds"] > 1 for point in points):
             ax.vlines([], [], [], colors=GREY, linewidth=1.2, label="range of the seeds")
-        ax.legend(loc="best", labelspacing=1.2, borderpad=0.8)
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(loc="best", labelspacing=1.2, borderpad=0.8)
     for ax, points in todo:
         labelled(figure, ax, points)
+
+
+def _area(params: int | None, most: int) -> float:
+    return max(14.0, 620.0 * (params or 0) / most)

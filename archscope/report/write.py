@@ -4,22 +4,24 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from archscope.bench.results import tables
 from archscope.errors import SpecError
 from archscope.render import save
 from archscope.report.grid import grid_of
 from archscope.report.pages import Subject, marked, pages_of, plots_of
 from archscope.report.plots import picture
+from archscope.report.runs import Row, drawable
 from archscope.spec import parse
-from archscope.table import Table
 
 GRID = "mobilenet-v1"  # of the plot of sizes and widths
 
 
-def markdown(subjects: Sequence[Subject], folder: str, bench: Sequence[Table] = ()) -> str:
-    """Write the pages, drawings and plots of a report; a sentence on what was written. Raises SpecError."""
+def markdown(subjects: Sequence[Subject], folder: str, runs: Sequence[Row] = ()) -> str:
+    """Write the pages, drawings and plots of a report; a sentence on what was written. runs: rows of bench, which are
+    shown as tables and plots. Raises SpecError."""
     grid = grid_of([parse(GRID)]) if any(s.own and s.spec.text == GRID for s in subjects) else []
-    plots = plots_of(subjects, grid)
-    pages = pages_of(subjects, {name: f"plots/{name}.svg" for name in plots}, bench)
+    plots = plots_of(subjects, grid) | drawable(runs)
+    pages = pages_of(subjects, {name: f"plots/{name}.svg" for name in plots}, tables(runs))
     home = Path(os.path.expanduser(folder))
     for path, text in pages.items():
         _write(home / path, text)

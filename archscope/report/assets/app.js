@@ -27,6 +27,7 @@
     if (value === null || value === undefined) return "";
     if (form === "flag") return value ? "✓" : "✗";
     if (Array.isArray(value)) return Array.isArray(value[0]) ? value.map((one) => show(one, "shape")).join(", ") : value.join("×");
+    if (form === "scaled") return scaled(Number(value.toPrecision(4)), "", "K");
     if (form === "share") return `${(100 * value).toFixed(1)} %`;
     if (form === "count") return state.units === "scaled" ? scaled(value, "", "K") : grouped(value);
     if (form === "bytes") return state.units === "scaled" ? scaled(value, "B", "k") : `${grouped(value)} B`;
@@ -166,7 +167,7 @@
     told();
     drawPlot();
     if (state.open.length) drawFacts();
-    panes.forEach((pane) => pane.getRows().forEach((row) => row.reformat()));
+    [...panes, ...(runs ? [runs] : [])].forEach((pane) => pane.getRows().forEach((row) => row.reformat()));
   }
   function explain() {
     const visible = models.getColumns().filter((column) => column.isVisible()).map((column) => column.getField());
@@ -248,6 +249,75 @@
     }, { responsive: true, displaylogo: false, displayModeBar: false });
   }
 
+  // -------------------------------------------------------------------------------------------------- measured
+
+  let runs = null;
+  const block = () => data.runs[Number($("block").value)];
+  function showRuns() {
+    const one = block();
+    if (runs) runs.destroy();
+    runs = new Tabulator("#runs", {
+      data: one.rows, printAsHtml: true, printStyled: false, printRowRange: "active",
+      columns: one.columns.map((column) => ({
+        ...columnFor(column, one.rows.map((row) => row[column.key])), visible: true, headerFilter: false,
+        formatter: (cell) => {
+          const text = escaped(show(cell.getValue(), column.form));
+          return column.key === "model" && byName.has(cell.getValue()) ? `<a href="#${encodeURIComponent(cell.getValue())}">${text}</a>` : text;
+        },
+      })),
+    });
+    runs.on("tableBuilt", () => reachable(runs));
+    $("run-notes").innerHTML = one.notes.map((text) => `<li>${escaped(text)}</li>`).join("");
+    const kinds = { speed: one.points.length, curves: one.lines.length };
+    for (const choice of $("figure").options) choice.disabled = !kinds[choice.value];
+    if (!kinds[$("figure").value]) $("figure").value = kinds.speed ? "speed" : "curves";
+    $("figure-box").hidden = $("runs-plot").hidden = !(kinds.speed || kinds.curves);
+    drawRuns();
+  }
+  function drawRuns() {
+    if (!window.Plotly || !data.runs.length || $("runs-plot").hidden) return;
+    const style = getComputedStyle(document.documentElement);
+    const ink = style.getPropertyValue("--ink").trim();
+    const line = style.getPropertyValue("--line").trim();
+    const axis = (title, more) => ({ title: { text: title }, gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true, ...more });
+    const look = { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink }, margin: { t: 10, r: 10 }, legend: { orientation: "h", y: -0.22 }, hoverlabel: { align: "left" } };
+    const percent = (value) => 100 * value;
+    const one = block();
+    let traces;
+    if ($("figure").value === "speed") {
+      const largest = Math.max(1, ...one.points.map((point) => point.params || 0));
+      traces = one.points.map((point, i) => ({
+        type: "scatter", mode: "markers+text", name: point.name, x: [point.examples_per_second], y: [percent(point.test_accuracy[0])],
+        error_y: { type: "data", symmetric: false, array: [percent(point.test_accuracy[2] - point.test_accuracy[0])], arrayminus: [percent(point.test_accuracy[0] - point.test_accuracy[1])], color: ink, thickness: 1, visible: point.seeds > 1 },
+        text: [escaped(point.name)], textposition: "middle right", showlegend: false,
+        hovertemplate: `<b>${escaped(point.name)}</b><br>Test: %{y:.1f} %<br>Examples/s: %{x:.4s}<br>Parameters: ${show(point.params, "count")}<extra></extra>`,
+        marker: { color: OKABE[i % OKABE.length], opacity: 0.75, line: { color: ink, width: 0.6 }, size: Math.max(8, 44 * Math.sqrt((point.params || 0) / largest)) },
+      }));
+      const rates = one.points.map((point) => Math.log10(point.examples_per_second));
+      const seen = one.points.flatMap((point) => point.test_accuracy.map(percent));
+      const room = Math.max(1.5, 0.2 * (Math.max(...seen) - Math.min(...seen)));
+      Object.assign(look, {
+        xaxis: axis("Examples/s", { type: "log", exponentformat: "SI", range: [Math.min(...rates) - 0.2, Math.max(...rates) + 0.3] }),
+        yaxis: axis("Test accuracy (%)", { range: [Math.min(...seen) - room, Math.max(...seen) + room] }),
+      });
+    } else {
+      const accuracies = [["test_accuracy", "test", "solid"], ["validation_accuracy", "validation", "dot"], ["train_accuracy", "train", "dash"]];
+      traces = one.lines.flatMap((net, i) => [["train_loss", "train loss", "solid"], ...accuracies].filter(([key]) => net[key].some(Boolean)).map(([key, what, dash]) => ({
+        type: "scatter", mode: "lines+markers", name: net.name, legendgroup: net.name, showlegend: key === "train_loss",
+        x: net.epochs, y: net[key].map((span) => span && (key === "train_loss" ? span[0] : percent(span[0]))),
+        xaxis: key === "train_loss" ? "x" : "x2", yaxis: key === "train_loss" ? "y" : "y2",
+        hovertemplate: `<b>${escaped(net.name)}</b>, ${what}<br>epoch %{x}: %{y:.4~g}${key === "train_loss" ? "" : " %"}<extra></extra>`,
+        line: { color: OKABE[i % OKABE.length], dash, width: 2 }, marker: { size: 5, color: OKABE[i % OKABE.length] },
+      })));
+      Object.assign(look, {
+        xaxis: axis("Epoch", { domain: [0, 0.45] }), yaxis: axis("Train loss"),
+        xaxis2: axis("Epoch", { domain: [0.55, 1] }), yaxis2: axis("Accuracy (%)", { anchor: "x2" }), margin: { t: 28, r: 10 },
+        annotations: [{ text: "solid: test, dotted: validation, dashed: train", xref: "paper", yref: "paper", x: 1, y: 1.02, yanchor: "bottom", showarrow: false }],
+      });
+    }
+    Plotly.react("runs-plot", traces, look, { responsive: true, displaylogo: false, displayModeBar: false });
+  }
+
   // --------------------------------------------------------------------------------------------------- details
 
   function drawFacts() {
@@ -309,6 +379,7 @@
     $("theme").textContent = dark ? "Light" : "Dark";
     $("theme").setAttribute("aria-pressed", String(dark));
     if (models) drawPlot();
+    drawRuns();
   }
   const preferred = matchMedia("(prefers-color-scheme: dark)");
   theme(preferred.matches);
@@ -368,6 +439,13 @@
   addEventListener("popstate", () => openFrom(location.hash));
   const verified = data.models.filter((model) => model.verified).length;
   $("summary").textContent = `${data.models.length} models; every derivation holds in ${verified} of them.`;
+  if (data.runs.length) {
+    $("block").append(...data.runs.map((one, i) => option(String(i), one.title)));
+    $("block").addEventListener("change", showRuns);
+    $("figure").addEventListener("change", drawRuns);
+    $("measured").hidden = false;
+    showRuns();
+  }
   buildModels().then(() => {
     explain();
     openFrom(location.hash);
@@ -376,6 +454,7 @@
   // the library of the plot stands behind this script, so that the table need not wait for it
   addEventListener("DOMContentLoaded", () => {
     drawPlot();
+    drawRuns();
     $("plot").on("plotly_click", (event) => { location.hash = encodeURIComponent(event.points[0].customdata); });
     document.documentElement.dataset.plot = "yes";
   });
