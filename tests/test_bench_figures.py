@@ -70,11 +70,12 @@ def test_a_file_may_have_an_at_in_its_name(tmp_path: Path) -> None:
 
 
 def test_figures_are_means_and_say_what_they_are_of() -> None:
-    rows = [row(test_accuracy=a, peak_memory=2_000, mfu=0.25, seed=s) for s, a in enumerate((0.6, 0.8))]
+    rows = [row(test_accuracy=a, peak_memory=2_000 + s, mfu=0.25, seed=s) for s, a in enumerate((0.6, 0.8))]
     found = measured([*rows, row(model="nin", recipe="other")], ["lenet", "vgg16"], ["runs.jsonl"])
     assert set(found.figures) == {"lenet"}
     figures = found.figures["lenet"]
     assert figures["test_accuracy"] == pytest.approx(0.7) and figures["seeds"] == 2 and figures["mfu"] == 0.25
+    assert figures["peak_memory"] == 2_000 and isinstance(figures["peak_memory"], int)  # 2,000.5 bytes are none
     assert found.notes[0] == "measured: digits, recipe d2l, fp32 on CPU with 1 thread"
     assert "means over 2 seeds" in found.notes
 

@@ -327,7 +327,7 @@ def readable(row: Mapping[str, Any]) -> dict[str, Any]:
             "_ms" in key or key in ("train_loss", "test_loss", "intensity", "examples_per_second")
         ):
             out[key] = float(f"{value:.4g}")
-        if key in ("flops_per_second", "params") and isinstance(value, float):
+        if key in ("flops_per_second", "params", "peak_memory") and isinstance(value, float):
             out[key] = round(value)
     return out
 
