@@ -1,6 +1,6 @@
 """Architectures per second: a MobileNet-like space, with archscope, torchinfo, fvcore, ptflops and thop in one run.
 
-    python benchmarks/sweep.py [--rounds 5] [--each 16] [--points 20000] [--json FILE] [--readme]
+    python benchmarks/sweep.py [--rounds 5] [--each 16] [--points 50000] [--json FILE] [--readme]
 
 Each tool is given the same architectures of the space below, one after the other, in one thread, and ends with the
 parameters and multiply–accumulates of each for an input of 1×3×224×224; archscope gives every other total as well. Each
@@ -210,7 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--each", type=int, default=16, help="architectures of a turn")
-    parser.add_argument("--points", type=int, default=20_000, help="for one and two processes; 0: not measured")
+    parser.add_argument("--points", type=int, default=50_000, help="for one and two processes; 0: not measured")
     parser.add_argument("--json", type=Path, help="also write the seconds to a file")
     parser.add_argument("--readme", action="store_true", help="also write the table into README.md")
     asked = parser.parse_args()
