@@ -15,27 +15,43 @@ import typer
 from archscope import __version__
 from archscope.cli.base import Commands, spelled
 
-COMMANDS = {  # name -> the file that holds it, imported when it is called; `--help` shows them in this order
-    "list": "look",
-    "trace": "look",
-    "table": "look",
-    "sizes": "sizes",
-    "sweep": "sweep",
-    "search": "sweep",
-    "verify": "numbers",
-    "reconcile": "numbers",
-    "verify-table": "papertable",
-    "explain": "learn",
-    "quiz": "learn",
-    "grade": "learn",
-    "lock": "gate",
-    "check": "gate",
-    "diff": "gate",
-    "bench": "bench",
-    "report": "report",
-    "plot": "report",
-    "draw": "report",
+# by task: name -> the file that holds it, imported when it is called, and what `--help` says of it
+COMMANDS = {
+    "Look": {
+        "list": ("look", "The models of the zoo or of another source."),
+        "trace": ("look", "One model, layer by layer."),
+        "table": ("look", "Models side by side."),
+        "sizes": ("sizes", "The input sizes that work, and those that lose nothing."),
+    },
+    "Vary": {
+        "sweep": ("sweep", "How cost grows: a model at every point of a grid."),
+        "search": ("sweep", "The best of a space of architectures."),
+    },
+    "Check the numbers": {
+        "verify": ("numbers", "Whether the derivations of a model agree."),
+        "reconcile": ("numbers", "Why other tools have other numbers, to the last unit."),
+        "verify-table": ("papertable", "Whether the figures of a printed table hold."),
+    },
+    "Learn": {
+        "explain": ("learn", "The working of a layer, as a textbook prints it."),
+        "quiz": ("learn", "A worksheet with shapes and parameter counts left blank."),
+        "grade": ("learn", "Mark worksheets: which rule each wrong cell missed."),
+    },
+    "Guard": {
+        "lock": ("gate", "Write down what models are, for `check`."),
+        "check": ("gate", "Compare models with what was written down, and with budgets."),
+        "diff": ("gate", "What differs between models, locks or revisions of a lock."),
+    },
+    "Train": {
+        "bench": ("bench", "Train networks shortly, side by side."),
+    },
+    "Show": {
+        "report": ("report", "Pages, plots and one interactive page."),
+        "plot": ("report", "Models, or runs of bench, as a plot."),
+        "draw": ("report", "One model as a picture."),
+    },
 }
+FILES = {name: file for commands in COMMANDS.values() for name, (file, _) in commands.items()}
 
 
 class _Late(MutableMapping[str, Any]):
@@ -47,7 +63,7 @@ class _Late(MutableMapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name in self.more:
             return self.more[name]
-        commands: typer.Typer = import_module(f"archscope.cli.{COMMANDS[name]}").app
+        commands: typer.Typer = import_module(f"archscope.cli.{FILES[name]}").app
         commands.rich_markup_mode = None  # typer's boxes and its markdown cost more than all the rest
         return typer.main.get_group(commands).commands[name]
 
@@ -58,11 +74,11 @@ class _Late(MutableMapping[str, Any]):
         del self.more[name]
 
     def __iter__(self) -> Iterator[str]:
-        yield from COMMANDS
+        yield from FILES
         yield from self.more
 
     def __len__(self) -> int:
-        return len(COMMANDS) + len(self.more)
+        return len(FILES) + len(self.more)
 
 
 class AllCommands(Commands):
@@ -71,6 +87,13 @@ class AllCommands(Commands):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.commands = _Late()
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """By task, from the table above: nothing is imported for it."""
+        wide = max(map(len, FILES))
+        for task, commands in COMMANDS.items():
+            with formatter.section(task):
+                formatter.write_dl([(f"{name:<{wide}}", text) for name, (_, text) in commands.items()])
 
 
 app = typer.Typer(cls=AllCommands, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -10,7 +10,7 @@ from archscope.errors import SpecError
 app = typer.Typer()
 
 
-@app.command("bench", cls=OneCommand, short_help="Train networks shortly, side by side.")
+@app.command("bench", cls=OneCommand)
 def bench_models(
     models: Annotated[
         list[str] | None,

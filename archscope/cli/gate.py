@@ -35,7 +35,7 @@ LockFile = Annotated[
 ]
 
 
-@app.command(cls=OneCommand, short_help="Write down what models are, for `check`.")
+@app.command(cls=OneCommand)
 def lock(
     models: Models = None,
     input: Input = None,
@@ -69,7 +69,7 @@ def lock(
         raise typer.Exit(1)
 
 
-@app.command(cls=OneCommand, short_help="Compare models with what was written down, and with budgets.")
+@app.command(cls=OneCommand)
 def check(
     models: Models = None,
     update: Annotated[bool, typer.Option("--update", "-u", help="Accept what moved: renew the lock.")] = False,
@@ -122,7 +122,7 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command(cls=OneCommand, short_help="What differs between models, locks or revisions of a lock.")
+@app.command(cls=OneCommand)
 def diff(
     a: Annotated[str, typer.Argument(help="A model, a lock, a git revision or two: main..HEAD.", metavar="A")],
     b: Annotated[str | None, typer.Argument(help="What to compare it with.", metavar="B")] = None,

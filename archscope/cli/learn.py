@@ -33,7 +33,7 @@ def _pages(incomplete: str) -> list[str]:
     return [name for name in PAGES if name.startswith(incomplete)]
 
 
-@app.command(cls=OneCommand, short_help="The working of a layer, as a textbook prints it.")
+@app.command(cls=OneCommand)
 def explain(
     model: Model,
     layer: Annotated[
@@ -80,7 +80,7 @@ def explain(
         raise typer.Exit(1)
 
 
-@app.command(cls=OneCommand, short_help="A worksheet with shapes and parameter counts left blank.")
+@app.command(cls=OneCommand)
 def quiz(
     model: Model,
     input: Input = None,
@@ -119,7 +119,7 @@ def quiz(
     put(worksheet(record, format, head(record, input or (), examples), answers), output)
 
 
-@app.command(cls=OneCommand, short_help="Mark worksheets: which rule each wrong cell missed.")
+@app.command(cls=OneCommand)
 def grade(
     sheets: Annotated[list[str], typer.Argument(help="Worksheets, filled in, or folders of them.", metavar="SHEET...")],
     model: Annotated[

@@ -24,7 +24,7 @@ from archscope.cli.base import (
 app = typer.Typer()
 
 
-@app.command("list", cls=OneCommand, short_help="The models of the zoo or of another source.")
+@app.command("list", cls=OneCommand)
 def list_models(
     pattern: Annotated[
         list[str] | None,
@@ -50,7 +50,7 @@ def list_models(
     shown.print(listed)
 
 
-@app.command(cls=OneCommand, short_help="One model, layer by layer.")
+@app.command(cls=OneCommand)
 def trace(
     model: Model,
     input: Input = None,
@@ -100,7 +100,7 @@ def trace(
         raise typer.Exit(1)
 
 
-@app.command(cls=OneCommand, short_help="Models side by side.")
+@app.command(cls=OneCommand)
 def table(
     names: Annotated[
         list[str] | None,

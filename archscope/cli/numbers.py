@@ -27,7 +27,7 @@ Against = Annotated[
 ]
 
 
-@app.command(cls=OneCommand, short_help="Whether the derivations of a model agree.")
+@app.command(cls=OneCommand)
 def verify(
     models: Annotated[
         list[str], typer.Argument(help="Names and wildcards, or all.", autocompletion=names, metavar="MODEL")
@@ -70,7 +70,7 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command(cls=OneCommand, short_help="Why other tools have other numbers, to the last unit.")
+@app.command(cls=OneCommand)
 def reconcile(
     model: Model,
     against: Against = None,

@@ -9,7 +9,7 @@ from archscope.cli.base import As, Columns, OneCommand, Output, Shown, progress
 app = typer.Typer()
 
 
-@app.command("verify-table", cls=OneCommand, short_help="Whether the figures of a printed table hold.")
+@app.command("verify-table", cls=OneCommand)
 def check_table(
     file: Annotated[
         str,

@@ -40,7 +40,7 @@ def _ending(output: str | None, known: tuple[str, ...]) -> str | None:
     return ending if ending in known else None
 
 
-@app.command(cls=OneCommand, short_help="One model as a picture.")
+@app.command(cls=OneCommand)
 def draw(
     model: Model,
     input: Input = None,
@@ -87,7 +87,7 @@ def draw(
     put(text, output)
 
 
-@app.command(cls=OneCommand, short_help="Models, or runs of bench, as a plot.")
+@app.command(cls=OneCommand)
 def plot(
     kind: Annotated[
         str, typer.Argument(help="models, layers, share, field or scaling; curves or speed of runs.", metavar="KIND")
@@ -167,7 +167,7 @@ def _traces(kind: str, models: list[str], input: Any, batch: str | None, train: 
     return grid_of(specs, wanted, whole_number("--batch", batch), train)
 
 
-@app.command("report", cls=OneCommand, short_help="Pages, plots and one interactive page.")
+@app.command("report", cls=OneCommand)
 def write_report(
     models: Annotated[
         list[str] | None,

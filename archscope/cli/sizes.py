@@ -24,7 +24,7 @@ from archscope.cli.base import (
 app = typer.Typer()
 
 
-@app.command("sizes", cls=OneCommand, short_help="The input sizes that work, and those that lose nothing.")
+@app.command("sizes", cls=OneCommand)
 def legal(
     model: Model,
     symbolic: Annotated[

@@ -32,7 +32,7 @@ Scheduler = Annotated[
 PICTURES = ("svg", "png")
 
 
-@app.command("sweep", cls=OneCommand, short_help="How cost grows: a model at every point of a grid.")
+@app.command("sweep", cls=OneCommand)
 def over_a_grid(
     model: Model,
     over: Annotated[
@@ -113,7 +113,7 @@ def over_a_grid(
         raise typer.Exit(1)
 
 
-@app.command(cls=OneCommand, short_help="The best of a space of architectures.")
+@app.command(cls=OneCommand)
 def search(
     space: Annotated[str, typer.Argument(help="FILE.py:NAME of a dict of values or a function.", metavar="SPACE")],
     trials: Annotated[str, typer.Option("--trials", "-n", help="Points to sample (1000).", metavar="N")] = "1000",
