@@ -8,7 +8,7 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from archscope.formulas import Config, Derived
+from archscope.formulas import Config, Derived, norms, weight_shape
 from archscope.ir import Shape
 
 # (configuration, input shapes, closed form) -> operations
@@ -39,6 +39,8 @@ def flops_of(kind: str, config: Config, shapes: tuple[Shape, ...], derived: Deri
     if kind not in EXTRA or (train and kind in IN_TRAINING):
         return None
     more = EXTRA[kind](config, shapes, derived)
+    if more is not None and "weight_norm" in config:  # the squares and products of v, and g/‖v‖
+        more += 2 * prod(weight_shape(kind, config)) + norms(kind, config)
     return None if more is None else 2 * int(derived.macs) + more
 
 

@@ -72,7 +72,25 @@ def derive(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Derived | No
     Raises ShapeError for a configuration or an input that the layer refuses.
     """
     function = FORMULAS.get(kind)
-    return function(config, shapes) if function is not None and shapes else None
+    derived = function(config, shapes) if function is not None and shapes else None
+    if derived is not None and "weight_norm" in config:  # Salimans, Kingma, arXiv:1602.07868, eq. 2
+        return derived._replace(params=derived.params + symbol("norms", norms(kind, config)))
+    return derived
+
+
+def norms(kind: str, config: Config) -> int:
+    """How many norms g a weight has: one for each index of an axis, or one for all of it (axis -1)."""
+    axis = config["weight_norm"]
+    return 1 if axis == -1 else weight_shape(kind, config)[axis]
+
+
+def weight_shape(kind: str, config: Config) -> Shape:
+    """Of a fully connected layer [out, in], of a convolution [out, in/groups, …], transposed [in, out/groups, …]."""
+    if kind == "Linear":
+        return config["out_features"], config["in_features"]
+    ends = [config["out_channels"], config["in_channels"]]
+    first, second = ends[::-1] if "Transpose" in kind else ends
+    return first, second // config["groups"], *_each(config["kernel_size"], int(kind[-2]))
 
 
 # ------------------------------------------------------------------------------------------------------ windows
@@ -659,6 +677,7 @@ def arithmetic(config: Config, shapes: tuple[Shape, ...]) -> Derived:
 
 @formula("cat", source="side by side along one axis: the sum of its sides, the others alike")
 def cat(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+    shapes = tuple(shape for shape in shapes if shape != (0,)) or shapes  # nothing may stand beside anything
     at = _axis(config.get("dim", 0), shapes[0])
     rest = {(*shape[:at], *shape[at + 1 :]) for shape in shapes}
     _require(len(rest) == 1, f"joins along axis {at} what is alike in all others, gets {list(map(list, shapes))}")

@@ -58,4 +58,24 @@ def describe(module: nn.Module) -> tuple[str, dict[str, Any]]:
         elif "in_proj_bias" in module._parameters:
             config["bias"] = module._parameters["in_proj_bias"] is not None
             config["add_bias_kv"] = module._parameters.get("bias_k") is not None
+    if "parametrizations" in own["_modules"] or own["_forward_pre_hooks"]:
+        config |= _reparametrized(module)
     return kind, config
+
+
+def _reparametrized(module: nn.Module) -> dict[str, Any]:
+    """How the weights come about that a layer computes anew in every run, by a parametrization or by its older form, a
+    hook. weight_norm: the axis that has norms of its own, -1 for one norm of all. computed: parameters that come about
+    in other ways."""
+    ways: dict[str, list[Any]] = {}
+    for name, steps in getattr(module._modules.get("parametrizations"), "_modules", {}).items():
+        ways.setdefault(name, []).extend(steps.children() if steps is not None else ())
+    for hook in module._forward_pre_hooks.values():
+        if type(hook).__module__.startswith("torch.nn.utils."):
+            ways.setdefault(getattr(hook, "name", "weight"), []).append(hook)
+    if not ways:
+        return {}
+    (first, *others), steps = ways, ways.get("weight", [])
+    if first == "weight" and not others and len(steps) == 1 and type(steps[0]).__name__.strip("_") == "WeightNorm":
+        return {"weight_norm": steps[0].dim}
+    return {"computed": tuple(ways)}

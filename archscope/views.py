@@ -348,13 +348,20 @@ def model_row(trace: Trace, source: str, verified: bool | None) -> dict[str, Any
     return {**totals(trace), "source": source, "verified": verified, "notes": trace.notes}
 
 
+TOLD = 3  # disagreements of one model that are told beside others
+
+
 def model_table(models: Iterable[Mapping[str, Any]], made_with: str) -> Table:
     """Models side by side. A model that failed has its row too, with the reason under `error`."""
     listed = tuple(models)
     failed = [row for row in listed if row.get("error")]
     notes = [f"{row['model']}: {row['error']}" for row in failed]
     for row in listed:
-        notes += [f"{row['model']}: {said}" for said in (*row.get("differences", ()), *row.get("notes", ()))]
+        differences = row.get("differences", ())
+        more = len(differences) - TOLD
+        rest = [f"and {more:,} more disagreements: archscope verify {row['model']}"] if more > 0 else []
+        said = (*differences[:TOLD], *rest, *row.get("notes", ()))
+        notes += [f"{row['model']}: {text}" for text in said]
         if row.get("unknown"):
             names = ", ".join(f"{name} ({count}×)" for name, count in row["unknown"].items())
             notes.append(f"{row['model']}: the cost of these operators is unknown, and in no total: {names}")

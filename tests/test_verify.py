@@ -1,6 +1,7 @@
 """`archscope verify`: what is compared with what, what counts as a disagreement, and what the command says."""
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import archscope
 from archscope import elementwise, tracer, verify
 from archscope.elementwise import EXTRA, extra, flops_of
 from archscope.formulas import FORMULAS, Derived
@@ -22,7 +24,8 @@ from archscope.numbers.published import Figure
 from archscope.ops import RULES
 from archscope.passes import rows, totals
 from archscope.spec import expand, parse
-from archscope.verify import same_run
+from archscope.verify import WHOLE, check, disagreements, same_run
+from archscope.views import model_table
 
 
 def test_every_network_of_the_zoo_is_verified() -> None:
@@ -296,3 +299,77 @@ def test_the_table_of_an_error() -> None:
     assert failed([one]) and not failed([])
     assert table.rows[0]["layers"] is None and table.rows[0]["verified"] is False
     assert table.notes == ("net: it fails",)
+
+
+# ------------------------------------------------------------------------------------------ weights that are computed
+
+
+def weight_normed(layer: nn.Module, way: str, dim: Any) -> nn.Module:
+    if way == "parametrization":
+        return nn.utils.parametrizations.weight_norm(layer, dim=dim)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nn.utils.weight_norm(layer, dim=dim)  # its older form, a hook
+
+
+@pytest.mark.parametrize("way", ["parametrization", "hook"])
+@pytest.mark.parametrize(
+    ("layer", "shape", "dim", "params", "flops"),
+    [
+        # 3·4·8 weights, 8 biases, a norm for each of 8 kernels; on 14 places 2·3·4·8 and a bias each; squares and
+        # products of 96 weights, and 8 quotients
+        (lambda: nn.Conv1d(4, 8, 3), (1, 4, 16), 0, 96 + 8 + 8, 14 * (2 * 96 + 8) + 2 * 96 + 8),
+        (lambda: nn.Conv1d(4, 8, 3), (1, 4, 16), 2, 96 + 8 + 3, 14 * (2 * 96 + 8) + 2 * 96 + 3),
+        (lambda: nn.Linear(5, 7), (2, 5), None, 35 + 7 + 1, 2 * (2 * 35 + 7) + 2 * 35 + 1),
+        # transposed: the kernels of 4 channels in, of 2 groups; 2·2 places of the input, 18 outputs each of 6 channels
+        (
+            lambda: nn.ConvTranspose2d(4, 6, 3, groups=2, bias=False), (1, 4, 2, 2), 0, 4 * 3 * 9 + 4,
+            2 * (4 * 4 * 3 * 9) + 2 * (4 * 3 * 9) + 4,
+        ),
+    ],
+)  # fmt: skip
+def test_a_weight_with_norms_of_its_own(
+    way: str, layer: Callable[[], nn.Module], shape: tuple[int, ...], dim: Any, params: int, flops: int
+) -> None:
+    """Salimans and Kingma (2016), equation 2: w = g·v/‖v‖, with g to be learned for each index of an axis."""
+    trace = archscope.trace(nn.Sequential(weight_normed(layer(), way, dim)), shape)
+    (row,) = rows(trace, whole=WHOLE)
+    (checked,) = check(trace, [row])
+    assert checked.agrees and checked.derived is not None
+    assert (int(checked.derived.params), archscope.totals(trace)["params"]) == (params, params)
+    assert archscope.totals(trace)["flops"] == flops
+
+
+def test_a_weight_that_is_computed_otherwise_has_no_closed_form() -> None:
+    class Symmetric(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.triu() + x.triu(1).mT
+
+    one = nn.Linear(4, 4)
+    nn.utils.parametrize.register_parametrization(one, "weight", Symmetric())
+    for layer in (one, nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4))):
+        trace = archscope.trace(nn.Sequential(layer, nn.ReLU()), (2, 4))
+        first, second = check(trace, rows(trace, whole=WHOLE))
+        assert first.agrees is None and first.derived is None and second.agrees
+        assert not disagreements(trace)
+
+
+def test_nothing_stands_beside_anything() -> None:
+    """PyTorch joins an empty vector with whatever else; caches of transformers begin so."""
+
+    class Cache(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x.new_empty(0), x, x.new_empty(0), x], dim=-2)
+
+    trace = archscope.trace(Cache(), (2, 3, 4))
+    assert trace.layers[0].outputs[0].shape == (2, 3 + 3, 4)
+    assert not disagreements(trace)
+
+
+def test_a_model_of_many_disagreements_leaves_room_for_others() -> None:
+    row = {"model": "net", "differences": [f"layer {i}" for i in range(1002)]}
+    notes = model_table([row, {"model": "other", "differences": ["one"]}], "").notes
+    assert notes == (
+        "net: layer 0", "net: layer 1", "net: layer 2", "net: and 999 more disagreements: archscope verify net",
+        "other: one",
+    )  # fmt: skip

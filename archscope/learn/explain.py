@@ -28,7 +28,7 @@ LETTERS = {
     "m": "side of the input", "p": "side of the window", "pad": "padding on each end", "s": "stride", "d": "dilation",
     "c_in": "channels in", "c_out": "channels out", "g": "groups", "c": "channels", "k": "side of the window",
     "k_h": "height of the kernel", "k_w": "width of the kernel", "k_t": "depth of the kernel",
-    "N": "examples or vectors",
+    "N": "examples or vectors", "norms": "norms that the weight is scaled to",
     "h_out": "height of the output", "w_out": "width of the output", "t_out": "depth of the output",
     "h_in": "height of the input", "w_in": "width of the input", "t_in": "depth of the input",
     "n_in": "features in", "n_out": "features out", "h": "hidden units", "in": "features in", "gates": "gates",
@@ -141,6 +141,8 @@ def _facts(one: Seen) -> dict[str, Any]:
 def _no_form(one: Seen) -> str:
     count, macs = one.values["params"], one.values["macs"]
     told = "; ".join(one.check.differences) or f"no closed form is known for {one.row.kind}"
+    if "computed" in one.row.config:
+        told += f", whose {' and '.join(one.row.config['computed'])} is computed anew in every run"
     work = "an unknown number of" if macs is None else f"{macs:,}"
     return f"{told}: the run gave {count:,} parameters and {work} MACs"
 
@@ -285,6 +287,12 @@ def _notes(trace: Trace, one: Seen, derived: Derived) -> Iterable[str]:
         yield (
             f"Without the {config['out_channels']:,} biases the parameters would be {without.params}; a count of "
             f"{int(without.params):,} has forgotten them."
+        )
+    if "weight_norm" in config:
+        yield (
+            "The weight is kept as a direction v and its norms g, and computed from both in every run: w = g·v/‖v‖ "
+            "(T. Salimans, D. Kingma: Weight normalization. arXiv:1602.07868 (2016), equation 2). Each norm is a "
+            "parameter more."
         )
     if config.get("groups", 1) > 1 and one.kind.startswith("Conv"):
         whole, g = _other(one, groups=1), config["groups"]
