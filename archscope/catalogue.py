@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from archscope.inputs import Given
 from archscope.spec import Spec, inputs_of, source_of, written
 from archscope.table import Column, Table
 
@@ -17,10 +18,10 @@ COLUMNS = (
 
 def listing(specs: Iterable[Spec]) -> Table:
     """One row a model: name, default input, published or derived counts, arguments, paper."""
-    listed = []
-    for spec in specs:
+    listed, several = [], list(specs)
+    for spec in several:
         here = source_of(spec.source)
-        given = inputs_of(spec) if here.record is None else ()
+        given = _given(spec, alone=len(several) == 1) if here.record is None else ()
         published = here.published(spec.name)
         said = {} if spec.arguments else published  # the counts are those of the default build
         keys = {key: spec.arguments.get(key, value) for key, value in (here.keys(spec.name) or spec.arguments).items()}
@@ -46,3 +47,13 @@ def listing(specs: Iterable[Spec]) -> Table:
         rows=tuple(listed),
         caption=f"Counts {made}; `archscope table` computes them anew." if len(shown) > 2 else "",
     )
+
+
+def _given(spec: Spec, alone: bool) -> tuple[Given, ...]:
+    """The default inputs; of many models one may be without, whatever is wrong with it: to run it says what."""
+    try:
+        return inputs_of(spec)
+    except Exception:
+        if alone:
+            raise
+        return ()

@@ -294,6 +294,34 @@ def test_what_a_file_lists(nets: str, archscope: Command) -> None:
     assert [row["name"] for row in rows] == [f"{nets}:Net"]
 
 
+def test_a_list_goes_on_behind_a_model_that_has_no_input(tmp_path: Path, archscope: Command) -> None:
+    """What is wrong with the input of one is said where it stands alone."""
+    path = tmp_path / "some.py"
+    path.write_text(
+        textwrap.dedent("""
+            from torch import nn
+
+            class Good(nn.ReLU):
+                example_inputs = (2, 8)
+
+            class Bad(nn.ReLU):
+                def example_inputs():
+                    raise RuntimeError("no such thing")
+
+            def unmarked():
+                return nn.ReLU()
+        """)
+    )
+    rows = json.loads(archscope("list", f"{path}:*", "--format", "json").out)
+    assert [(row["name"].rpartition(":")[2], row["input"]) for row in rows] == [("Good", [2, 8]), ("Bad", None)]
+    ran = archscope("list", f"{path}:Bad")
+    assert (ran.code, ran.out) == (2, "")
+    assert "example_inputs of Bad fails, called without arguments: RuntimeError: no such thing" in ran.err
+    path.write_text("def unmarked():\n    return None\n")
+    ran = archscope("list", f"{path}:*")
+    assert ran.code == 2 and "functions that say `-> nn.Module`" in ran.err
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

@@ -149,8 +149,10 @@ def examples(holder: ModuleType, attribute: str) -> tuple[Given, ...]:
         return ()
     try:
         given = value() if callable(value) else value
-    except TypeError as error:
-        raise SpecError(f"{EXAMPLE} of {attribute} takes no arguments: {error}") from error
+    except Exception as error:
+        raise SpecError(
+            f"{EXAMPLE} of {attribute} fails, called without arguments: {type(error).__name__}: {error}"
+        ) from error
     return _givens(given)
 
 

@@ -98,9 +98,11 @@ def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
     library = _transformers()
     model = library.models.auto.modeling_auto.MODEL_MAPPING.get(type(config), None) if _is_config(found) else found
     model = model[0] if isinstance(model, tuple) else model
-    main = getattr(model, "main_input_name", "input_ids")
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    tokens = Input((1, min(TOKENS, _limit(text))), "int64")
+    try:
+        main = getattr(model, "main_input_name", "input_ids")
+    except ImportError:  # it stands for a model whose libraries are missing: to build it says which
+        return ()
+    tokens = Input((1, min(TOKENS, _limit(_text(config)))), "int64")
     given = {
         "input_ids": lambda: Given(tokens, "nt", main),
         "pixel_values": lambda: Given(Input((1, *_image(config))), "nchw", main),
@@ -119,6 +121,14 @@ def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
     elif beside and main == "pixel_values" and "input_ids" in wants:
         extra = (Given(tokens, "nt", "input_ids"),)
     return (given(), *extra)
+
+
+def _text(config: Any) -> Any:
+    """The configuration of what reads a text; of several the first."""
+    try:
+        return config.get_text_config()
+    except (AttributeError, ValueError):
+        return getattr(config, "text_encoder", config)
 
 
 def _limit(config: Any) -> int:
