@@ -317,8 +317,9 @@ def test_a_list_goes_on_behind_a_model_that_has_no_input(tmp_path: Path, archsco
     ran = archscope("list", f"{path}:Bad")
     assert (ran.code, ran.out) == (2, "")
     assert "example_inputs of Bad fails, called without arguments: RuntimeError: no such thing" in ran.err
-    path.write_text("def unmarked():\n    return None\n")
-    ran = archscope("list", f"{path}:*")
+    other = tmp_path / "other.py"
+    other.write_text("def unmarked():\n    return None\n")
+    ran = archscope("list", f"{other}:*")
     assert ran.code == 2 and "functions that say `-> nn.Module`" in ran.err
 
 
