@@ -131,9 +131,7 @@ def parse(text: str) -> Spec:
 
 def _see(origin: str) -> str:
     if origin in ("file", "module"):
-        return (
-            "a wildcard finds the classes of modules, and functions that say they return one: def build() -> nn.Module"
-        )
+        return "a wildcard finds what needs no arguments: classes of modules, and functions that say `-> nn.Module`"
     return "`archscope list` shows all" if origin == "zoo" else f"`archscope list '{origin}:*'` shows all"
 
 
