@@ -16,6 +16,7 @@ from archscope.construct import weightless
 from archscope.errors import ArchscopeError, ShapeError
 from archscope.failure import Failure
 from archscope.ir import Op, Shape, Tensor, Trace
+from archscope.named import Named
 from archscope.passes import Row
 from archscope.sizes.legal import layers_of
 from archscope.sizes.resize import Ran, Resized
@@ -205,20 +206,12 @@ RECURRENT = {"RNN": "aten.rnn_tanh", "LSTM": "aten.lstm", "GRU": "aten.gru", "RN
 OF_RECURRENT = set("input_size hidden_size num_layers bias batch_first dropout bidirectional proj_size".split())
 
 Rule = Callable[[Case], Clash | None]
-CLASHES: dict[str, Rule] = {}
+CLASHES: Named[Rule] = Named("clash in")
 
 
 def clash(*names: str) -> Callable[[Rule], Rule]:
-    """Enter the kind of failure of some operators. Raises ValueError on a duplicate."""
-
-    def enter(rule: Rule) -> Rule:
-        for name in names:
-            if f"aten.{name}" in CLASHES:
-                raise ValueError(f"two rules for a clash in {name}")
-            CLASHES[f"aten.{name}"] = rule
-        return rule
-
-    return enter
+    """Enter the kind of failure of some operators."""
+    return CLASHES.of(*(f"aten.{name}" for name in names))
 
 
 def _x(shape: Sequence[int]) -> str:

@@ -10,28 +10,19 @@ from typing import Any
 
 from archscope.formulas import Config, Derived, norms, weight_shape
 from archscope.ir import Shape
+from archscope.named import Named
 
 # (configuration, input shapes, closed form) -> operations
 Extra = Callable[[Config, tuple[Shape, ...], Derived], int | None]
 
-EXTRA: dict[str, Extra] = {}
+EXTRA: Named[Extra] = Named("count of operations of")
 IN_TRAINING: set[str] = set()  # kinds that compute more in training, of which nothing is said there
 
 
 def extra(*kinds: str, training: bool = True) -> Callable[[Extra], Extra]:
-    """Enter the operations of layer kinds. training: whether they are the same in training. Raises ValueError on a
-    duplicate."""
-
-    def enter(function: Extra) -> Extra:
-        for kind in kinds:
-            if kind in EXTRA:
-                raise ValueError(f"two functions for {kind}")
-            EXTRA[kind] = function
-            if not training:
-                IN_TRAINING.add(kind)
-        return function
-
-    return enter
+    """Enter the operations of layer kinds. training: whether they are the same in training."""
+    IN_TRAINING.update(() if training else kinds)
+    return EXTRA.of(*kinds)
 
 
 def flops_of(kind: str, config: Config, shapes: tuple[Shape, ...], derived: Derived, train: bool) -> int | None:

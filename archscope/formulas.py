@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from archscope.errors import ShapeError
 from archscope.expr import Expr, Number, ceil_div, product, symbol, total
 from archscope.ir import Shape
+from archscope.named import Named
 
 
 class Derived(NamedTuple):
@@ -38,7 +39,7 @@ class Derived(NamedTuple):
 Config = Mapping[str, Any]
 Formula = Callable[[Config, tuple[Shape, ...]], Derived | None]
 
-FORMULAS: dict[str, Formula] = {}
+FORMULAS: Named[Formula] = Named("closed form of")
 SOURCES: dict[str, str] = {}
 REFERENCES = {
     "A": "A. Araujo, W. Norris, J. Sim: Computing receptive fields of convolutional neural networks. Distill (2019)",
@@ -53,17 +54,9 @@ REFERENCES = {
 
 
 def formula(*kinds: str, source: str) -> Callable[[Formula], Formula]:
-    """Enter the closed form of layer kinds, with its source down to the equation. Raises ValueError on a duplicate."""
-
-    def enter(function: Formula) -> Formula:
-        for kind in kinds:
-            if kind in FORMULAS:
-                raise ValueError(f"two formulas for {kind}")
-            FORMULAS[kind] = function
-            SOURCES[kind] = source
-        return function
-
-    return enter
+    """Enter the closed form of layer kinds, with its source down to the equation."""
+    SOURCES.update(dict.fromkeys(kinds, source))
+    return FORMULAS.of(*kinds)
 
 
 def derive(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Derived | None:

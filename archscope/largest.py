@@ -11,19 +11,10 @@ from typing import Any
 
 import torch
 
-LARGEST: dict[str, Callable[..., Any]] = {}
+from archscope.named import Named
 
-
-def bound(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Enter an operator. Raises ValueError on a duplicate."""
-
-    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
-        if name in LARGEST:
-            raise ValueError(f"two functions for {name}")
-        LARGEST[name] = function
-        return function
-
-    return enter
+LARGEST: Named[Callable[..., Any]] = Named("bound of")
+bound = LARGEST.of
 
 
 def _indices(*shape: int) -> torch.Tensor:

@@ -44,6 +44,7 @@ from typing import Any, NamedTuple
 
 from archscope.errors import ShapeError
 from archscope.ir import Op, Shape, Tensor
+from archscope.named import Named
 
 COUNTING = 1  # version of the counting semantics above: one more whenever a rule counts differently
 
@@ -69,20 +70,8 @@ class Work(NamedTuple):
 Rule = Callable[..., Work]
 Maybe = Tensor | None
 
-RULES: dict[str, Rule] = {}
-
-
-def op(*names: str) -> Callable[[Rule], Rule]:
-    """Enter a rule for operators. Raises ValueError on a duplicate."""
-
-    def enter(rule: Rule) -> Rule:
-        for name in names:
-            if name in RULES:
-                raise ValueError(f"two rules for {name}")
-            RULES[name] = rule
-        return rule
-
-    return enter
+RULES: Named[Rule] = Named("rule of")
+op = RULES.of
 
 
 def work(operator: Op) -> Work | None:
@@ -878,20 +867,14 @@ def deform_conv2d(input: Tensor, weight: Tensor, bias: Tensor, groups: int, use_
 
 # -------------------------------------------------------------------- known cost, shape by PyTorch's own kernel
 
-BY_OUTPUT: dict[str, Callable[[Op], Work | None]] = {}
+BY_OUTPUT: Named[Callable[[Op], Work | None]] = Named("rule of")
 
 
 def by_output(*names: str) -> Callable[[Callable[[Op], Any]], Callable[[Op], Any]]:
     """Enter the cost of operators whose output shape is left to PyTorch's own kernel."""
-
-    def enter(cost: Callable[[Op], Any]) -> Callable[[Op], Any]:
-        for name in names:
-            if name in BY_OUTPUT or name in RULES:
-                raise ValueError(f"two rules for {name}")
-            BY_OUTPUT[name] = cost
-        return cost
-
-    return enter
+    if twice := [name for name in names if name in RULES]:
+        raise ValueError(f"the rule of {twice[0]!r} is entered twice")
+    return BY_OUTPUT.of(*names)
 
 
 @by_output(*(f"aten.{name}" for name in _PER_OUTPUT))

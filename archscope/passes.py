@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from archscope import receptive
 from archscope.ir import Layer, Param, Tensor, Trace
+from archscope.named import Named
 from archscope.ops import VIEWS, Work, work
 
 P = ParamSpec("P")
@@ -224,21 +225,14 @@ def visible(trace: Trace, row: Row) -> bool:
 
 Column = Callable[[Trace, list[Row]], list[Any]]
 
-COLUMNS: dict[str, Column] = {}
+COLUMNS: Named[Column] = Named("column")
 UNITS: dict[str, str] = {}
 
 
 def column(key: str, unit: str = "") -> Callable[[Column], Column]:
-    """Enter a metric: one value per row. Raises ValueError on a duplicate."""
-
-    def enter(function: Column) -> Column:
-        if key in COLUMNS:
-            raise ValueError(f"two columns are called {key!r}")
-        COLUMNS[key] = function
-        UNITS[key] = unit
-        return function
-
-    return enter
+    """Enter a metric: one value per row."""
+    UNITS[key] = unit
+    return COLUMNS.of(key)
 
 
 @column("params", "parameters")

@@ -24,21 +24,11 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from archscope.named import Named
 from archscope.table import VIEWS, Column, Table, is_unknown
 
-RENDERERS: dict[str, Callable[..., str]] = {}
-
-
-def renderer(name: str) -> Callable[[Callable[..., str]], Callable[..., str]]:
-    """Add a format under a name. Raises ValueError when the name is taken."""
-
-    def add(function: Callable[..., str]) -> Callable[..., str]:
-        if name in RENDERERS:
-            raise ValueError(f"format {name!r} is registered twice")
-        RENDERERS[name] = function
-        return function
-
-    return add
+RENDERERS: Named[Callable[..., str]] = Named("format")
+renderer = RENDERERS.of
 
 
 def text_of(table: Table, format: str, **options: Any) -> str:

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from archscope.errors import ArchscopeError, SpecError, TraceError
 from archscope.inputs import Given, Input, parse_inputs
 from archscope.ir import Trace
+from archscope.named import Named
 from archscope.table import did_you_mean, unknown
 
 
@@ -69,19 +70,12 @@ class Source:
 # the files of archscope/sources/, each of which enters a source of its name; imported when it is asked for
 NAMED = ("zoo", "torchvision", "timm", "transformers")  # before a colon
 FILES = (*NAMED, "file", "module", "trace", "exported")  # the others are known by the form of the name
-SOURCES: dict[str, Callable[[], Source]] = {}
+SOURCES: Named[Callable[[], Source]] = Named("source")
 
 
 def source(name: str) -> Callable[[Callable[[], Source]], Callable[[], Source]]:
-    """Enter a source of models. Raises ValueError on a duplicate."""
-
-    def enter(make: Callable[[], Source]) -> Callable[[], Source]:
-        if name in SOURCES:
-            raise ValueError(f"two sources are called {name!r}")
-        SOURCES[name] = functools.cache(make)
-        return make
-
-    return enter
+    """Enter a source of models."""
+    return lambda make: SOURCES.enter(name, functools.cache(make))
 
 
 def source_of(name: str) -> Source:

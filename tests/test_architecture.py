@@ -16,7 +16,7 @@ FILES = sorted(p for p in HOME.rglob("*.py") if p.name != "__init__.py")
 # the rooms from the ground up: a file stands alone or in the package of its name. A file may import its own room, its
 # own floor and those below, and there are no circles
 FLOORS = (
-    {"archscope", "errors", "ir", "expr", "table", "zoo.registry", "zoo.knobs"},
+    {"archscope", "errors", "ir", "expr", "named", "table", "zoo.registry", "zoo.knobs"},
     {"ops", "construct", "largest", "failure"},
     {"formulas", "elementwise", "modules", "calls", "inputs", "render", "receptive", "spec", "tracer"},
     {"sources", "passes"},
@@ -33,7 +33,7 @@ FLOORS = (
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # they may import torch at once: whatever needs them needs it
 TORCH = {"tracer", "calls", "largest", "construct", "modules", "counters.hollow", "counters.muted", "numbers.witnesses"}
-TORCH |= {"sweeps.moulds", "sweeps.holdings", "sweeps.quick"}
+TORCH |= {"sizes.many", "sweeps.moulds", "sweeps.holdings", "sweeps.quick"}
 TORCH |= {
     f"bench.{name}"
     for name in """examples own prepare augment checkpoint device parallel data measure network loop worker

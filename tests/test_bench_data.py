@@ -164,7 +164,7 @@ def test_wrong_data_sets(text: str, message: str) -> None:
 
 
 def test_one_data_set_a_name() -> None:
-    with pytest.raises(ValueError, match="two data sets are called 'digits'"):
+    with pytest.raises(ValueError, match="the data set 'digits' is entered twice"):
         dataset("digits")(data_module.digits)
     with pytest.raises(ValueError, match="the catalogue says nothing"):
         dataset("cifar")(data_module.digits)

@@ -77,7 +77,7 @@ def test_a_recipe_that_says_nothing_of_a_network() -> None:
 
 
 def test_one_recipe_a_name() -> None:
-    with pytest.raises(ValueError, match="two recipes are called 'd2l'"):
+    with pytest.raises(ValueError, match="the recipe 'd2l' is entered twice"):
         enter(RECIPES["d2l"].recipe)
     with pytest.raises(ValueError, match="unknown loss"):
         enter(Recipe("new", "nowhere", loss="hinge"))

@@ -487,7 +487,7 @@ def test_every_source_compiles(tmp_path: Path) -> None:
 
 
 def test_a_format_is_entered_once() -> None:
-    with pytest.raises(ValueError, match="'md' is registered twice"):
+    with pytest.raises(ValueError, match="the format 'md' is entered twice"):
         writer("md")(lambda page: "")
 
 

@@ -326,9 +326,9 @@ def test_no_operator_is_written_twice_in_a_list() -> None:
 
 
 def test_a_second_rule_for_an_operator_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"two rules for aten\.mm"):
+    with pytest.raises(ValueError, match=r"the rule of 'aten\.mm' is entered twice"):
         op("aten.mm")(lambda: None)  # type: ignore[arg-type, return-value]
-    with pytest.raises(ValueError, match=r"two rules for aten\.mm"):
+    with pytest.raises(ValueError, match=r"the rule of 'aten\.mm' is entered twice"):
         ops.by_output("aten.mm")(lambda operator: None)
 
 

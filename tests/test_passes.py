@@ -78,7 +78,7 @@ def test_effective_stride_and_receptive_field_of_each_row(record: archscope.Trac
 
 
 def test_a_second_column_of_one_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="two columns are called 'macs'"):
+    with pytest.raises(ValueError, match="the column 'macs' is entered twice"):
         column("macs")(lambda trace, table: [])
 
 

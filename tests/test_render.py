@@ -127,7 +127,7 @@ def test_names() -> None:
     assert list(RENDERERS) == ["json", "csv", "md", "latex", "html", "terminal"]
     with pytest.raises(ValueError, match="unknown format 'yaml': there is json, csv, md, latex, html, terminal"):
         text_of(TABLE, "yaml")
-    with pytest.raises(ValueError, match="'md' is registered twice"):
+    with pytest.raises(ValueError, match="the format 'md' is entered twice"):
         renderer("md")(str)
     with pytest.raises(ValueError, match="unknown form 'number'"):
         show(1, "number")

@@ -122,7 +122,7 @@ def test_lists_that_name_nothing(text: str, said: str) -> None:
 
 def test_a_source_is_entered_once() -> None:
     source_of("zoo")
-    with pytest.raises(ValueError, match="two sources are called 'zoo'"):
+    with pytest.raises(ValueError, match="the source 'zoo' is entered twice"):
 
         @source("zoo")
         def again() -> Source:

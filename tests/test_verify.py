@@ -200,11 +200,12 @@ def test_it_shares_no_code_with_the_rules() -> None:
     assert {line.split()[1] for line in text.splitlines() if line.startswith("from archscope")} == {
         "archscope.formulas",
         "archscope.ir",
+        "archscope.named",
     }
 
 
 def test_a_kind_is_entered_once() -> None:
-    with pytest.raises(ValueError, match="two functions for ReLU"):
+    with pytest.raises(ValueError, match="the count of operations of 'ReLU' is entered twice"):
         extra("ReLU")(EXTRA["ReLU"])
     assert set(EXTRA) <= set(FORMULAS)
 

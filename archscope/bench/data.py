@@ -23,23 +23,17 @@ from archscope.bench.catalogues import DATASETS as KNOWN
 from archscope.bench.catalogues import check_name
 from archscope.bench.examples import HERE, Data, Place, Split, Wanted
 from archscope.errors import ArchscopeError, SpecError
+from archscope.named import Named
 
 Maker = Callable[[Wanted, Place], Data]
-MAKERS: dict[str, Maker] = {}
+MAKERS: Named[Maker] = Named("data set")
 
 
 def dataset(name: str) -> Callable[[Maker], Maker]:
-    """Enter a data set. Raises ValueError on a duplicate, and for a name that the catalogue lacks."""
-
-    def enter(make: Maker) -> Maker:
-        if name in MAKERS:
-            raise ValueError(f"two data sets are called {name!r}")
-        if name not in KNOWN:
-            raise ValueError(f"the catalogue says nothing of the data set {name!r}")
-        MAKERS[name] = make
-        return make
-
-    return enter
+    """Enter a data set. Raises ValueError for a name that the catalogue lacks."""
+    if name not in KNOWN:
+        raise ValueError(f"the catalogue says nothing of the data set {name!r}")
+    return MAKERS.of(name)
 
 
 def data_of(text: str, wanted: Wanted, place: Place = HERE) -> Data:

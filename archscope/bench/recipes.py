@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from archscope.errors import SpecError
+from archscope.named import Named
 from archscope.spec import written
 from archscope.table import Column, Table, did_you_mean, unknown
 
@@ -89,17 +90,15 @@ class Entry:
         return self.recipe
 
 
-RECIPES: dict[str, Entry] = {}
+RECIPES: Named[Entry] = Named("recipe")
 
 
 def enter(recipe: Recipe, each: Mapping[str, Mapping[str, Any]] | None = None, only: bool = False) -> None:
     """Enter a recipe. Raises ValueError on a duplicate name and on a word that is no choice."""
-    if recipe.name in RECIPES:
-        raise ValueError(f"two recipes are called {recipe.name!r}")
     for key, words in CHOICES.items():
         if getattr(recipe, key) not in words:
             raise ValueError(unknown(key, getattr(recipe, key), words))
-    RECIPES[recipe.name] = Entry(recipe, each or {}, only)
+    RECIPES.enter(recipe.name, Entry(recipe, each or {}, only))
 
 
 enter(

@@ -18,23 +18,14 @@ from archscope.gate.drift import Change, Drift, following, sentence, totals_text
 from archscope.gate.judge import Outcome, Plan, Result
 from archscope.gate.lock import shown
 from archscope.gate.moved import layers_table, totals_table
+from archscope.named import Named
 from archscope.render import escaped, text_of
 
-REPORTS: dict[str, Callable[[Result], str]] = {}
+REPORTS: Named[Callable[[Result], str]] = Named("report")
+report = REPORTS.of
+
 MOST = 20  # layers told of one model; `archscope diff` tells all
 SUMMARY = 900_000  # bytes; GitHub refuses a step summary of more than 1 MiB
-
-
-def report(name: str) -> Callable[[Callable[[Result], str]], Callable[[Result], str]]:
-    """Add a format under a name. Raises ValueError when the name is taken."""
-
-    def add(function: Callable[[Result], str]) -> Callable[[Result], str]:
-        if name in REPORTS:
-            raise ValueError(f"report {name!r} is registered twice")
-        REPORTS[name] = function
-        return function
-
-    return add
 
 
 def default_format() -> str:

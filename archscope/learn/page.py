@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from archscope.expr import Expr, Number, result, symbol
+from archscope.named import Named
 from archscope.render import escaped
 
 
@@ -61,19 +62,8 @@ class Page:
         return {source: i for i, source in enumerate(dict.fromkeys(met), start=1)}
 
 
-WRITERS: dict[str, Callable[..., str]] = {}
-
-
-def writer(name: str) -> Callable[[Callable[..., str]], Callable[..., str]]:
-    """Add a format under a name. Raises ValueError when the name is taken."""
-
-    def add(function: Callable[..., str]) -> Callable[..., str]:
-        if name in WRITERS:
-            raise ValueError(f"format {name!r} is registered twice")
-        WRITERS[name] = function
-        return function
-
-    return add
+WRITERS: Named[Callable[..., str]] = Named("format")
+writer = WRITERS.of
 
 
 def steps(line: Line, brief: bool = False) -> list[str]:

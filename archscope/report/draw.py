@@ -10,6 +10,7 @@ from collections.abc import Callable
 from html import escape
 from typing import NamedTuple
 
+from archscope.named import Named
 from archscope.report.graph import (
     Block,
     Graph,
@@ -59,19 +60,8 @@ def look_of(node: Node) -> str:
     return next((name for name, pattern in _FAMILIES if re.search(pattern, node.main)), "other")
 
 
-DRAWINGS: dict[str, Callable[[Graph], str]] = {}
-
-
-def drawing(name: str) -> Callable[[Callable[[Graph], str]], Callable[[Graph], str]]:
-    """Enter a form of the drawing. Raises ValueError on a duplicate."""
-
-    def enter(function: Callable[[Graph], str]) -> Callable[[Graph], str]:
-        if name in DRAWINGS:
-            raise ValueError(f"two drawings are called {name!r}")
-        DRAWINGS[name] = function
-        return function
-
-    return enter
+DRAWINGS: Named[Callable[[Graph], str]] = Named("drawing")
+drawing = DRAWINGS.of
 
 
 def words_of(graph: Graph, node: Node) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from archscope.errors import SpecError
 from archscope.ir import Trace
+from archscope.named import Named
 from archscope.numbers.published import figures
 from archscope.passes import COLUMNS, DENSE, rows, totals
 from archscope.report.labels import Circle, placed
@@ -47,18 +48,16 @@ class Plot:
     of: str
 
 
-PLOTS: dict[str, Plot] = {}
+PLOTS: Named[Plot] = Named("plot")
 
 
 def plot_of(
     name: str, title: str, numbers: Callable[[Sequence[Any]], Data], most: int = 1000, of: str = "models"
 ) -> Callable[[Callable[[Any, Data], None]], Callable[[Any, Data], None]]:
-    """Enter a plot over the function that draws it. Raises ValueError on a duplicate."""
+    """Enter a plot over the function that draws it."""
 
     def enter(drawn: Callable[[Any, Data], None]) -> Callable[[Any, Data], None]:
-        if name in PLOTS:
-            raise ValueError(f"two plots are called {name!r}")
-        PLOTS[name] = Plot(title, numbers, drawn, most, of)
+        PLOTS.enter(name, Plot(title, numbers, drawn, most, of))
         return drawn
 
     return enter

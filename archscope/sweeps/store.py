@@ -18,6 +18,7 @@ from typing import Any
 
 from archscope import __version__
 from archscope.errors import SpecError
+from archscope.named import Named
 from archscope.sweeps.grid import Grid
 from archscope.sweeps.subject import Subject
 from archscope.table import unknown
@@ -27,20 +28,8 @@ ROWS = 4096  # records of one Parquet file while the sweep runs
 
 Record = dict[str, Any]
 
-WRITERS: dict[str, Callable[[Path], "Part"]] = {}
-
-
-def writer(*suffixes: str) -> Callable[[type["Part"]], type["Part"]]:
-    """Enter a format by the endings of its files."""
-
-    def enter(made: type["Part"]) -> type["Part"]:
-        for suffix in suffixes:
-            if suffix in WRITERS:
-                raise ValueError(f"two formats end in {suffix!r}")
-            WRITERS[suffix] = made
-        return made
-
-    return enter
+WRITERS: Named[type["Part"]] = Named("format ending in")
+writer = WRITERS.of
 
 
 def is_store(path: str | None) -> bool:

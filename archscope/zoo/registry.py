@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from archscope.named import Named
+
 # one family a file; a new family is its file and its line here
 FAMILIES = (
     "lenet",
@@ -51,7 +53,7 @@ class Entry:
     keys: dict[str, Any]
 
 
-BUILDERS: dict[str, Callable[..., Any]] = {}
+BUILDERS: Named[Callable[..., Any]] = Named("network")
 
 
 def register(
@@ -60,13 +62,11 @@ def register(
     """Enter a builder under `name`. Every argument is a literal, or a module-level name of one.
 
     fixed: arguments of the builder that this name fixes; the user can still set them with `NAME@key=value`.
-    May be stacked: one builder, several names. Raises ValueError on a duplicate name.
+    May be stacked: one builder, several names.
     """
 
     def enter(builder: Callable[..., Any]) -> Callable[..., Any]:
-        if name in BUILDERS:
-            raise ValueError(f"two networks are called {name!r}")
-        BUILDERS[name] = functools.partial(builder, **fixed) if fixed else builder
+        BUILDERS.enter(name, functools.partial(builder, **fixed) if fixed else builder)
         return builder
 
     return enter
@@ -82,12 +82,10 @@ def build(name: str, **arguments: Any) -> Any:
 @functools.cache
 def entries() -> dict[str, Entry]:
     """Every registered network by name, in the order of FAMILIES and of the lines in each file."""
-    found: dict[str, Entry] = {}
+    found: Named[Entry] = Named("network")
     for family in FAMILIES:
         for entry in read(family, Path(__file__).with_name(f"{family}.py").read_text(encoding="utf-8")):
-            if entry.name in found:
-                raise ValueError(f"two networks are called {entry.name!r}")
-            found[entry.name] = entry
+            found.enter(entry.name, entry)
     return found
 
 

@@ -7,6 +7,7 @@ from archscope.expr import Expr, symbol, symbols, total
 from archscope.formulas import Derived, derive
 from archscope.ir import Layer, Op, Tensor, Trace
 from archscope.learn.page import Section
+from archscope.named import Named
 from archscope.passes import Row, kept
 from archscope.verify import Check
 
@@ -36,19 +37,8 @@ class Found(NamedTuple):
 
 Comparison = Callable[[Trace, Sequence[Seen]], Iterator[Found]]
 
-COMPARISONS: dict[str, Comparison] = {}
-
-
-def comparison(title: str) -> Callable[[Comparison], Comparison]:
-    """Enter a comparison under its title. Raises ValueError on a duplicate."""
-
-    def enter(function: Comparison) -> Comparison:
-        if title in COMPARISONS:
-            raise ValueError(f"two comparisons are called {title!r}")
-        COMPARISONS[title] = function
-        return function
-
-    return enter
+COMPARISONS: Named[Comparison] = Named("comparison")
+comparison = COMPARISONS.of  # by its title
 
 
 def compared(trace: Trace, items: Sequence[Seen]) -> dict[str, list[Found]]:
