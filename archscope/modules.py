@@ -58,7 +58,7 @@ def describe(module: nn.Module) -> tuple[str, dict[str, Any]]:
         elif "in_proj_bias" in module._parameters:
             config["bias"] = module._parameters["in_proj_bias"] is not None
             config["add_bias_kv"] = module._parameters.get("bias_k") is not None
-    if "parametrizations" in own["_modules"] or own["_forward_pre_hooks"]:
+    if "parametrizations" in module._modules or module._forward_pre_hooks:
         config |= _reparametrized(module)
     return kind, config
 
