@@ -4,18 +4,20 @@ A window that must give at least o needs (o − 1)·s + d·(k − 1) + 1 − 2·
 closed form ⌊(m − p + 2·pad)/s⌋ + 1 turned round. Worked back from the fully connected layer, or from an output of 1,
 through every window to the input, this gives the bounds; where branches meet, both must hold. The sets themselves come
 from the closed forms in letters (`carry.py`), side by side, and each bound is confirmed by running the model at it and
-at its neighbours. Where a forward decides by the size itself, no closed form holds, and every size is run.
+at its neighbours. Where a forward decides by the size itself, no closed form holds, and every size is run: without a
+record (`many.py`), and the bounds with one.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from archscope.errors import ArchscopeError, SpecError
+from archscope.errors import SpecError
 from archscope.ir import Trace
 from archscope.passes import Row, rows
 from archscope.sizes.algebra import Poly, number
 from archscope.sizes.carry import walked
+from archscope.sizes.many import Came, Many, came
 from archscope.sizes.resize import WINDOWS, Ran, Resized, lost_in
 from archscope.sizes.walk import Need, Unable, Walk, Window
 from archscope.verify import WHOLE
@@ -234,38 +236,57 @@ def _edges(sides: tuple[int, ...], limit: int) -> set[int]:
 
 
 def _by_running(model: Resized, limit: int, why: str, counted: Callable[[range], Iterable[int]], walk: Walk) -> Legal:
-    """The three sets, each size run."""
-    runs, whole, minimum = [], [], None
-    below: tuple[str, str] | None = None
-    last: ArchscopeError | None = None
-    for side in counted(range(1, limit + 1)):
-        ran = model.at(side)
-        if ran.error is not None:
-            last = ran.error
-            if minimum is None:
-                below = ("", str(ran.error))
-            if not _too_far(ran, walk):
+    """The three sets, each size run without a record; with one, should one of those that are made say otherwise."""
+    with Many(model) as many:
+        found = _ran(model, {side: many.at(side) for side in counted(range(1, limit + 1))}, walk)
+    tried = {found.minimum or limit, model.side, *_edges(found.runs, limit), *range(limit // 4, limit, limit // 4 or 1)}
+    if found.lossless:
+        tried |= {found.lossless[0], found.lossless[0] + 1, found.lossless[-1]}
+    if any(came(model, model.at(side)) != found.came[side] for side in tried if 1 <= side <= limit):
+        found = _ran(model, {side: came(model, model.at(side)) for side in counted(range(1, limit + 1))}, walk)
+    below = limit if found.minimum is None else found.minimum - 1
+    error = model.at(below).error if below else None
+    if found.minimum is None and error is not None:
+        raise error
+    every = found.minimum is not None and found.runs == tuple(range(found.minimum, limit + 1))
+    return Legal(
+        model.name or "", _word(model), model.side, limit, found.minimum, None if every else found.runs,
+        found.lossless, ("", str(error)) if error is not None else None, run=(), searched=why,
+    )  # fmt: skip
+
+
+class _Runs(NamedTuple):
+    minimum: int | None
+    runs: tuple[int, ...]
+    lossless: tuple[int, ...]
+    came: Mapping[int, Came]
+
+
+def _ran(model: Resized, all_sides: Mapping[int, Came], walk: Walk) -> _Runs:
+    """The three sets from what each size comes to; which numbers clashed, only a record tells."""
+    runs, whole = [], []
+    minimum: int | None = None
+    for side, ran in all_sides.items():
+        if ran.failed:
+            if not _behind_windows(ran.ops, walk) or not _too_far(model.at(side), walk):
                 continue
-        elif model.works(ran):
+        elif ran.works:
             runs.append(side)
         minimum = minimum or side
-        if not lost_in(ran.trace, model.axes):
+        if not ran.lost:
             whole.append(side)
-    if minimum is None and last is not None:
-        raise last
-    every = minimum is not None and runs == list(range(minimum, limit + 1))
-    return Legal(
-        model.name or "", _word(model), model.side, limit, minimum, None if every else tuple(runs), tuple(whole),
-        below if minimum and minimum > 1 else None, run=(), searched=why,
-    )  # fmt: skip
+    return _Runs(minimum, tuple(runs), tuple(whole), all_sides)
+
+
+def _behind_windows(at: int, walk: Walk) -> bool:
+    """Whether an operator is there in the walk, and no window from it on."""
+    ops = walk.trace.ops
+    return at < len(ops) and not any(op.name in WINDOWS for op in ops[at:])
 
 
 def _too_far(ran: Ran, walk: Walk) -> bool:
     """Whether a run stopped behind the windows, at a layer that takes one number of features."""
-    error, at, ops = ran.error, len(ran.trace.ops), walk.trace.ops
-    if error is None or getattr(error, "expected", None) is None or at >= len(ops):
-        return False
-    return ops[at].name not in WINDOWS and not any(op.name in WINDOWS for op in ops[at:])
+    return getattr(ran.error, "expected", None) is not None and _behind_windows(len(ran.trace.ops), walk)
 
 
 def _word(model: Resized) -> str:

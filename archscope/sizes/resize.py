@@ -66,13 +66,19 @@ class Resized:
 
     def at(self, sides: Mapping[str, int] | int, batch: int | None = None) -> Ran:
         """Run with these sides; one number sets all that move. Every input of the first one's shape follows it."""
+        return self._run(*self.inputs(sides, batch))
+
+    def inputs(self, sides: Mapping[str, int] | int, batch: int | None = None) -> tuple[list[Any], dict[str, Any]]:
+        """The inputs of such a run, by position and by name."""
         each = dict.fromkeys(self.letters, sides) if isinstance(sides, int) else dict(sides)
         if batch is not None:
             each["n"] = batch
         shape = tuple(each.get(x, m) for x, m in zip(self.layout, self.shape, strict=True))
+        return self._given(shape)
+
+    def _given(self, shape: tuple[int, ...]) -> tuple[list[Any], dict[str, Any]]:
         arguments = [self._set(value, shape) for value in self.arguments]
-        named = {key: self._set(value, shape) for key, value in self.named.items()}
-        return self._run(arguments, named)
+        return arguments, {key: self._set(value, shape) for key, value in self.named.items()}
 
     def _run(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> Ran:
         try:
@@ -86,9 +92,7 @@ class Resized:
 
     def on(self, shape: Sequence[int]) -> Ran:
         """Run with a first input of this shape, whatever its axes mean."""
-        arguments = [self._set(value, tuple(shape)) for value in self.arguments]
-        named = {key: self._set(value, tuple(shape)) for key, value in self.named.items()}
-        return self._run(arguments, named)
+        return self._run(*self._given(tuple(shape)))
 
     def works(self, ran: Ran) -> bool:
         """Whether a run came through with as many examples as went in: `x.view(-1, 320)` makes others of them."""
@@ -200,23 +204,25 @@ class _again(AbstractContextManager[Any]):
 
     def __init__(self, make: Any, name: str) -> None:
         self.make, self.name = make, name
+        self.inside: list[Any] = []  # it is entered within itself, too
 
     def __enter__(self) -> Any:
-        self.inside = self.make(self.name)
-        return self.inside.__enter__()
+        self.inside.append(self.make(self.name))
+        return self.inside[-1].__enter__()
 
     def __exit__(self, *error: Any) -> Any:
-        return self.inside.__exit__(*error)
+        return self.inside.pop().__exit__(*error)
 
 
 def lost_in(trace: Trace, axes: Container[int] = range(-3, 0)) -> list[tuple[int, int, int]]:
     """(index of the operator, axis from the end, rows) of each window that does not reach the end of its input, as
     the shapes of the run show it; over these axes only."""
-    found = []
-    for at, op in enumerate(trace.ops):
-        if op.name in WINDOWS:
-            found += [(at, axis, rest) for axis, rest in _lost(op) if rest and axis in axes]
-    return found
+    return [(at, axis, rest) for at, op in enumerate(trace.ops) for axis, rest in lost_by(op, axes)]
+
+
+def lost_by(op: Op, axes: Container[int] = range(-3, 0)) -> list[tuple[int, int]]:
+    """(axis from the end, rows) of each side of one operator's input of which a window does not reach the end."""
+    return [(axis, rest) for axis, rest in _lost(op) if rest and axis in axes] if op.name in WINDOWS else []
 
 
 def _lost(op: Op) -> Iterator[tuple[int, int]]:
