@@ -111,7 +111,9 @@ class Trace:
     modules: the kind of every module that the model has, by path, called or not (a parameter may belong to a module
     that never ran). train: whether the model ran in training mode. versions: {"archscope": …, "torch": …}. notes: what
     was assumed where the run alone could not tell, one sentence each. composites: what the model called where the
-    operators are only the pieces, the outer one first.
+    operators are only the pieces, the outer one first. spelled: operators that were not called the usual way, by index:
+    {3: "Tensor.add"} where `a + b` is usual, {5: ""} where a product or an activation was not called by its function in
+    torch or torch.nn.functional, but as `a @ b`, `x.relu()` or under another name. None: the record does not say.
     """
 
     model: str
@@ -125,6 +127,7 @@ class Trace:
     versions: Mapping[str, str]
     notes: tuple[str, ...] = ()
     composites: tuple[Composite, ...] = ()
+    spelled: Mapping[int, str] | None = None
 
     def to_json(self) -> str:
         """The trace as one line of JSON; `Trace.from_json` gives an equal trace back."""
@@ -155,6 +158,8 @@ class Trace:
             "ops": [[o.name, refs(o.inputs), refs(o.outputs), _encode(o.args, ref)] for o in self.ops],
             "composites": [[c.name, _encode(c.args, ref), c.start, c.stop] for c in self.composites],
         }  # fmt: skip
+        if self.spelled is not None:
+            body["spelled"] = {str(i): name for i, name in self.spelled.items()}
         body["tensors"] = {str(t.id): [list(t.shape), t.dtype] for t in tensors.values()}
         return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
@@ -190,6 +195,7 @@ class Trace:
             versions=body["versions"],
             notes=tuple(body.get("notes", ())),
             composites=tuple(Composite(n, _decode(a, tensors), i, j) for n, a, i, j in body.get("composites", ())),
+            spelled={int(i): n for i, n in body["spelled"].items()} if "spelled" in body else None,
         )
 
     def to_frame(self) -> Any:

@@ -27,7 +27,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from archscope import __version__
-from archscope.calls import CALLS, Call, call_of, elements
+from archscope.calls import CALLS, Call, call_of, elements, heard, spelled
 from archscope.construct import KIND, META, NAME, uncollected
 from archscope.errors import ArchscopeError, ShapeError, TraceError
 from archscope.failure import Again, Failure, first_line, of_shapes, of_torch, refused_numbers, user_line
@@ -84,6 +84,7 @@ def trace(
         stack.enter_context(untouched(run.paths, train))
         stack.enter_context(torch.inference_mode())
         stack.enter_context(run.watch())
+        run.heard = stack.enter_context(heard(run.ops))
         stack.enter_context(run)
         try:
             model(*arguments, **named)
@@ -107,6 +108,7 @@ class Run(TorchDispatchMode):
         self.works: list[Work | None] = []  # of each operator, as `ops.work` says it: no rule need be asked twice
         self.layers: list[Layer | None] = []
         self.composites: list[Composite | None] = []
+        self.heard: dict[int, str] = {}  # the functions by which Python called operators, by the index of these
         self.stack: list[str] = []
         self.failed: str | None = None
         self.refused: tuple[Exception, Call, Any, Any] | None = None  # the operator that raised
@@ -388,6 +390,7 @@ class Run(TorchDispatchMode):
             if self.bounded
             else (),
             composites=tuple(composite for composite in self.composites if composite is not None),
+            spelled=spelled(self.ops, self.heard),
         )
         record.__dict__["_kept"] = {("works",): self.works}  # where the passes keep what they have computed
         return record

@@ -6,6 +6,7 @@ are tested all the same.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -222,15 +223,117 @@ def test_reasons_name_the_defect(traced: Callable[..., Trace]) -> None:
     assert "grouped transposed convolution: divided by the groups twice" in reasons("calflops", grouped)
 
 
+# ---- how a call is spelled ----
+
+
+class Way(NamedTuple):
+    """A call on x: 2×5×16, w: 16×7 and b: 16, spelled in one way, and what the two tools print that wrap functions."""
+
+    call: Callable[..., Any]
+    ptflops: int
+    calflops: int
+
+
+X = 2 * 5 * 16  # elements
+XW, XX = X * 7, X * 5  # multiply-adds of x w and of x xᵀ
+ROWS = 5 * 16 * 7  # of one sample and w
+kept = {"relu": F.relu, "gelu": F.gelu}  # not looked up by their names when they are called
+WAYS = {
+    "x @ w": Way(lambda x, w, b: x @ w, 0, 0),
+    "torch.matmul": Way(lambda x, w, b: torch.matmul(x, w), XW, 2 * XW),
+    "x.matmul": Way(lambda x, w, b: x.matmul(w), XW, 2 * XW),
+    "x.mT @ x": Way(lambda x, w, b: x.mT @ x, 0, 0),
+    "torch.bmm": Way(lambda x, w, b: torch.bmm(x, x.mT), XX, 0),
+    "x.bmm": Way(lambda x, w, b: x.bmm(x.mT), XX, 0),
+    "torch.mm": Way(lambda x, w, b: torch.mm(x[0], w), ROWS, 0),
+    "x.mm": Way(lambda x, w, b: x[0].mm(w), ROWS, 0),
+    "torch.addmm": Way(lambda x, w, b: torch.addmm(b[:7], x[0], w), ROWS + 7, 2 * ROWS + 7),
+    "b.addmm": Way(lambda x, w, b: b[:7].addmm(x[0], w), ROWS + 7, 2 * ROWS + 7),
+    "torch.baddbmm": Way(lambda x, w, b: torch.baddbmm(b[:5], x, x.mT), XX + 5, 2 * XX + 5),
+    "b.baddbmm": Way(lambda x, w, b: b[:5].baddbmm(x, x.mT), 0, 0),
+    "b.addmm_": Way(lambda x, w, b: x[0][:, :7].addmm_(x[0], w), 0, 0),
+    "x + x": Way(lambda x, w, b: x + x, 0, 0),
+    "x += 1": Way(lambda x, w, b: in_place(x), 0, 0),
+    "1 + x": Way(lambda x, w, b: 1 + x, 0, 0),
+    "sum": Way(lambda x, w, b: sum([x, x]), 0, 0),
+    "torch.add": Way(lambda x, w, b: torch.add(x, x, alpha=2), X, X),
+    "torch.add-number": Way(lambda x, w, b: torch.add(x, 1), X, X),
+    "x.add": Way(lambda x, w, b: x.add(x), X, X),
+    "x.add_": Way(lambda x, w, b: x.add_(x), 0, 0),
+    # the tools put shapes side by side from the left: 2×5×16 and 16 make 16×5×16
+    "x.add-vector": Way(lambda x, w, b: x.add(b), 16 * 5 * 16, 16 * 5 * 16),
+    "x * x": Way(lambda x, w, b: x * x, 0, 0),
+    "torch.mul": Way(lambda x, w, b: torch.mul(x, x), X, X),
+    "x.mul": Way(lambda x, w, b: x.mul(2).mul_(2), X, X),
+    "torch.sub": Way(lambda x, w, b: torch.sub(x, x), 0, 0),
+    "F.relu": Way(lambda x, w, b: F.relu(x), X, X),
+    "F.relu-in-place": Way(lambda x, w, b: F.relu(x, inplace=True), X, X),
+    "torch.relu": Way(lambda x, w, b: torch.relu(x), 0, 0),
+    "x.relu": Way(lambda x, w, b: x.relu().relu_(), 0, 0),
+    "kept-relu": Way(lambda x, w, b: kept["relu"](x), 0, 0),
+    "F.gelu": Way(lambda x, w, b: F.gelu(x), X, X),
+    "kept-gelu": Way(lambda x, w, b: kept["gelu"](x), 0, 0),
+    "F.leaky_relu": Way(lambda x, w, b: F.leaky_relu(x), 0, X),
+    "F.softmax": Way(lambda x, w, b: F.softmax(x, -1), X, X),
+    "x.softmax": Way(lambda x, w, b: x.softmax(-1), 0, 0),
+    "torch.softmax": Way(lambda x, w, b: torch.softmax(x, -1), 0, 0),
+    # x.mul(x), .mul(alpha).add(k), and the pooling of 5 channels and a row of zeros on both sides
+    "local-response-norm": Way(lambda x, w, b: F.local_response_norm(x, 3), 3 * X + 2 * 7 * 16, 3 * X + 2 * 7 * 16),
+}
+
+
+def in_place(x: torch.Tensor) -> torch.Tensor:
+    x += 1
+    return x
+
+
+def spelled(name: str) -> nn.Module:
+    return Call(WAYS[name].call, (16, 7), (16,))
+
+
+def once(name: str) -> nn.Module:
+    """The encoder layer of PyTorch keeps its activation; 3 tokens of 8 features, 2 heads, a feed-forward of 16."""
+    return nn.TransformerEncoderLayer(8, 2, 16, activation=name, batch_first=True)
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_what_is_heard_of_a_call(name: str) -> None:
+    record = trace(spelled(name), (2, 5, 16))
+    for tool in ("ptflops", "calflops"):
+        account = COUNTERS[tool].convention(record)
+        assert account.figure == getattr(WAYS[name], tool)
+        assert account.figure == macs(record) + sum(item.amount for item in account.items)
+        assert account.note == ""
+
+
 @pytest.mark.parametrize("tool", ["ptflops", "calflops"])
-def test_what_the_record_cannot_tell_is_said(tool: str, traced: Callable[..., Trace]) -> None:
-    """`a @ b` and `torch.matmul(a, b)` are one operator, and these tools hear only the second."""
-    record = trace(Call(lambda x, w: x @ w, (16, 7)), (1, 5, 16))
-    account = COUNTERS[tool].convention(record)
-    assert (
-        account.figure and account.note == f"products are taken for torch.matmul(a, b): of a @ b {tool} counts nothing"
-    )
-    assert COUNTERS[tool].convention(traced("resnet18")).note == ""
+def test_the_tool_hears_so(tool: str) -> None:
+    if find_spec(find(tool).package) is None:
+        pytest.skip(f"{tool} is not installed: pip install 'archscope[witnesses]'")
+    from archscope.numbers.witnesses import witness
+
+    every = Call(lambda x, w, b: [way.call(x, w, b) for way in WAYS.values()], (16, 7), (16,))
+    said = witness(tool, every, (torch.empty(2, 5, 16),))
+    assert said.figure == sum(getattr(way, tool) for way in WAYS.values()), said.note
+    for name in ("relu", "gelu"):
+        said = witness(tool, once(name), (torch.empty(1, 3, 8),))
+        assert said.figure == COUNTERS[tool].convention(trace(once(name), (1, 3, 8))).figure, (name, said.note)
+
+
+@pytest.mark.parametrize("tool", ["ptflops", "calflops"])
+def test_a_product_that_is_not_heard_is_named(tool: str) -> None:
+    reasons = {i.reason: i.amount for i in COUNTERS[tool].convention(trace(spelled("x @ w"), (2, 5, 16))).items}
+    assert reasons == {"a @ b not seen": -XW}
+
+
+@pytest.mark.parametrize("tool", ["ptflops", "calflops"])
+def test_an_old_record_says_that_it_does_not_tell(tool: str, traced: Callable[..., Trace]) -> None:
+    """Before `Trace.spelled`, `a @ b` and `torch.matmul(a, b)` were one operator, `a + b` and `torch.add(a, b)` too."""
+    for name, figure in (("x @ w", getattr(WAYS["torch.matmul"], tool)), ("torch.add", 0)):
+        account = COUNTERS[tool].convention(replace(trace(spelled(name), (2, 5, 16)), spelled=None))
+        assert account.figure == figure
+        assert account.note.startswith("the record does not say how operators were called")
+    assert COUNTERS[tool].convention(replace(traced("lenet"), spelled=None)).note == ""
 
 
 @pytest.mark.parametrize("tool", TOOLS)

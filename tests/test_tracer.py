@@ -1,6 +1,7 @@
 """The run: what is recorded, and that the user's model is left as it was."""
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -432,10 +433,57 @@ def test_memory_formats_follow_pytorch() -> None:
     assert trace(Permuted(), ((2, 8, 8, 3),)).layers[0].outputs[0].shape == (2 * 4 * 6 * 6,)
 
 
+class Spelled(nn.Module):
+    """Sums, products and activations, each called in several ways."""
+
+    kept = staticmethod(F.relu)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + x  # 0: usual, and so is each that has no comment
+        x = torch.add(x, 1)  # 1
+        x = x.mul(x)  # 2
+        x += 1
+        x = x @ x  # 4
+        x = torch.matmul(x, x).matmul(x)
+        x = F.relu(x)
+        x = torch.relu(x)  # 8
+        x = self.kept(x)  # 9: not looked up by its name
+        x = F.softmax(F.relu(x, inplace=True), -1)
+        return sum([x, x.softmax(-1)], x)  # 12 is the softmax, 13 and 14 are sums
+
+
+def test_how_operators_are_called() -> None:
+    record = trace(Spelled(), ((4, 4),))
+    assert " ".join(names(record)) == (
+        "add add mul add_ matmul matmul matmul relu relu relu relu_ softmax softmax add add"
+    )
+    assert record.spelled == {1: "torch.add", 2: "Tensor.mul", 4: "", 8: "", 9: "", 12: ""}
+    assert trace(nn.Linear(4, 3), ((2, 4),)).spelled == {}
+
+
+def test_functions_are_given_back() -> None:
+    class Fails(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("no")
+
+    before = torch.add, torch.matmul, F.relu, Tensor.add, Tensor.matmul
+    trace(Spelled(), ((4, 4),))
+    with pytest.raises(TraceError):
+        trace(Fails(), ((4, 4),))
+    assert (torch.add, torch.matmul, F.relu, Tensor.add, Tensor.matmul) == before
+    assert "add" not in vars(Tensor)  # inherited, as it was
+
+
 def test_a_trace_survives_json() -> None:
     record = trace(Shared(), (torch.zeros(1, 5, dtype=torch.int64),), name="shared")
     again = Trace.from_json(record.to_json())
     assert again == record and totals(again) == totals(record)
+    spelled = trace(Spelled(), ((4, 4),))
+    assert Trace.from_json(spelled.to_json()) == spelled
+    old = json.loads(spelled.to_json())
+    del old["spelled"]  # as records were written before there was the field
+    assert Trace.from_json(json.dumps(old)) == dataclasses.replace(spelled, spelled=None)
+    assert '"spelled"' not in Trace.from_json(json.dumps(old)).to_json()
     for text in ("", "[]", "{}", '{"archscope_trace": 99}'):
         with pytest.raises(ValueError, match="not an archscope trace|version 99"):
             Trace.from_json(text)

@@ -11,11 +11,12 @@ Read from its `pytorch_ops.py`, which comes from DeepSpeed's profiler. It wraps 
     relu, relu6, prelu, elu, leaky_relu, silu, gelu, softmax        1 per input element
     pooling                                    1 per input element
     interpolation                              1 per input element; with a size: the product of its sides, once
+    add, mul                                   1 per element
     einsum                                     what NumPy's `einsum_path` prints, to four digits
     recurrent                                  2 per multiply-add less one a sum, biases, pointwise work
 
-The module `ReLU6` is a `hardtanh`, which is not wrapped; nor are `a @ b`, bmm and attention. As in `ptflops.py`,
-products are taken for the function and sums for the operator.
+The module `ReLU6` is a `hardtanh`, which is not wrapped; nor are `a @ b`, `x + y`, bmm and attention. Which calls are
+heard stands in `ptflops.py`.
 """
 
 from collections.abc import Callable
@@ -25,15 +26,17 @@ from typing import Any
 from archscope.counters.base import Account, Item, Ledger, counter, measures, place_of, refused
 from archscope.counters.hooks import (
     GATES,
-    SPELLED,
+    SUMS,
     Hook,
     Part,
-    ambiguous,
     enter_calls,
+    functions_of,
     is_packed,
-    missed,
-    owners,
+    reason_of_sums,
     steps,
+    sums,
+    unheard,
+    untold,
     widths,
 )
 from archscope.ir import Layer, Op, Shape, Trace
@@ -69,9 +72,9 @@ def convention(trace: Trace) -> Account:
             more.enter("einsum: NumPy's operations, to four digits", numpy_count(composite.args["equation"], shapes))
             products.enter("einsum not doubled", -sum(products.macs[composite.start : composite.stop]), place)
         seen[composite.start : composite.stop] = [True] * (composite.stop - composite.start)
-    inside = owners(trace)
+    called = functions_of(trace)
     for i, op in enumerate(trace.ops):
-        name, place = op.name.rpartition(".")[2].removesuffix("_"), place_of(trace, i)
+        name, place = called[i], place_of(trace, i)
         if seen[i]:
             continue
         if name in _PRODUCTS:
@@ -82,12 +85,12 @@ def convention(trace: Trace) -> Account:
             products.enter(reason, count - products.macs[i], place)
             more.enter(word, extra, place)
         elif products.macs[i]:
-            products.enter(missed(trace, i), -products.macs[i], place)
+            products.enter(unheard(trace, i), -products.macs[i], place)
         elif name in _ELEMENTWISE:
             more.enter(*_ELEMENTWISE[name](op), place)
-        elif name in ("mul", "add") and inside[i].kind in SPELLED:
-            more.enter("sums and products of local response normalisation", op.outputs[0].numel, place)
-    return _sum(products.account(factor=2, note=ambiguous(trace, "calflops")), more.account())
+        elif name in SUMS:
+            more.enter(reason_of_sums(trace, i), sums(op), place)
+    return _sum(products.account(factor=2, note=untold(trace)), more.account())
 
 
 def _sum(doubled: Account, single: Account) -> Account:

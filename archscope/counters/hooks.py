@@ -5,11 +5,12 @@ reason is the word for what is amiss where it is not archscope's, and whatever i
 """
 
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from math import prod
 from typing import NamedTuple
 
 from archscope.counters.base import Ledger, owners, place_of
-from archscope.ir import Layer, Trace
+from archscope.ir import Layer, Op, Tensor, Trace
 
 
 class Part(NamedTuple):
@@ -60,8 +61,34 @@ def enter_calls(ledger: Ledger, hooks: Mapping[str, Hook]) -> tuple[list[bool], 
     return seen, total
 
 
-# modules in which PyTorch itself writes `x.mul(y)` and `x.add(y)`, which tools that wrap these functions hear
-SPELLED = frozenset(("LocalResponseNorm",))
+def functions_of(trace: Trace) -> list[str]:
+    """The function of torch or torch.nn.functional that each operator was called by, "matmul", "relu" of `relu_` too.
+
+    "" where a tool that wraps these functions hears none: `a @ b`, `a + b`, `x.relu()`.
+    """
+    out = []
+    for i, op in enumerate(trace.ops):
+        name = op.name.rpartition(".")[2]
+        name = name if name in METHODS else name.removesuffix("_")
+        usual = "" if name in SUMS else name
+        out.append(usual if trace.spelled is None or i not in trace.spelled else trace.spelled[i].rpartition(".")[2])
+    return out
+
+
+METHODS = ("addmm_", "baddbmm_")  # which no function is called by
+SUMS = ("add", "mul")
+
+
+def sums(op: Op) -> int:
+    """Elements of a sum or product as tools take them: the larger of each side, counted from the left."""
+    shapes = [v.shape for v in (op.args["self"], op.args["other"]) if isinstance(v, Tensor)]
+    return prod(max(sides) for sides in zip_longest(*shapes, fillvalue=1))
+
+
+def reason_of_sums(trace: Trace, index: int) -> str:
+    if owners(trace)[index].kind == "LocalResponseNorm":  # PyTorch writes x.mul(y) and x.add(y) there
+        return "sums and products of local response normalisation"
+    return "sums and products called as functions, 1 per element"
 
 
 def pieces_of(trace: Trace) -> list[str]:
@@ -113,11 +140,15 @@ def missed(trace: Trace, index: int) -> str:
     return "convolutions outside modules not seen" if name.startswith("conv") else f"{name} not seen"
 
 
-def ambiguous(trace: Trace, tool: str) -> str:
-    """What to say where the record cannot tell how a product was written; empty where there is none."""
-    called = zip(trace.ops, pieces_of(trace), strict=True)
-    if any(op.name == "aten.matmul" and not piece for op, piece in called):
-        return f"products are taken for torch.matmul(a, b): of a @ b {tool} counts nothing"
+def unheard(trace: Trace, index: int) -> str:
+    """The reason for an operator that multiplies and is not heard where functions are wrapped."""
+    return "a @ b not seen" if trace.ops[index].name == "aten.matmul" else missed(trace, index)
+
+
+def untold(trace: Trace) -> str:
+    """What to say of a record that does not tell how operators were called; empty where none depends on it."""
+    if trace.spelled is None and any(op.name in ("aten.matmul", "aten.add", "aten.mul") for op in trace.ops):
+        return "the record does not say how operators were called: taken for torch.matmul(a, b), and for a + b"
     return ""
 
 

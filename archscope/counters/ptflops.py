@@ -13,10 +13,12 @@ or an interpolation with a module of its own is counted twice:
     recurrent                                  gates, biases and pointwise work
     MultiheadAttention                         its own formula, and its matrix products again where they are functions
     matmul, mm, bmm, addmm, baddbmm            multiply-adds, by their functions
+    add, mul                                   1 per element, by their functions
 
-What modules count is divided by the first side of the input, what functions count is not. It cannot be told from a
-record whether `a @ b` or `torch.matmul(a, b)` was written, nor `x + y` or `torch.add(x, y)`: products are taken for the
-function, sums for the operator, which is what models write.
+What modules count is divided by the first side of the input, what functions count is not. Functions are heard where
+they are called by their name in `torch` or `torch.nn.functional`, or as a method of those in `torch`: not `a @ b`,
+`x + y`, `x.relu()`, nor a function that a model has kept as its own, as `nn.TransformerEncoderLayer` keeps its
+activation. Of the functions that `calls.USUAL` does not name, pooling and mm among them, the record does not know that.
 
 `ptflops-aten` is the backend `aten`, read from `aten_ops.py`: a dispatch mode that knows mm, bmm, addmm and
 convolution, with their biases, and counts all else 0; on a CPU that is attention and the LSTM. A Linear whose input is
@@ -32,18 +34,22 @@ from typing import Any
 from archscope.counters.base import Account, Item, Ledger, counter, measures, place_of, refused
 from archscope.counters.hooks import (
     GATES,
-    SPELLED,
+    SUMS,
     Hook,
     Part,
-    ambiguous,
     batch_and_sides,
     enter_calls,
+    functions_of,
     is_packed,
     kind_of,
     missed,
     owners,
     pieces_of,
+    reason_of_sums,
     steps,
+    sums,
+    unheard,
+    untold,
     widths,
 )
 from archscope.ir import Layer, Op, Trace
@@ -72,10 +78,10 @@ def by_modules(trace: Trace) -> Account:
     ledger = Ledger(trace)
     seen, modules = enter_calls(ledger, HOOKS)
     inside = _inside(trace)
-    pieces = pieces_of(trace)
+    pieces, called = pieces_of(trace), functions_of(trace)
     functions = 0
     for i, op in enumerate(trace.ops):
-        name, place = op.name.rpartition(".")[2].removesuffix("_"), place_of(trace, i, pieces[i])
+        name, place = called[i], place_of(trace, i, pieces[i])
         if pieces[i]:
             ledger.enter(f"{pieces[i]} not seen", 0 if seen[i] else -ledger.macs[i], place)
         elif name in _FUNCTIONS:
@@ -87,12 +93,12 @@ def by_modules(trace: Trace) -> Account:
             else:
                 twice = inside[i] in HOOKS and name not in ("silu", "softmax")
                 ledger.enter(f"{word} counted again as functions (twice)" if twice else word, amount, place)
-        elif name in ("mul", "add") and inside[i] in SPELLED:
-            functions += op.outputs[0].numel
-            ledger.enter("sums and products of local response normalisation", op.outputs[0].numel, place)
+        elif name in SUMS:
+            functions += sums(op)
+            ledger.enter(reason_of_sums(trace, i), sums(op), place)
         elif ledger.macs[i] and not seen[i]:
-            ledger.enter(missed(trace, i), -ledger.macs[i], place)
-    return _divided(ledger.account(note=ambiguous(trace, "ptflops")), modules, functions, batch)
+            ledger.enter(unheard(trace, i), -ledger.macs[i], place)
+    return _divided(ledger.account(note=untold(trace)), modules, functions, batch)
 
 
 def _divided(account: Account, modules: int, functions: int, batch: int) -> Account:
