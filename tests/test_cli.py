@@ -388,6 +388,30 @@ def test_output(format: str, archscope: Command, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.parametrize(
+    ("command", "name", "begins"),
+    [
+        ("trace", "a.csv", "path,kind,"),
+        ("trace", "a.md", "**lenet, input 1×1×28×28**"),
+        ("table", "a.tex", "% \\usepackage{booktabs"),
+        ("table", "a.HTML", '<div class="archscope">'),
+        ("list", "a.json", "["),
+        ("trace", "a.txt", "lenet, input 1×1×28×28"),
+        ("explain", "a.tex", "\\documentclass"),
+        ("explain", "a.csv", "lenet, input 1×1×28×28"),  # not one of its formats
+        ("sizes", "a.csv", "quantity,said,"),
+    ],
+)
+def test_the_name_of_a_file_says_its_format(
+    command: str, name: str, begins: str, archscope: Command, tmp_path: Path
+) -> None:
+    target = tmp_path / name
+    assert archscope(command, "lenet", "--output", str(target)).code == 0
+    assert target.read_text(encoding="utf-8").startswith(begins)
+    assert archscope(command, "lenet", "--format", "json", "--output", str(target)).code == 0
+    json.loads(target.read_text(encoding="utf-8"))
+
+
 def test_a_file_is_written_whole_or_not_at_all(
     archscope: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

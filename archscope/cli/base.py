@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from archscope.errors import ArchscopeError, ShapeError, SpecError
 
 FORMATS = ("terminal", "md", "csv", "latex", "json", "html")
+ENDINGS = {"tex": "latex", "htm": "html"}  # of files; the others are called like their format
 
 
 class _Text:
@@ -149,7 +150,13 @@ Columns = Annotated[
 ]
 As = Annotated[
     str,
-    typer.Option("--format", "-f", help=f"{', '.join(FORMATS)}.", metavar="FORMAT", autocompletion=_formats),
+    typer.Option(
+        "--format",
+        "-f",
+        help=f"{', '.join(FORMATS)}; by the name of --output when left out.",
+        metavar="FORMAT",
+        autocompletion=_formats,
+    ),
 ]
 Bench = Annotated[
     list[str] | None,
@@ -178,6 +185,13 @@ def whole_number(option: str, text: str | None) -> int | None:
     return number
 
 
+def format_of(format: str, output: str | None, known: tuple[str, ...] = FORMATS) -> str:
+    """The format of a file: the one asked for, or that of its name, `table.csv`, where none is."""
+    ending = os.path.splitext(output or "")[1][1:].lower()
+    named = ENDINGS.get(ending, ending)
+    return named if format == "terminal" and named in known else format
+
+
 class Shown:
     """How and where a table is printed: what is wrong with that is said before any work is done."""
 
@@ -186,7 +200,7 @@ class Shown:
 
         if format not in FORMATS:
             raise SpecError(unknown("format", format, FORMATS))
-        self.format, self.output = format, output
+        self.format, self.output = format_of(format, output), output
         self.columns = None if columns is None else [key.strip() for key in columns.split(",") if key.strip()]
         if self.columns == []:
             raise SpecError(f"--columns names no column: {columns!r}")

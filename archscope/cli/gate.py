@@ -154,5 +154,5 @@ def diff(
     if columns is not None:
         shown.print(layers(found.drifts, found.title))
         return
-    options = {"width": terminal_width(), "color": use_color()} if format == "terminal" and output is None else {}
-    put(told(found, format, **options), output)
+    options = {"width": terminal_width(), "color": use_color()} if shown.format == "terminal" and output is None else {}
+    put(told(found, shown.format, **options), output)

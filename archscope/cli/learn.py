@@ -14,6 +14,7 @@ from archscope.cli.base import (
     Output,
     Shown,
     Train,
+    format_of,
     may_write,
     put,
     terminal_width,
@@ -44,7 +45,14 @@ def explain(
     batch: Batch = None,
     train: Train = False,
     format: Annotated[
-        str, typer.Option("--format", "-f", help=f"{', '.join(PAGES)}.", metavar="FORMAT", autocompletion=_pages)
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            help=f"{', '.join(PAGES)}; by the name of --output when left out.",
+            metavar="FORMAT",
+            autocompletion=_pages,
+        ),
     ] = "terminal",
     output: Output = None,
 ) -> None:
@@ -63,6 +71,7 @@ def explain(
         raise SpecError(unknown("format", format, PAGES))
     if output is not None:
         may_write(output)
+    format = format_of(format, output, PAGES)
     examples = whole_number("--batch", batch)
 
     from archscope.runs import record_of
@@ -165,7 +174,7 @@ def grade(
         sheet = sheet_of(paths[0])
         marks = marked(trace_for(sheet, model, known), sheet)
         perfect = all(mark.verdict == RIGHT for mark in marks)
-        for_people = perfect and not everything and columns is None and format not in ("json", "csv")
+        for_people = perfect and not everything and columns is None and shown.format not in ("json", "csv")
         if for_people:  # nothing to list: the mark says it
             shown.print(sheet_table([sheet_row(sheet.path, sheet.told["model"], marks)]))
         else:

@@ -95,7 +95,7 @@ def reconcile(
     from archscope.spec import parse
 
     shown = Shown(columns, format, output)
-    for_scripts = format in ("json", "csv")
+    for_scripts = shown.format in ("json", "csv")
     shown.check(RECORD if for_scripts else PEOPLE)
     examples = whole_number("--batch", batch)
     tools = chosen(against)

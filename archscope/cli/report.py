@@ -1,5 +1,6 @@
 """`report`, `plot` and `draw`: pages and pictures."""
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -70,6 +71,9 @@ def draw(
     from archscope.spec import parse
 
     form = _one_of("format", format or _ending(output, DRAWN) or "svg", DRAWN)
+    ending = os.path.splitext(output or "")[1]
+    if format is None and ending and _ending(output, DRAWN) is None:
+        raise SpecError(f"--output ends in .svg, .mmd or .dot, not {output!r}; --format svg draws it under any name")
     _one_of("style", style, STYLES)
     if style != "auto" and form != "svg":
         raise SpecError(f"--style is of the svg; {form} is always a graph")

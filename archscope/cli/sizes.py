@@ -50,6 +50,7 @@ def legal(
     from archscope.sizes.resize import resized
 
     shown = Shown(None, format, output)
+    format = shown.format
     furthest, examples = whole_number("--limit", limit), whole_number("--batch", batch)
     subject = resized(model, input, examples, train)
     options: dict[str, Any] = {}
