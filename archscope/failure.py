@@ -33,7 +33,11 @@ class Failure(NamedTuple):
 
 
 def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """The first line of what an error says; a KeyError says the key alone, some say nothing: then with their name."""
+    said = str(error).strip().splitlines()[:1]
+    if isinstance(error, KeyError) or not said:
+        return ": ".join([type(error).__name__, *said])
+    return said[0]
 
 
 def of_shapes(text: str) -> bool:

@@ -727,7 +727,7 @@ def embedding(weight: Tensor, indices: Tensor, **_: Any) -> Work:
     # [*, d] = embedding([v, d], [*]): a lookup
     d = _axes_of(weight, "a table of embeddings", 2)[1]
     if indices.dtype not in ("int64", "int32"):
-        raise ShapeError(f"an embedding looks up integers, gets {indices.dtype}")
+        raise ShapeError(f"an embedding looks up integers, gets {indices.dtype}; write the input as 1x128:int64")
     return Work(((*indices.shape, d),))
 
 

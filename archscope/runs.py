@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from archscope.errors import ArchscopeError, ShapeError, SpecError
 from archscope.ir import Trace
-from archscope.spec import Loaded, Spec, Text, loaded, parse, source_of
+from archscope.spec import Loaded, Spec, Text, aside, loaded, parse, source_of
 
 
 def record_of(spec: str | Spec, input: Text = None, batch: int | None = None, train: bool = False) -> Trace:
@@ -36,7 +36,7 @@ def traced(spec: Spec, model: Loaded, train: bool = False) -> Trace:
     import archscope.tracer as tracer
 
     here = source_of(spec.source)
-    with here.running(spec.name) as said:
+    with aside(), here.running(spec.name) as said:
         record = tracer.trace(model.model, model.arguments, model.named, name=spec.text, train=train, bound=here.bound)
     return replace(record, notes=(*record.notes, *said)) if said else record
 

@@ -17,8 +17,9 @@ import fnmatch
 import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -239,6 +240,11 @@ def _list(words: Iterable[str], join: str = "and") -> str:
 # ------------------------------------------------------------------------------------------------------ loading
 
 
+def aside() -> AbstractContextManager[Any]:
+    """What a user's own code prints goes to stderr meanwhile: stdout is for results, which a script may read."""
+    return redirect_stdout(sys.stderr)
+
+
 class Loaded(NamedTuple):
     """A model built without weights, and the arguments of its forward on the meta device."""
 
@@ -353,12 +359,12 @@ def built(spec: Spec) -> Any:
     here = source_of(spec.source)
     try:
         try:
-            with weightless():
+            with weightless(), aside():
                 model = here.build(spec.name, spec.arguments)
         except RuntimeError as error:
             if "device meta" not in str(error):
                 raise
-            with weightless(), torch.device("meta"):  # it runs a part of itself while it is built
+            with weightless(), aside(), torch.device("meta"):  # it runs a part of itself while it is built
                 model = here.build(spec.name, spec.arguments)
     except ArchscopeError:
         raise

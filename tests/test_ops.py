@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from archscope import ops
 from archscope.construct import weightless
+from archscope.errors import ShapeError
 from archscope.ops import BY_OUTPUT, RULES, VIEWS, ZERO, op, work
 from archscope.passes import totals, unknown, works
 from archscope.tracer import trace
@@ -428,3 +429,8 @@ def test_a_rule_takes_what_a_record_holds() -> None:
     """Whatever overload ran: every operator of a record can be asked again, without the run."""
     run = trace(nn.Sequential(nn.Conv2d(3, 4, 3, padding="same"), nn.MaxPool2d(2), nn.Flatten()), ((1, 3, 8, 8),))
     assert [work(o) for o in run.ops] == works(run)
+
+
+def test_floats_for_an_embedding_say_what_to_write() -> None:
+    with pytest.raises(ShapeError, match="looks up integers, gets float32; write the input as 1x128:int64"):
+        trace(nn.Embedding(10, 4), ((1, 12),))

@@ -364,6 +364,41 @@ def test_a_forward_that_depends_on_values_says_where_and_what_to_do(nets: str) -
     assert f"nets.py:{line}" in str(caught.value)
 
 
+CHATTY = """
+from torch import nn
+print("imported")
+class Chatty(nn.Linear):
+    def __init__(self):
+        super().__init__(3, 4)
+        print("built")
+    def forward(self, x):
+        print("run", x.shape)
+        return super().forward(x)
+def example_inputs():
+    return (2, 3)
+"""
+
+
+@pytest.mark.parametrize("words", [("trace",), ("table",), ("verify",), ("list",)])
+def test_what_a_file_prints_is_no_part_of_the_result(
+    words: tuple[str, ...], tmp_path: Path, archscope: Command
+) -> None:
+    (tmp_path / "chatty.py").write_text(CHATTY, encoding="utf-8")
+    name = f"{tmp_path}/chatty.py:" + ("*" if words == ("list",) else "Chatty")
+    ran = archscope(*words, name, "--format", "json")
+    assert ran.code == 0 and isinstance(json.loads(ran.out), list)
+    assert "imported" in ran.err and ("run torch.Size([2, 3])" in ran.err) == (words != ("list",))
+
+
+def test_a_missing_key_is_called_one(tmp_path: Path, archscope: Command) -> None:
+    (tmp_path / "lost.py").write_text(
+        "from torch import nn\nclass Lost(nn.Module):\n    def forward(self, x):\n        return {}['weight']\n",
+        encoding="utf-8",
+    )
+    ran = archscope("trace", f"{tmp_path}/lost.py:Lost", "--input", "1x3", "--format", "json")
+    assert ran.code == 1 and ": KeyError: 'weight', at " in ran.err
+
+
 def test_a_shape_that_does_not_fit_is_diagnosed_in_a_users_file_too(nets: str, archscope: Command) -> None:
     with pytest.raises(ShapeError, match=r"fc .*7200.*6272"):
         record_of(f"{nets}:Net", "1x3x30x30")

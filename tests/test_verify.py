@@ -374,3 +374,10 @@ def test_a_model_of_many_disagreements_leaves_room_for_others() -> None:
         "net: layer 0", "net: layer 1", "net: layer 2", "net: and 999 more disagreements: archscope verify net",
         "other: one",
     )  # fmt: skip
+
+
+def test_operators_without_a_cost_are_told() -> None:
+    record, one = of_module(nn.Bilinear(3, 4, 5), (torch.empty(2, 3), torch.empty(2, 4)))
+    said = "Bilinear: the cost of these operators is unknown, and in no total: aten._trilinear (1×)"
+    assert one.uncounted == ("aten._trilinear (1×)",) and said in audit_table([one]).notes
+    assert not of_module(nn.Linear(3, 4), (torch.empty(2, 3),))[1].uncounted

@@ -12,9 +12,9 @@ from archscope.errors import ArchscopeError
 from archscope.ir import Trace
 from archscope.numbers import published
 from archscope.numbers.reconcile import Reconciled, Said, account_of
-from archscope.passes import COLUMNS, rows, totals
+from archscope.passes import COLUMNS, rows, totals, unknown
 from archscope.runs import reason, record_of
-from archscope.spec import Spec, Text, loaded, source_of
+from archscope.spec import Spec, Text, aside, loaded, source_of
 from archscope.table import Column, Table
 from archscope.verify import WHOLE, check, same_run
 from archscope.zoo.registry import entries
@@ -31,7 +31,8 @@ class Compared(NamedTuple):
 
 
 class Audit(NamedTuple):
-    """One model. error: why it has no numbers at all. underived: parts that compute and have no closed form."""
+    """One model. error: why it has no numbers at all. underived: parts that compute and have no closed form.
+    uncounted: operators whose cost is unknown and in no total, `mine.double (1×)`."""
 
     model: str
     layers: Compared = Compared()
@@ -40,6 +41,7 @@ class Audit(NamedTuple):
     figures: Compared = Compared()
     witnesses: Compared = Compared()
     error: str = ""
+    uncounted: tuple[str, ...] = ()
 
     @property
     def wrong(self) -> list[str]:
@@ -90,7 +92,8 @@ def of_module(
     from archscope.tracer import trace
 
     def run(rules: bool) -> Trace:
-        return trace(model, inputs, named, name=name, train=train, rules=rules, bound=bound)
+        with aside():
+            return trace(model, inputs, named, name=name, train=train, rules=rules, bound=bound)
 
     try:
         record, stopped = run(rules=True), ""
@@ -148,7 +151,8 @@ def derived(record: Trace) -> Audit:
     macs = COLUMNS["macs"](record, table)
     bare = sum(one.agrees is None and bool(n or row.params) for row, one, n in zip(table, checks, macs, strict=True))
     count = sum(one.agrees is not None for one in checks)
-    return Audit(record.model, Compared(count, tuple(wrong)), bare)
+    uncounted = tuple(f"{name} ({times}×)" for name, times in unknown(record).items())
+    return Audit(record.model, Compared(count, tuple(wrong)), bare, uncounted=uncounted)
 
 
 def _figures(record: Trace, spec: Spec, own: bool) -> Compared:
@@ -252,6 +256,10 @@ def audit_table(audits: Iterable[Audit], made_with: str = "") -> Table:
             }
         )
         notes += [f"{one.model}: {text}" for text in one.wrong]
+        if one.uncounted:
+            missing.append(
+                f"{one.model}: the cost of these operators is unknown, and in no total: {', '.join(one.uncounted)}"
+            )
         reasons += [f"{one.model} for a stated reason: {text}" for text in stated]
         missing += [f"{one.model} not compared: {text}" for text in listed[-1]["missing"]]
     if len(listed) > 1 and reasons:

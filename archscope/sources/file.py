@@ -14,7 +14,7 @@ from typing import Any
 
 from archscope.errors import ArchscopeError, SpecError, TraceError
 from archscope.inputs import Given, Input, of_shape, parse_input, shape_and_dtype
-from archscope.spec import Source, source
+from archscope.spec import Source, aside, source
 from archscope.table import did_you_mean
 
 EXAMPLE = "example_inputs"  # beside the model, or an attribute of it
@@ -209,7 +209,8 @@ def module_at(path: str) -> ModuleType:
     sys.modules[name] = holder  # dataclasses and pickles look their module up
     sys.path.insert(0, str(full.parent))
     try:
-        found.loader.exec_module(holder)
+        with aside():
+            found.loader.exec_module(holder)
     except BaseException as error:
         del sys.modules[name]
         if not isinstance(error, Exception):
