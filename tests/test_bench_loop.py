@@ -581,3 +581,10 @@ def test_memory_is_kept_from_step_to_step() -> None:
         for way in ("kept", "plain")
     }
     assert faults["kept"] < 20_480 // 10 < faults["plain"]
+
+
+def test_a_model_without_an_input_says_how_to_give_one(tmp_path: Path) -> None:
+    file = tmp_path / "bare.py"
+    file.write_text("from torch import nn\nclass Net(nn.Flatten): ...\n", encoding="utf-8")
+    with pytest.raises(SpecError, match=r"Net has no default input: write example_inputs\(\) beside it"):
+        fitted(f"{file}:Net", recipe_of("adam", "any"), "digits")

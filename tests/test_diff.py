@@ -188,3 +188,13 @@ def test_outside_a_repository(tmp_path: Path, archscope, monkeypatch: pytest.Mon
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     ran = archscope("diff", "main..HEAD")
     assert ran.code == 2 and "'main' is no git revision here" in ran.err
+
+
+def test_a_model_that_only_the_lock_has_an_input_of(folder: Path, archscope) -> None:
+    """3·4 weights and 4 biases; then 3·5 and 5."""
+    net = "from torch import nn\nclass Net(nn.Linear):\n    def __init__(self):\n        super().__init__(3, 4)\n"
+    Path("net.py").write_text(net, encoding="utf-8")
+    assert archscope("lock", "net.py:Net", "--input", "2x3").code == 0
+    for words in (("archscope.lock", "net.py:Net"), ("net.py:Net", "archscope.lock")):
+        ran = archscope("diff", *words)
+        assert (ran.code, ran.err) == (0, "") and ran.out.endswith(": the same\n")

@@ -523,3 +523,20 @@ def test_what_is_refused(archscope, arguments: tuple[str, ...], sentence: str) -
 def test_an_input_that_does_not_fit(archscope) -> None:
     ran = archscope("explain", "alexnet", "--input", "224")
     assert ran.code == 1 and "9216" in ran.err and "6400" in ran.err
+
+
+def test_a_layer_of_two_inputs() -> None:
+    """Bilinear has out_features and no in_features."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.both = nn.Bilinear(3, 4, 5)
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return self.both(x, y)
+
+    record = trace(Net(), ((2, 3), (2, 4)))
+    whole, alone = (explanation(record, layer) for layer in (None, "both"))
+    assert [page.sections[0].title for page in (whole, alone)] == ["both: Bilinear"] * 2
+    assert "The MACs of 1 operator is unknown and in no sum." in whole.sections[-1].notes

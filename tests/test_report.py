@@ -11,7 +11,7 @@ from archscope import Trace, totals
 from archscope.bench.results import read
 from archscope.report.graph import graph_of
 from archscope.report.grid import grid_of
-from archscope.report.pages import Subject, marked, model_page, pages_of, parts_table, plots_of, squeezed
+from archscope.report.pages import Subject, marked, model_page, overview, pages_of, parts_table, plots_of, squeezed
 from archscope.report.runs import drawable
 from archscope.spec import expand, parse
 
@@ -201,3 +201,9 @@ def test_the_graph_of_a_page_is_that_of_draw(pages: dict[str, str], traced: Call
     from archscope.report.draw import mermaid
 
     assert mermaid(graph_of(traced("resnet18"))) in pages["models/resnet18.md"]
+
+
+def test_the_sentence_on_two_panels_is_for_two_panels(subjects: list[Subject]) -> None:
+    """Of a few networks the plot has one panel; the zoo has more than twelve of 50 million MACs, and smaller ones."""
+    assert "On the left" in overview(subjects, {"models": "models.svg"})
+    assert "On the left" not in overview(subjects[:2], {"models": "models.svg"})

@@ -388,3 +388,10 @@ def test_wrong_words(archscope: Command) -> None:
     assert archscope("sizes", "alexnet", "--limit", "0").code == 2
     assert archscope("sizes", "alxnet").code == 2
     assert archscope("sizes", "alexnet", "--format", "yaml").code == 2
+
+
+def test_a_limit_below_what_works() -> None:
+    """Up to 5 nothing of lenet (which needs 12) was looked at, and up to 20 not the 28 that its fc takes."""
+    for limit, fits, lossless in ((5, "none up to 5", "none up to 5"), (20, "none up to 20", "12, 16 and 20")):
+        told = {row["quantity"]: row["said"] for row in answers(sizes("lenet", limit)).rows}
+        assert (told["that run"], told["that lose nothing"]) == (fits, lossless)

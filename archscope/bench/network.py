@@ -68,8 +68,10 @@ def fitted(text: str, recipe: Recipe, dataset: str, place: Place = HERE) -> tupl
 def _network(spec: Spec, recipe: Recipe) -> Network:
     side = str(recipe.side) if recipe.side else None
     given = inputs_of(spec, side)
+    if not given:
+        raise SpecError(f"{spec.text} has no default input: write example_inputs() beside it, such as (1, 3, 224, 224)")
     if len(given) != 1 or given[0].listed:
-        takes = "a list of images" if given and given[0].listed else f"{len(given) or 'no known'} inputs"
+        takes = "a list of images" if given[0].listed else f"{len(given)} inputs"
         raise SpecError(f"{spec.text} takes {takes}; bench trains networks that take one tensor")
     layout = given[0].layout
     batched = recipe.batch if "n" in layout else None

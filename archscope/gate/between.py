@@ -96,7 +96,8 @@ def comparison(a: str, b: str | None, path: str, asked: Mapping[str, Any] | None
 
 def _sides(a: str, b: str | None, path: str, asked: dict[str, Any]) -> tuple[Side, Side]:
     if b is not None:
-        return _side(a, path, asked), _side(b, path, asked)
+        asked = sparse(asked)
+        return _side(a, path, asked or _locked_input(a, b)), _side(b, path, asked or _locked_input(b, a))
     if ".." in a and not os.path.isfile(a):
         dots = "..." if "..." in a else ".."
         start, _, end = a.partition(dots)
@@ -111,7 +112,7 @@ def _sides(a: str, b: str | None, path: str, asked: dict[str, Any]) -> tuple[Sid
     raise SpecError(f"{a!r} is no git revision; two models are compared as `archscope diff {a} OTHER`")
 
 
-def _side(text: str, path: str, asked: dict[str, Any]) -> Side:
+def _side(text: str, path: str, asked: Mapping[str, Any]) -> Side:
     if os.path.isfile(text) and _is_lock(text):
         return Side(text, read(text))
     try:
@@ -122,7 +123,15 @@ def _side(text: str, path: str, asked: dict[str, Any]) -> Side:
         if text.endswith(".lock"):
             raise SpecError(f"there is no {text}") from error
         raise SpecError(f"{text!r} is no lock, no git revision and no model: {error}") from error
-    return Side(text, {MODEL: run(Target(text, sparse(asked)))}, one=True)
+    return Side(text, {MODEL: run(Target(text, asked))}, one=True)
+
+
+def _locked_input(model: str, other: str) -> Mapping[str, Any]:
+    """The input that a model is locked with, where the other side is a lock: a model of a file may have none itself."""
+    if not os.path.isfile(other) or not _is_lock(other):
+        return {}
+    entry = read(other).get(model)
+    return {} if entry is None else entry.asked
 
 
 def _one_of(before: Side, after: Side) -> tuple[Side, Side]:

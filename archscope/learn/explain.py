@@ -111,7 +111,7 @@ def _about(one: Seen) -> str:
     text = f"{one.row.kind} {window}".strip()
     if "out_channels" in config:
         return f"{text}, {config['out_channels']} kernels"
-    if "out_features" in config:
+    if "in_features" in config and "out_features" in config:
         return f"{text} {config['in_features']} → {config['out_features']}"
     if "hidden_size" in config:
         return f"{text} {config['input_size']} → {config['hidden_size']}"
@@ -486,7 +486,8 @@ def _totals(title: str, items: Sequence[Seen], about: tuple[str, ...]) -> Sectio
         if parts:
             lines.append(Line(name, total(*(symbol(kind, count) for kind, count in parts.items()))))
     missing = [one for one in items if one.values["macs"] is None]
-    notes = (f"The MACs of {len(missing)} operators are unknown and in no sum.",) if missing else ()
+    many = "1 operator is" if len(missing) == 1 else f"{len(missing)} operators are"
+    notes = (f"The MACs of {many} unknown and in no sum.",) if missing else ()
     return Section(title, about, tuple(lines), notes)
 
 

@@ -58,13 +58,13 @@ def answers(legal: Legal) -> Table:
         {"quantity": "smallest", "said": str(legal.minimum or "none"), "sides": legal.minimum, "why": below},
         {
             "quantity": "that run",
-            "said": every if legal.fits is None else ranges(legal.fits),
+            "said": every if legal.fits is None else _up_to(legal, legal.fits),
             "sides": None if legal.fits is None else list(legal.fits),
             "why": fitting,
         },
         {
             "quantity": "that lose nothing",
-            "said": ranges(legal.lossless) if len(legal.lossless) < _count(legal) else every,
+            "said": every if len(legal.lossless) == _count(legal) else _up_to(legal, legal.lossless),
             "sides": list(legal.lossless),
             "why": whole,
         },
@@ -81,6 +81,10 @@ def answers(legal: Legal) -> Table:
 
 def _count(legal: Legal) -> int:
     return legal.limit - (legal.minimum or 0) + 1
+
+
+def _up_to(legal: Legal, sides: Sequence[int]) -> str:
+    return ranges(sides) if sides else f"none up to {legal.limit}"
 
 
 def _list(sides: Sequence[int]) -> str:

@@ -147,6 +147,12 @@ def models_numbers(traces: Sequence[Trace]) -> Data:
     return {"models": [{"model": t.model, **{key: totals(t)[key] for key in keys}} for t in traces]}
 
 
+def corner(shown: Sequence[Data]) -> list[Data]:
+    """The models of the second panel: the large ones, where they are many and not all."""
+    large = [m for m in shown if (m["macs"] or 0) >= 5e7 and (m["params"] or 0) >= 1e6]
+    return large if 12 < len(large) < len(shown) else []
+
+
 @plot_of("models", "Parameters against MACs; areas are activation memory", models_numbers)
 def models(figure: Any, data: Data) -> None:
     """One circle a model, both axes logarithmic; what has no MACs or no parameters is left out.
@@ -155,9 +161,9 @@ def models(figure: Any, data: Data) -> None:
     """
     shown = [m for m in data["models"] if m["params"] and m["macs"]]
     shown.sort(key=lambda m: (-m["activations"], m["model"]))
-    large = [m for m in shown if m["macs"] >= 5e7 and m["params"] >= 1e6]
+    large = corner(shown)
     small = [m for m in shown if m not in large]
-    split = len(large) > 12 and bool(small)
+    split = bool(large)
     figure.set_size_inches(14.0 if split else 9.5, 7.0)
     panels = figure.subplots(1, 2, width_ratios=(1, 1.9)) if split else [figure.add_subplot()]
     most = max((m["activations"] for m in shown), default=1)
