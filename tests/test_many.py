@@ -181,6 +181,18 @@ class Counts(nn.Module):
         return x * mask.max() if mask[1] else x[..., : int(mask.argmax()) + 1]
 
 
+class Positions(nn.Module):
+    """A layer of PyTorch's own that is given constants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.table = nn.Conv2d(3, 6, 2, 2), nn.Embedding(9, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        return x + self.table(torch.arange(x.shape[1]) % 9) + self.table(torch.arange(1))
+
+
 class Draws(nn.Module):
     """Draws real numbers, from the same state in every run, and branches on them."""
 
@@ -224,6 +236,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "hooked": Hooked,
     "activated": Activated,
     "counts": Counts,
+    "positions": Positions,
     "draws": Draws,
     "in place": InPlace,
     "padding": lambda: nn.Sequential(nn.ReflectionPad2d(2), nn.Conv2d(3, 4, 3, 2), nn.MaxPool2d(3)),
@@ -311,7 +324,7 @@ def made(monkeypatch: pytest.MonkeyPatch, model: Resized, *sides: int) -> list[i
 def test_what_was_run_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = made(monkeypatch, resized("torchvision:swin_t"), 64, 64)
     assert first > 100 and second == 0
-    # 61 to 64 are all 16 patches wide but for the windows' last: the patches alone are cut anew
+    # 67 is 16 patches of 4 wide, as 64 is: the patches alone are cut anew
     first, second = made(monkeypatch, resized("torchvision:swin_t"), 64, 67)
     assert second < 5
 

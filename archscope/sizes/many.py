@@ -305,7 +305,9 @@ class _Counted(Run):
             if id(value) in self.many.own:
                 return ("own", id(value))
             if value.device.type == "cpu" and value.numel() <= SMALL and type(value) is torch.Tensor:
-                return (value.stride(), value.shape, value.dtype, marshal.dumps(value.tolist()))
+                with torch._C._DisableTorchDispatch():  # reading is no operator of the model's
+                    numbers = value.tolist()
+                return (value.stride(), value.shape, value.dtype, marshal.dumps(numbers))
         raise Unknown
 
     def again_seen(self, args: Any, kwargs: Any, given: list[torch.Tensor]) -> Any:
