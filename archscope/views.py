@@ -351,11 +351,16 @@ def model_row(trace: Trace, source: str, verified: bool | None) -> dict[str, Any
 TOLD = 3  # disagreements of one model that are told beside others
 
 
+def of_model(model: str, text: str) -> str:
+    """A sentence about a model, which an error may name already."""
+    return text if text.startswith(f"{model}: ") else f"{model}: {text}"
+
+
 def model_table(models: Iterable[Mapping[str, Any]], made_with: str) -> Table:
     """Models side by side. A model that failed has its row too, with the reason under `error`."""
     listed = tuple(models)
     failed = [row for row in listed if row.get("error")]
-    notes = [f"{row['model']}: {row['error']}" for row in failed]
+    notes = [of_model(row["model"], row["error"]) for row in failed]
     for row in listed:
         differences = row.get("differences", ())
         more = len(differences) - TOLD

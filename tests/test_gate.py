@@ -188,7 +188,8 @@ def test_a_model_that_vanished_is_named_and_the_others_are_checked(repository: R
 def test_a_model_that_left_the_config_is_named(repository: Repository) -> None:
     repository.edit("pyproject.toml", '    {model = "net.py:Small", input = "1x4"},\n', "")
     ran = repository("check")
-    assert ran.code == 1 and "✗ net.py:Small: is locked, and pyproject.toml no longer names it" in ran.out
+    told = "is locked, and pyproject.toml does not name it: add it there, or `archscope check --update` removes it"
+    assert ran.code == 1 and f"✗ net.py:Small: {told}" in ran.out
     assert repository("check", "net.py:Net").code == 0
     ran = repository("check", "--update")
     assert ran.code == 0 and "~ net.py:Small: removed from archscope.lock" in ran.out

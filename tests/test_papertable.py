@@ -268,6 +268,7 @@ def test_what_a_tool_counts() -> None:
         ("VGG-16", {"params": "553.4M"}, "in bytes of float32: a size"),
         ("VGG-16", {"params": "143.67M"}, "this is what vgg19 has"),
         ("VGG-16", {"macs": "15.47M"}, "1,000 times too small"),
+        ("VGG-16", {"macs": "19.632G"}, "this is what vgg19 has: 19,632,062,464 MACs"),
         ("ResNet-18", {"params": f"{11_689_512 - 2 * 4_800:,}"}, "without the norms"),
         ("GoogLeNet", {"params": "13,378,280"}, "with its auxiliary heads"),
     ],
@@ -276,6 +277,20 @@ def test_causes(model: str, figures: dict[str, str], because: str) -> None:
     (one,) = row(model, **figures)
     assert one.verdict == "explained", one
     assert because in one.because
+
+
+@pytest.mark.parametrize(
+    ("model", "figure", "because"),
+    [
+        # its windows of 7 pad the sides of 256 to 70, 35, …, so that the ratio of the figures says 200 and not 224
+        ("Swin-T", "4.5G", "; with an input of 224×224: 4,490,566,656 MACs"),
+        # that figure is of 224, whatever the table says of its inputs
+        ("ResNet-50", "4.089G", "; this is what resnet50-v1.5 has with an input of 224×224: 4,089,184,256 MACs"),
+    ],
+)
+def test_a_figure_of_the_networks_own_input_under_another(model: str, figure: str, because: str) -> None:
+    (one,) = row(model, "256", macs=figure)
+    assert one.verdict == "explained" and one.because.endswith(because), one.because
 
 
 def test_a_figure_without_a_cause_disagrees() -> None:

@@ -168,3 +168,9 @@ def test_plot_says_what_to_type_instead(
     ran = archscope("plot", *arguments)
     assert ran.code == 2 and said in ran.err
     assert not list(tmp_path.iterdir())
+
+
+def test_layers_are_counted_whole(traced: Callable[..., Trace]) -> None:
+    text = picture("field", numbers_of("field", [traced("vgg16"), traced("resnet18")])).decode()
+    ticks = re.findall(r">([\d.]+)</text>", text)
+    assert "18" in ticks and "2.5" not in ticks and "17.5" not in ticks

@@ -369,3 +369,8 @@ def test_a_loaded_model_bears_the_name_that_was_asked_for() -> None:
     assert totals(trace(*load("mobilenet-v1@width=0.5")))["model"] == "mobilenet-v1@width=0.5"
     assert totals(trace(*load("alexnet"), name="mine"))["model"] == "mine"
     assert totals(trace(nn.Linear(2, 2), (1, 2)))["model"] == "Linear"
+
+
+def test_a_failed_model_is_named_once() -> None:
+    table = model_table([{"model": "a", "error": "a: it fails"}, {"model": "b", "error": "c: it fails"}], "")
+    assert table.notes == ("a: it fails", "b: c: it fails")

@@ -80,7 +80,8 @@ def _told(error: Any) -> tuple[str, int]:
     if hasattr(error, "format_message"):
         text = " ".join(error.format_message().split())
         command = error.ctx.command_path if getattr(error, "ctx", None) else "archscope"
-        return f"{text.rstrip('.')}; see `{command} --help`", 2
+        told = f"{text} See" if text.endswith("?") else f"{text.rstrip('.')}; see"
+        return f"{told} `{command} --help`", 2
     if os.environ.get("ARCHSCOPE_DEBUG"):
         raise error
     text = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -324,10 +324,12 @@ def inside(folder: str) -> Iterator[None]:
 
 
 def missing(plan: Plan) -> list[Outcome]:
-    """The models that the lock has and the config no longer names."""
+    """The models that the lock has and the config does not name."""
     config = shown(plan.config.path or "")
     return [
-        Outcome(name, plan.locked[name], problem=f"is locked, and {config} no longer names it; {_REMOVES}")
+        Outcome(
+            name, plan.locked[name], problem=f"is locked, and {config} does not name it: add it there, or {_REMOVES}"
+        )
         for name in plan.gone
     ]
 

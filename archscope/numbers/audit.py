@@ -17,6 +17,7 @@ from archscope.runs import reason, record_of
 from archscope.spec import Spec, Text, aside, loaded, source_of
 from archscope.table import Column, Table
 from archscope.verify import WHOLE, check, same_run
+from archscope.views import of_model
 from archscope.zoo.registry import entries
 
 
@@ -255,7 +256,7 @@ def audit_table(audits: Iterable[Audit], made_with: str = "") -> Table:
                 "missing": [text for part in one.parts for text in part.missing],
             }
         )
-        notes += [f"{one.model}: {text}" for text in one.wrong]
+        notes += [of_model(one.model, text) for text in one.wrong]
         if one.uncounted:
             missing.append(
                 f"{one.model}: the cost of these operators is unknown, and in no total: {', '.join(one.uncounted)}"

@@ -26,7 +26,7 @@ from archscope.numbers.published import Rounded
 from archscope.numbers.recognise import Known, candidates, in_torchvision, nearest
 from archscope.passes import COLUMNS, Row, rows, totals
 from archscope.runs import reason, record_of
-from archscope.spec import parse, source_of
+from archscope.spec import inputs_of, parse, source_of
 from archscope.table import Column, Table
 from archscope.zoo.registry import entries
 
@@ -220,7 +220,7 @@ def _causes(spec: str, side: str, record: Trace, one: Judged) -> Iterator[Cause]
             yield Cause(text, totals(run(changed, resized or side))[key])
         except Exception:
             continue  # a builder that has no such argument, an input that does not fit
-    yield from _others(spec, key)
+    yield from _others(spec, key, record)
     total = totals(record)[key]
     yield Cause("in a unit that is 1,000 times too small", total // 1000)
     yield Cause("in a unit that is 1,000 times too large", 1000 * total)
@@ -237,11 +237,19 @@ def _resized(spec: str, record: Trace, one: Judged) -> Iterator[tuple[str, str, 
     macs = totals(record)["macs"]
     if one.cell.quantity == "params" or len(shape) != 4 or not macs or one.value is None:
         return
+    own = _own_side(spec)
     for factor in (1, 2):
         likely = isqrt(int(shape[-1] ** 2 * one.value / (factor * macs)))
-        for side in sorted(SIDES, key=lambda each: abs(each - likely)):
-            if side != shape[-1] and abs(side - likely) <= max(8, likely // 12):
+        for side in sorted({*SIDES, own}, key=lambda each: abs(each - likely)):
+            near = abs(side - likely) <= max(8, likely // 12)
+            if side not in (0, shape[-1]) and (near or side == own and factor == 1):
                 yield f"with an input of {side}×{side}", spec, str(side)
+
+
+def _own_side(spec: str) -> int:
+    """The side of a network's own pictures, 0 where it has none."""
+    given = inputs_of(parse(spec))
+    return given[0].input.shape[-1] if given and len(given[0].input.shape) == 4 else 0
 
 
 def _rebuilt(spec: str) -> Iterator[tuple[str, str, str]]:
@@ -303,13 +311,16 @@ def _counters(record: Trace) -> int:
     return sum(b.tensor.numel for b in record.buffers if b.name.endswith("num_batches_tracked"))
 
 
-def _others(spec: str, key: str) -> Iterator[Cause]:
+def _others(spec: str, key: str, record: Trace) -> Iterator[Cause]:
     """What the other networks of the family have: a figure that has slipped from another row."""
     head = spec.partition("@")[0]
     family = entries()[head].family if head in entries() else None
     for name, entry in entries().items():
         if entry.family == family and name != head:
-            yield Cause(f"this is what {name} has", getattr(entry, key))
+            own = inputs_of(parse(name))[0].input.shape
+            here = key == "params" or own == record.inputs[0].shape
+            where = "" if here else f" with an input of {own[-2]}×{own[-1]}"
+            yield Cause(f"this is what {name} has{where}", getattr(entry, key))
 
 
 # ----------------------------------------------------------------------------------------------------- the table

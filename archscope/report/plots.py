@@ -362,6 +362,8 @@ def field_numbers(traces: Sequence[Trace]) -> Data:
 @plot_of("field", "Receptive field against depth", field_numbers, most=8)
 def field(figure: Any, data: Data) -> None:
     """A line for each model: layers with weights so far, side of the receptive field; dotted: the side of the input."""
+    from matplotlib.ticker import MaxNLocator
+
     figure.set_size_inches(8.4, 5.2)
     ax = figure.add_subplot()
     colors = [c for name, c in COLORS.items() if name not in ("grey", "yellow")]
@@ -381,6 +383,7 @@ def field(figure: Any, data: Data) -> None:
                     textcoords="offset points", ha="right", fontsize=8)  # fmt: skip
     ax.set_yscale("log", base=2)
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("Layers with weights, in run order")
     ax.set_ylabel("Receptive field (input pixels)")
     ax.legend(loc="lower right")
