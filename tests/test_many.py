@@ -1,7 +1,10 @@
 """One model at many sizes without records: the same as with one each, whatever a forward decides by the size."""
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 
@@ -354,6 +357,33 @@ def test_an_interruption_is_no_failure_of_the_model() -> None:
         many.at(8)
         many.at(9)
     assert nn.Module.__call__ is call
+
+
+LEAVES = """
+import atexit, gc, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background is started without
+atexit.register(lambda: print("looked through" if gc.get_freeze_count() == 0 else "left"))
+from archscope.cli import main
+main()
+"""
+
+
+def test_ctrl_c_while_every_size_is_run(tmp_path: Path) -> None:
+    """Exit code 130, no traceback, and no second of clearing up."""
+    (tmp_path / "nets.py").write_text(
+        "import os, signal\n"
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        if x.shape[-1] == 300:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "        return x.squeeze(0) if x.shape[-1] % 2 else x\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-c", LEAVES, "sizes", f"{tmp_path}/nets.py:Net", "--input", "1x3x16x16"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stdout) == (130, "left\n")
+    assert "Traceback" not in ran.stderr
 
 
 # ------------------------------------------------------------------------------------------------------ planted errors

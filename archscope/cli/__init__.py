@@ -4,6 +4,7 @@ Exit codes: 0 fine, 1 a model failed or a check did not hold, 2 what was asked f
 """
 
 import codecs
+import gc
 import io
 import sys
 from collections.abc import Iterator, MutableMapping
@@ -130,4 +131,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="archscope")
-    app()
+    try:
+        app()
+    finally:
+        gc.freeze()  # on the way out nothing is looked through for garbage: of PyTorch alone that takes a second
