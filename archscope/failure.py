@@ -33,8 +33,13 @@ class Failure(NamedTuple):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says; a KeyError says the key alone, some say nothing: then with their name."""
+    """The first line of what an error says; a KeyError says the key alone, some say nothing: then with their name.
+
+    Leaving PyTorch for NumPy is refused with the advice to call `Tensor.cpu()`, which would help nobody here.
+    """
     said = str(error).strip().splitlines()[:1]
+    if isinstance(error, TypeError) and said and "meta device type tensor to numpy" in said[0]:
+        return "the forward hands a tensor to NumPy, which a trace, whose tensors hold no values, cannot follow"
     if isinstance(error, KeyError) or not said:
         return ": ".join([type(error).__name__, *said])
     return said[0]

@@ -390,6 +390,18 @@ def test_what_a_file_prints_is_no_part_of_the_result(
     assert "imported" in ran.err and ("run torch.Size([2, 3])" in ran.err) == (words != ("list",))
 
 
+def test_a_forward_that_leaves_for_numpy(tmp_path: Path) -> None:
+    (tmp_path / "away.py").write_text(
+        "import torch\nfrom torch import nn\nclass Away(nn.Linear):\n    def __init__(self):\n"
+        "        super().__init__(3, 4)\n    def forward(self, x):\n"
+        "        return torch.from_numpy(super().forward(x).detach().numpy() + 1)\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(TraceError, match=r"Away: the forward hands a tensor to NumPy, .*, at .*away.py:7$") as caught:
+        record_of(f"{tmp_path}/away.py:Away", "1x3")
+    assert "cpu()" not in str(caught.value)
+
+
 def test_a_missing_key_is_called_one(tmp_path: Path, archscope: Command) -> None:
     (tmp_path / "lost.py").write_text(
         "from torch import nn\nclass Lost(nn.Module):\n    def forward(self, x):\n        return {}['weight']\n",
