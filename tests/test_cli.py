@@ -342,7 +342,7 @@ def test_an_interruption(archscope: Command, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("archscope.tracer.trace", stopped)
     ran = archscope("trace", "lenet")
-    assert (ran.code, ran.out) == (130, "")
+    assert ran == Ran(130, "", "archscope: interrupted\n")
 
 
 # ------------------------------------------------------------------------------------------------ help and version
