@@ -402,6 +402,16 @@ def test_a_forward_that_leaves_for_numpy(tmp_path: Path) -> None:
     assert "cpu()" not in str(caught.value)
 
 
+def test_one_sentence_is_said_once(tmp_path: Path, archscope: Command) -> None:
+    (tmp_path / "words.py").write_text(
+        "from torch import nn\nclass Net(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Embedding(9, 3))\n",
+        encoding="utf-8",
+    )
+    ran = archscope("trace", f"{tmp_path}/words.py:Net", "--input", "1x3")
+    assert ran.code == 1 and ran.err.count("looks up integers") == 1
+
+
 def test_a_missing_key_is_called_one(tmp_path: Path, archscope: Command) -> None:
     (tmp_path / "lost.py").write_text(
         "from torch import nn\nclass Lost(nn.Module):\n    def forward(self, x):\n        return {}['weight']\n",

@@ -98,8 +98,11 @@ def _told(error: Any) -> tuple[str, int]:
 def _explain(error: Any) -> None:
     """The layers up to a failed shape, and what would mend it, where a command has not shown them already."""
     if isinstance(error, ShapeError) and error.failure is not None and not error.shown and sys.stderr is not None:
+        text = error.explain(terminal_width(), False)
+        if all(line.strip() in str(error) for line in text.splitlines()):
+            return  # nothing that the line behind it does not say
         try:
-            print(error.explain(terminal_width(), False), file=sys.stderr)
+            print(text, file=sys.stderr)
         except OSError:
             pass
 
