@@ -388,7 +388,7 @@ def test_errors_of_the_users_code_name_the_line() -> None:
         def forward(self, x: Tensor) -> Tensor:
             raise KeyError("nothing here")
 
-    with pytest.raises(TraceError, match=r"Broken: 'nothing here', at .*test_tracer\.py:\d+$"):
+    with pytest.raises(TraceError, match=r"Broken: KeyError: 'nothing here', at .*test_tracer\.py:\d+$"):
         trace(Broken(), ((1,),))
     with pytest.raises(TraceError, match="other inputs than it takes"):
         trace(nn.Linear(2, 2), ())
