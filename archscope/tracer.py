@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from archscope import __version__
 from archscope.calls import CALLS, Call, call_of, elements, heard, spelled
 from archscope.construct import KIND, META, NAME, uncollected
-from archscope.errors import ArchscopeError, ShapeError, TraceError
+from archscope.errors import ArchscopeError, ShapeError, SpecError, TraceError
 from archscope.failure import Again, Failure, first_line, of_shapes, of_torch, refused_numbers, user_line
 from archscope.ir import Composite, Layer, Op, Param, Tensor, Trace
 from archscope.largest import LARGEST
@@ -66,7 +66,9 @@ def trace(
     The model is left as it was: mode of every submodule, parameters, buffers, attributes, hooks, gradients, device,
     and the state of the random generator. Raises ShapeError when an operator refuses its input, and TraceError when
     the forward needs the value of a tensor or fails in another way; both carry a `failure` with the record so far.
+    Raises SpecError for what is no module, and for what is no input.
     """
+    _understood(model, inputs)
     if isinstance(inputs, torch.Tensor) or (len(inputs) > 0 and all(type(side) is int for side in inputs)):
         inputs = (inputs,)  # one tensor, or one shape, without the tuple around it
     if isinstance(inputs, Mapping):
@@ -95,6 +97,16 @@ def trace(
     if lazy:
         run.params, run.buffers = run.state("_parameters"), run.state("_buffers")
     return run.finish(bool(train) if train is not None else model.training)
+
+
+def _understood(model: Any, inputs: Any) -> None:
+    if not isinstance(model, nn.Module):
+        text = repr(model)
+        other = f": archscope.record_of({text}) takes a name" if isinstance(model, str) else ""
+        raise SpecError(f"{text if len(text) < 60 else type(model).__name__} is no module{other}")
+    if isinstance(inputs, (str, int, float)) or inputs is None:
+        raise SpecError(f"{inputs!r} is no input of a forward: give tensors or shapes, such as (1, 3, 224, 224)")
+
 
 
 class Run(TorchDispatchMode):
@@ -419,7 +431,7 @@ class Run(TorchDispatchMode):
                 size = op is not None and op.name in LARGEST
                 text = (
                     "the forward depends on the value of a tensor, which a trace does not compute. Make that a constant"
-                    f" or an argument{', or take the largest size with trace(…, bound=True)' if size else ''}"
+                    f" or an argument{', or, in Python, have the largest size taken: archscope.trace(…, bound=True)' if size else ''}"
                     f" ({op.name if op is not None else text[:80]})"
                 )
             elif isinstance(error, TypeError) and "forward()" in text:

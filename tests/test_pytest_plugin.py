@@ -225,6 +225,9 @@ def test_from_python(tmp_path: Path) -> None:
         public.assert_unchanged(Tied(), (3, 4), lock=path)
     with pytest.raises(AssertionError, match="Other is not in"):
         public.assert_unchanged(Tied(), (2, 4), lock=path, name="Other")
+    public.assert_unchanged(Tied(), (2, 4), lock=path, name="net.py:Locked", renew=True)
+    with pytest.raises(AssertionError, match="Locked is not in .*; `name='net.py:Locked'` means the one that is there"):
+        public.assert_unchanged(Tied(), (2, 4), lock=path, name="Locked")
     with pytest.raises(AssertionError, match=r"24 parameters, not 25 \(-1\)"):
         public.assert_params(Tied(), 25, lock=path)
     public.assert_unchanged(Tied(), ["2x4", "y=2x4"], lock=path, name="both", renew=True)

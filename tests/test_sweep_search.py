@@ -97,6 +97,13 @@ def test_what_cannot_be_read(text: str) -> None:
         Condition(text)
 
 
+def test_each_option_has_an_example_of_its_own() -> None:
+    with pytest.raises(SpecError, match=r"--where 'macs <' cannot be read .*: write such as 'macs <= 600e6'"):
+        Condition("macs <")
+    with pytest.raises(SpecError, match=r"--best 'macs /' cannot be read .*: write such as 'macs / params'"):
+        Condition("macs /", "--best")
+
+
 def test_a_wrong_word_is_named() -> None:
     condition = Condition("mac <= 3 and params < 1")
     assert condition.names == ["mac", "params"]

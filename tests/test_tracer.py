@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from archscope.construct import weightless
-from archscope.errors import ShapeError, TraceError
+from archscope.errors import ShapeError, SpecError, TraceError
 from archscope.ir import Trace
 from archscope.passes import COLUMNS, rows, totals, unknown
 from archscope.tracer import trace
@@ -487,3 +487,19 @@ def test_a_trace_survives_json() -> None:
     for text in ("", "[]", "{}", '{"archscope_trace": 99}'):
         with pytest.raises(ValueError, match="not an archscope trace|version 99"):
             Trace.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "said"),
+    [
+        ("lenet", (1, 1, 28, 28), "'lenet' is no module: archscope.record_of('lenet') takes a name"),
+        (nn.Linear, (2, 4), "<class 'torch.nn.modules.linear.Linear'> is no module"),
+        (nn.Linear(4, 2), 28, "28 is no input of a forward: give tensors or shapes, such as (1, 3, 224, 224)"),
+        (nn.Linear(4, 2), "2x4", "'2x4' is no input of a forward"),
+        (nn.Linear(4, 2), None, "None is no input of a forward"),
+    ],
+)
+def test_what_is_no_model_and_no_input(model: Any, inputs: Any, said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        trace(model, inputs)
+    assert said in str(caught.value)

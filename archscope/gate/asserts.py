@@ -47,7 +47,9 @@ def assert_unchanged(
         update(path, lambda entries: {**entries, now.model: now})
         return
     if before is None:
-        raise AssertionError(f"{now.model} is not in {shown(path)}: {_RENEW} writes it down")
+        same = [key for key in (read(path) if os.path.exists(path) else ()) if key.rpartition(":")[2] == now.model]
+        also = f"; `name={same[0]!r}` means the one that is there" if same else ""
+        raise AssertionError(f"{now.model} is not in {shown(path)}: {_RENEW} writes it down{also}")
     drift = drift_of(before, now)
     if drift:
         raise AssertionError(_moved(drift, path))

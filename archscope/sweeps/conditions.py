@@ -32,6 +32,9 @@ COMPARISON: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 }
 
 
+EXAMPLES = {"--where": "macs <= 600e6", "--best": "macs / params"}
+
+
 class Condition:
     """An expression over a record. names: the words in it. parts: the conditions that `and` joins."""
 
@@ -41,7 +44,7 @@ class Condition:
             tree = ast.parse(self.text, mode="eval").body
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
             told = getattr(error, "msg", None) or error
-            raise SpecError(f"{option} {text!r} cannot be read ({told}): write such as 'macs <= 600e6'") from None
+            raise SpecError(f"{option} {text!r} cannot be read ({told}): write such as {EXAMPLES[option]!r}") from None
         self.names = sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)})
         self.value = self._value(tree)
         joined = tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]

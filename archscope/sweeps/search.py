@@ -92,6 +92,9 @@ def shuffled(index: int, n: int, seed: int) -> int:
             return index
 
 
+MISSING = "write a dict of values, such as {} = {{'width': [0.5, 1.0]}}"
+
+
 def space_of(text: str) -> Space:
     """`nets.py:space`. Raises SpecError for what is no space, or has nothing beside it that builds a model."""
     from archscope.sources.file import module_at
@@ -102,7 +105,7 @@ def space_of(text: str) -> Space:
     holder = vars(module_at(path))
     if name not in holder:
         spaces = [key for key, value in holder.items() if isinstance(value, Mapping) and not key.startswith("_")]
-        raise SpecError(f"{path} has no {name!r}; {did_you_mean(name, [*spaces, *holder]) or 'write a dict of values'}")
+        raise SpecError(f"{path} has no {name!r}; {did_you_mean(name, [*spaces, *holder]) or MISSING.format(name)}")
     found = holder[name]
     if BUILD not in holder:
         raise SpecError(f"{path} has no {BUILD!r}: write def {BUILD}(…) beside {name}, or {BUILD} = 'mobilenet-v1'")
