@@ -108,7 +108,6 @@ def _understood(model: Any, inputs: Any) -> None:
         raise SpecError(f"{inputs!r} is no input of a forward: give tensors or shapes, such as (1, 3, 224, 224)")
 
 
-
 class Run(TorchDispatchMode):
     """One run: the operators and layer calls seen so far."""
 
@@ -428,10 +427,10 @@ class Run(TorchDispatchMode):
             text = first_line(error)
             wants = ("meta tensor", "data-dependent", "data-independent", "item()")
             if any(word in text for word in wants) or isinstance(error, _VALUE):
-                size = op is not None and op.name in LARGEST
+                most = ", or, in Python, have the largest size taken: archscope.trace(…, bound=True)"
                 text = (
                     "the forward depends on the value of a tensor, which a trace does not compute. Make that a constant"
-                    f" or an argument{', or, in Python, have the largest size taken: archscope.trace(…, bound=True)' if size else ''}"
+                    f" or an argument{most if op is not None and op.name in LARGEST else ''}"
                     f" ({op.name if op is not None else text[:80]})"
                 )
             elif isinstance(error, TypeError) and "forward()" in text:
