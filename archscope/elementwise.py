@@ -21,8 +21,13 @@ IN_TRAINING: set[str] = set()  # kinds that compute more in training, of which n
 
 def extra(*kinds: str, training: bool = True) -> Callable[[Extra], Extra]:
     """Enter the operations of layer kinds. training: whether they are the same in training."""
-    IN_TRAINING.update(() if training else kinds)
-    return EXTRA.of(*kinds)
+
+    def enter(function: Extra) -> Extra:
+        EXTRA.of(*kinds)(function)
+        IN_TRAINING.update(() if training else kinds)
+        return function
+
+    return enter
 
 
 def flops_of(kind: str, config: Config, shapes: tuple[Shape, ...], derived: Derived, train: bool) -> int | None:

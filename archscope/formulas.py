@@ -55,8 +55,13 @@ REFERENCES = {
 
 def formula(*kinds: str, source: str) -> Callable[[Formula], Formula]:
     """Enter the closed form of layer kinds, with its source down to the equation."""
-    SOURCES.update(dict.fromkeys(kinds, source))
-    return FORMULAS.of(*kinds)
+
+    def enter(function: Formula) -> Formula:
+        FORMULAS.of(*kinds)(function)
+        SOURCES.update(dict.fromkeys(kinds, source))
+        return function
+
+    return enter
 
 
 def derive(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Derived | None:

@@ -231,8 +231,13 @@ UNITS: dict[str, str] = {}
 
 def column(key: str, unit: str = "") -> Callable[[Column], Column]:
     """Enter a metric: one value per row."""
-    UNITS[key] = unit
-    return COLUMNS.of(key)
+
+    def enter(function: Column) -> Column:
+        COLUMNS.enter(key, function)
+        UNITS[key] = unit
+        return function
+
+    return enter
 
 
 @column("params", "parameters")

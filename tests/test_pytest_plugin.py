@@ -51,6 +51,7 @@ def run(warm: None, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
     def once(text: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile(test_it=f"import pytest\nfrom net import Net\n\n{text}")
         plugins = ("-p", "archscope.gate.pytest_plugin", "-p", "no:cacheprovider")
+        sys.modules.pop("net", None)  # of another test
         result = pytester.runpytest_inprocess(*plugins, "--strict-markers", *options)
         for name in ("net", "test_it"):
             sys.modules.pop(name, None)
