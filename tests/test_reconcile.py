@@ -80,9 +80,9 @@ def test_names() -> None:
 
 
 def test_a_name_is_entered_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="two counters are called 'fvcore'"):
+    with pytest.raises(ValueError, match="the counter 'fvcore' is entered twice"):
         counter("fvcore", title="", calls="", unit="MAC", package="", version="")(find("fvcore").convention)
-    with pytest.raises(ValueError, match="two functions measure 'fvcore'"):
+    with pytest.raises(ValueError, match="the measure of 'fvcore' is entered twice"):
         measures("fvcore")(MEASURES["fvcore"])
     assert set(MEASURES) <= set(COUNTERS)
 

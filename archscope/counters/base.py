@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from archscope.ir import Layer, Trace
+from archscope.named import Named
 from archscope.ops import VIEWS
 from archscope.passes import kept, totals, works
 from archscope.table import unknown
@@ -81,8 +82,9 @@ class Counter(NamedTuple):
 # the mode in which it shall be counted; the inputs are on the meta device too. Whatever it raises becomes a reason.
 Measure = Callable[[Any, tuple[Any, ...], Mapping[str, Any]], int]
 
-COUNTERS: dict[str, Counter] = {}
-MEASURES: dict[str, Measure] = {}
+COUNTERS: Named[Counter] = Named("counter")
+MEASURES: Named[Measure] = Named("measure of")
+measures = MEASURES.of  # over the function that runs the tool itself
 
 
 def counter(
@@ -97,25 +99,12 @@ def counter(
     isolated: bool = False,
     means: str = "",
 ) -> Callable[[Callable[[Trace], Account]], Callable[[Trace], Account]]:
-    """Enter a tool's convention. Raises ValueError on a duplicate."""
+    """Enter a tool's convention."""
 
     def enter(convention: Callable[[Trace], Account]) -> Callable[[Trace], Account]:
-        if name in COUNTERS:
-            raise ValueError(f"two counters are called {name!r}")
-        COUNTERS[name] = Counter(name, title, calls, unit, package, version, extra, isolated, convention, means)
+        made = Counter(name, title, calls, unit, package, version, extra, isolated, convention, means)
+        COUNTERS.enter(name, made)
         return convention
-
-    return enter
-
-
-def measures(name: str) -> Callable[[Measure], Measure]:
-    """Enter the function that runs the tool itself. Raises ValueError on a duplicate."""
-
-    def enter(measure: Measure) -> Measure:
-        if name in MEASURES:
-            raise ValueError(f"two functions measure {name!r}")
-        MEASURES[name] = measure
-        return measure
 
     return enter
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from archscope.errors import ArchscopeError
 from archscope.ir import Op, Shape, Tensor, Trace
+from archscope.named import Named
 from archscope.ops import RULES
 from archscope.passes import works
 from archscope.sizes.algebra import Poly, Whole, least, letter, number, product
@@ -83,20 +84,12 @@ class Done(NamedTuple):
 
 
 Rule = Callable[["Walk", Op], Done]
-CARRIES: dict[str, Rule] = {}
+CARRIES: Named[Rule] = Named("way to carry")
 
 
 def carries(*names: str) -> Callable[[Rule], Rule]:
-    """Enter how operators carry letters. Raises ValueError on a duplicate."""
-
-    def enter(rule: Rule) -> Rule:
-        for name in names:
-            if f"aten.{name}" in CARRIES:
-                raise ValueError(f"two ways to carry {name}")
-            CARRIES[f"aten.{name}"] = rule
-        return rule
-
-    return enter
+    """Enter how operators carry letters."""
+    return CARRIES.of(*(f"aten.{name}" for name in names))
 
 
 class Walk:
