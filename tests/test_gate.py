@@ -212,7 +212,9 @@ def test_a_model_that_is_not_locked_is_named(repository: Repository) -> None:
 
 
 def test_lock_without_names_is_the_config(repository: Repository) -> None:
-    repository("lock", "lenet")
+    ran = repository("lock", "lenet", "net.py:Net")
+    told = "! lenet: pyproject.toml does not name it, as `archscope check` will say: add it there\n"
+    assert ran.out == f"{told}archscope.lock: 1 added, 1 as before\n"
     ran = repository("lock")
     assert ran.code == 0
     assert ran.out == "− lenet: removed, pyproject.toml does not name it\narchscope.lock: 2 as before, 1 removed\n"

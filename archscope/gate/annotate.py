@@ -63,7 +63,13 @@ def written(plan: Plan, outcomes: Sequence[Outcome]) -> str:
         if outcome.drift:
             lines.append(f"~ {outcome.model}: {headline(outcome.drift)}")
             lines += [f"    {line}" for line in drift_lines(outcome.drift)]
-    lines += [f"− {name}: removed, {shown(plan.config.path or '')} does not name it" for name in plan.gone]
+    config = shown(plan.config.path or "")
+    lines += [f"− {name}: removed, {config} does not name it" for name in plan.gone]
+    lines += [
+        f"! {outcome.model}: {config} does not name it, as `archscope check` will say: add it there"
+        for outcome in done
+        if outcome.model in plan.unnamed
+    ]
     counts = (
         (sum(outcome.before is None for outcome in done), "added"),
         (sum(outcome.before is not None and outcome.before != outcome.after for outcome in done), "renewed"),

@@ -171,13 +171,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to look at. gone: models that the lock has and the config no longer names."""
+    """What to look at. gone: models that the lock has and the config no longer names. unnamed: those that are locked
+    now, and that the config does not name."""
 
     config: Config
     path: str
     locked: Lock
     targets: tuple[Target, ...]
     gone: tuple[str, ...] = ()
+    unnamed: frozenset[str] = frozenset()
 
 
 def plan(config: Config, path: str | None, names: Sequence[str] = ()) -> Plan:
@@ -378,7 +380,9 @@ def plan_to_lock(config: Config, path: str | None, names: Sequence[str], asked: 
     known |= {target.model: target.asked for target in targets_of(config)}
     if names:
         texts = [spec.text for spec in expand(names)]
-        return Plan(config, path, locked, tuple(Target(text, asked or known.get(text, {})) for text in texts))
+        named = {target.model for target in targets_of(config)} if config.models is not None else set(texts)
+        targets = tuple(Target(text, asked or known.get(text, {})) for text in texts)
+        return Plan(config, path, locked, targets, unnamed=frozenset(texts) - named)
     if asked:
         raise SpecError("name the models that the input is for: `archscope lock MODEL --input …`")
     ours = {name for name, entry in locked.items() if entry.by == "command"}
