@@ -162,9 +162,9 @@ def test_what_goes_wrong_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("fvcore", "torch"):
         assert "values of a tensor" in witness(name, Branching(), (torch.rand(3),)).note
-    monkeypatch.setitem(COUNTERS, "fvcore", find("fvcore")._replace(package="not_there", extra="witnesses"))
+    monkeypatch.setitem(COUNTERS, "fvcore", find("fvcore")._replace(package="not_there"))
     said = witness("fvcore", nn.Linear(3, 4), (torch.rand(1, 3),))
-    assert said == Said(None, "not_there is not installed: pip install 'archscope[witnesses]'")
+    assert said == Said(None, "not_there is not installed: pip install not_there")
     assert version_of(find("fvcore")) == ""
 
 

@@ -61,9 +61,8 @@ class Counter(NamedTuple):
 
     calls: the tool's own word for its figure, "flops". unit: what one of its units really is, "MAC" (a multiply-add is
     one) or "FLOP" (a multiply-add is two). package: to install, "" for PyTorch's own. version: of the source that the
-    convention was read from. extra: of archscope that installs it, "" for a dependency. isolated: it changes the model
-    or the process, and runs in a process of its own. convention: Trace -> Account. means: what it counts, a phrase that
-    stands under a table.
+    convention was read from. isolated: it changes the model or the process, and runs in a process of its own.
+    convention: Trace -> Account. means: what it counts, a phrase that stands under a table.
     """
 
     name: str
@@ -72,7 +71,6 @@ class Counter(NamedTuple):
     unit: str
     package: str
     version: str
-    extra: str
     isolated: bool
     convention: Callable[[Trace], Account]
     means: str
@@ -95,14 +93,13 @@ def counter(
     unit: str,
     package: str,
     version: str,
-    extra: str = "",
     isolated: bool = False,
     means: str = "",
 ) -> Callable[[Callable[[Trace], Account]], Callable[[Trace], Account]]:
     """Enter a tool's convention."""
 
     def enter(convention: Callable[[Trace], Account]) -> Callable[[Trace], Account]:
-        made = Counter(name, title, calls, unit, package, version, extra, isolated, convention, means)
+        made = Counter(name, title, calls, unit, package, version, isolated, convention, means)
         COUNTERS.enter(name, made)
         return convention
 

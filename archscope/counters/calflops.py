@@ -49,7 +49,6 @@ from archscope.ir import Layer, Op, Shape, Trace
     unit="FLOP",
     package="calflops",
     version="0.3.2",
-    extra="witnesses",
     isolated=True,
     means="two for each multiply-add, without attention; biases of convolutions, norms, activations and pooling",
 )

@@ -54,9 +54,7 @@ from archscope.counters.hooks import (
 )
 from archscope.ir import Layer, Op, Trace
 
-_ABOUT: dict[str, Any] = dict(
-    calls="MACs", unit="MAC", package="ptflops", version="0.7.5", extra="witnesses", isolated=True
-)
+_ABOUT: dict[str, Any] = dict(calls="MACs", unit="MAC", package="ptflops", version="0.7.5", isolated=True)
 _TRAINING = "ptflops counts in evaluation mode, and this is a record of training mode"
 
 

@@ -32,7 +32,6 @@ from archscope.ir import Layer, Trace
     unit="MAC",
     package="thop",
     version="0.1.1",
-    extra="witnesses",
     isolated=True,
     means="multiply-adds of modules, 4 per element of a norm, average pooling; nothing that has no module",
 )

@@ -68,8 +68,7 @@ def _missing(counter: Counter) -> str:
     if counter.name not in MEASURES:
         return "a table of published figures: there is nothing to run"
     if counter.package and importlib.util.find_spec(counter.package) is None:
-        what = f"archscope[{counter.extra}]" if counter.extra else counter.package
-        return f"{counter.package} is not installed: pip install '{what}'"
+        return f"{counter.package} is not installed: pip install {counter.package}"
     return ""
 
 

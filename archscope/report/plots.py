@@ -83,7 +83,7 @@ def canvas(**size: Any) -> Iterator[Any]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise SpecError("plots need matplotlib: pip install 'archscope[plots]'") from error
+        raise SpecError("plots need matplotlib: pip install matplotlib") from error
     style: dict[Any, Any] = {**mpl.rcParamsDefault, **STYLE}  # whatever a user has set
     with mpl.rc_context(style):
         figure = Figure(layout="constrained", **size)

@@ -133,9 +133,7 @@ class Parquet(Part):
         try:
             import pyarrow.parquet  # noqa: F401
         except ImportError as error:
-            raise SpecError(
-                "Parquet needs pyarrow: pip install 'archscope[parquet]'; .csv and .jsonl do not"
-            ) from error
+            raise SpecError("Parquet needs pyarrow: pip install pyarrow; .csv and .jsonl do not") from error
         self.held: list[Record] = []
 
     def _files(self) -> list[Path]:

@@ -127,7 +127,7 @@ def on_cluster(
     try:
         from distributed import Client, KilledWorker  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise SpecError("--scheduler needs dask.distributed: pip install 'archscope[dask]'") from error
+        raise SpecError("--scheduler needs dask.distributed: pip install distributed") from error
     try:
         client = Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
