@@ -1,5 +1,8 @@
-"""What a module is, as the record keeps it: its kind, and the arguments that it was built with."""
+"""What a module is, as the record keeps it: its kind, and the arguments that it was built with; and hearing of it."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -79,3 +82,29 @@ def _reparametrized(module: nn.Module) -> dict[str, Any]:
     if first == "weight" and not others and len(steps) == 1 and type(steps[0]).__name__.strip("_") == "WeightNorm":
         return {"weight_norm": steps[0].dim}
     return {"computed": tuple(ways)}
+
+
+@contextmanager
+def listening(owner: Any) -> Iterator[None]:
+    """Within this block, in this thread, `owner.now` hears of every call of a module and of every attribute that is
+    about to be set: `called(original, module, args, kwargs)`, which gives the output, and `assign(module)`. It is None
+    between runs."""
+    call, assign, here = nn.Module.__call__, nn.Module.__setattr__, threading.get_ident()
+
+    def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if owner.now is None or threading.get_ident() != here:
+            return call(module, *args, **kwargs)
+        return owner.now.called(call, module, args, kwargs)
+
+    def assigned(module: nn.Module, name: str, value: Any) -> None:
+        if owner.now is not None and threading.get_ident() == here:
+            owner.now.assign(module)
+        assign(module, name, value)
+
+    nn.Module.__call__ = called  # type: ignore[method-assign]
+    nn.Module.__setattr__ = assigned  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.__call__ = call  # type: ignore[method-assign]
+        nn.Module.__setattr__ = assign  # type: ignore[method-assign]

@@ -256,8 +256,17 @@ def _notes(trace: Trace, table: list[Row], checks: Mapping[_Key, Check]) -> Iter
     yield from trace.notes
     missing = unknown(trace)
     if missing:
-        names = ", ".join(f"{name} ({count}×)" for name, count in missing.items())
-        yield f"the cost of these operators is unknown, and in no total: {names}"
+        yield without_cost(uncounted(missing))
+
+
+def uncounted(missing: Mapping[str, int]) -> tuple[str, ...]:
+    """Operators of unknown cost and how often each ran, `mine.double (2×)`."""
+    return tuple(f"{name} ({count}×)" for name, count in missing.items())
+
+
+def without_cost(names: Iterable[str]) -> str:
+    """What is said of operators that `uncounted` has named."""
+    return f"the cost of these operators is unknown, and in no total: {', '.join(names)}"
 
 
 def _silent(trace: Trace, table: list[Row]) -> Iterable[str]:
@@ -368,8 +377,7 @@ def model_table(models: Iterable[Mapping[str, Any]], made_with: str) -> Table:
         said = (*differences[:TOLD], *rest, *row.get("notes", ()))
         notes += [f"{row['model']}: {text}" for text in said]
         if row.get("unknown"):
-            names = ", ".join(f"{name} ({count}×)" for name, count in row["unknown"].items())
-            notes.append(f"{row['model']}: the cost of these operators is unknown, and in no total: {names}")
+            notes.append(f"{row['model']}: {without_cost(uncounted(row['unknown']))}")
     return Table(
         title="Architectures compared",
         columns=MODEL_COLUMNS,

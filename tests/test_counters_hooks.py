@@ -1,8 +1,8 @@
 """ptflops, thop and calflops: what each prints, predicted from the trace alone, and the tools themselves.
 
 The cells are those of a table that was measured with the tools (ptflops at a batch of 1, and doubled), with the factors
-written out: n is the batch of 2. The tools are installed by `archscope[witnesses]`; where they are not, the predictions
-are tested all the same.
+written out: n is the batch of 2. The tools are installed by `pip install -e '.[witnesses]'`; where they are not, the
+predictions are tested all the same.
 """
 
 from collections.abc import Callable
@@ -309,7 +309,7 @@ def test_what_is_heard_of_a_call(name: str) -> None:
 @pytest.mark.parametrize("tool", ["ptflops", "calflops"])
 def test_the_tool_hears_so(tool: str) -> None:
     if find_spec(find(tool).package) is None:
-        pytest.skip(f"{tool} is not installed: pip install 'archscope[witnesses]'")
+        pytest.skip(f"{tool} is not installed: pip install -e '.[witnesses]'")
     from archscope.numbers.witnesses import witness
 
     every = Call(lambda x, w, b: [way.call(x, w, b) for way in WAYS.values()], (16, 7), (16,))
@@ -408,7 +408,7 @@ SAMPLE = ("alexnet", "googlenet", "mobilenet-v3-small", "lenet-bn")
 def test_the_residual_is_zero(tool: str, traced: Callable[..., Trace]) -> None:
     package = find(tool).package
     if find_spec(package) is None:
-        pytest.skip(f"{package} is not installed: pip install 'archscope[witnesses]'")
+        pytest.skip(f"{package} is not installed: pip install -e '.[witnesses]'")
     from archscope.numbers.witnesses import witness
 
     for name in SAMPLE:
@@ -425,7 +425,7 @@ PECULIAR = "transposed transposed-grouped padding-same batch-norm-plain relu rel
 def test_the_tool_prints_the_cells(tool: str) -> None:
     package = find(tool).package
     if find_spec(package) is None:
-        pytest.skip(f"{package} is not installed: pip install 'archscope[witnesses]'")
+        pytest.skip(f"{package} is not installed: pip install -e '.[witnesses]'")
     from archscope.numbers.witnesses import witness
 
     n = batch(tool)

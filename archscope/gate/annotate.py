@@ -20,6 +20,7 @@ from archscope.gate.lock import shown
 from archscope.gate.moved import layers_table, totals_table
 from archscope.named import Named
 from archscope.render import escaped, text_of
+from archscope.views import uncounted, without_cost
 
 REPORTS: Named[Callable[[Result], str]] = Named("report")
 report = REPORTS.of
@@ -112,7 +113,7 @@ def findings(outcome: Outcome, result: Result, most: int = MOST) -> Iterator[tup
     elif outcome.accepted and outcome.before is None:
         yield Finding(f"added to {shown(result.lock)}", "~"), []
     if outcome.uncovered and outcome.after is not None:
-        yield Finding(f"no rule knows the cost of {_names(outcome.after.totals['unknown'])}", "✗"), []
+        yield Finding(f"no rule knows the cost of {', '.join(uncounted(outcome.after.totals['unknown']))}", "✗"), []
     for verdict in outcome.verdicts:
         line = verdict.limit.line
         if verdict.holds:
@@ -125,8 +126,7 @@ def findings(outcome: Outcome, result: Result, most: int = MOST) -> Iterator[tup
 def notes(outcome: Outcome) -> Iterator[str]:
     """What is said though nothing fails."""
     if outcome.after is not None and outcome.after.totals["unknown"] and not outcome.uncovered:
-        names = _names(outcome.after.totals["unknown"])
-        yield f"the cost of these operators is unknown, and in no total: {names}"
+        yield without_cost(uncounted(outcome.after.totals["unknown"]))
     if outcome.drift and outcome.before and outcome.after and outcome.before.made != outcome.after.made:
         pairs = [(key, outcome.before.made.get(key), outcome.after.made.get(key)) for key in ("archscope", "torch")]
         changed = [f"{key} {old}, now {new}" for key, old, new in pairs if old != new]
@@ -164,10 +164,6 @@ def drift_lines(drift: Drift, most: int = MOST) -> list[str]:
 
 def _weight(change: Change) -> int:
     return max(abs(change.delta("params") or 0), abs(change.delta("macs") or 0))
-
-
-def _names(unknown: dict[str, int]) -> str:
-    return ", ".join(f"{name} ({count}×)" for name, count in unknown.items())
 
 
 def verdict_of(result: Result) -> str:

@@ -10,7 +10,7 @@ What fails is an AssertionError that names the layers that moved.
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from archscope.errors import SpecError
@@ -47,7 +47,7 @@ def assert_unchanged(
         update(path, lambda entries: {**entries, now.model: now})
         return
     if before is None:
-        same = [key for key in (read(path) if os.path.exists(path) else ()) if key.rpartition(":")[2] == now.model]
+        same = [key for key in _entries(path) if key.rpartition(":")[2] == now.model]
         also = f"; `name={same[0]!r}` means the one that is there" if same else ""
         raise AssertionError(f"{now.model} is not in {shown(path)}: {_RENEW} writes it down{also}")
     drift = drift_of(before, now)
@@ -132,8 +132,12 @@ def _path(lock: str | os.PathLike[str] | None) -> str:
     return os.fspath(lock) if lock is not None else path_of(find(), None)
 
 
+def _entries(path: str) -> Mapping[str, Entry]:
+    return read(path) if os.path.exists(path) else {}
+
+
 def _locked(path: str, name: str) -> Entry | None:
-    return read(path).get(name) if os.path.exists(path) else None
+    return _entries(path).get(name)
 
 
 def _compared(model: Any, input: Any, name: str | None, path: str, train: bool) -> tuple[Entry | None, Entry]:

@@ -17,7 +17,7 @@ from archscope.runs import reason, record_of
 from archscope.spec import Spec, Text, aside, loaded, source_of
 from archscope.table import Column, Table
 from archscope.verify import WHOLE, check, same_run
-from archscope.views import of_model
+from archscope.views import of_model, uncounted, without_cost
 from archscope.zoo.registry import entries
 
 
@@ -152,8 +152,7 @@ def derived(record: Trace) -> Audit:
     macs = COLUMNS["macs"](record, table)
     bare = sum(one.agrees is None and bool(n or row.params) for row, one, n in zip(table, checks, macs, strict=True))
     count = sum(one.agrees is not None for one in checks)
-    uncounted = tuple(f"{name} ({times}×)" for name, times in unknown(record).items())
-    return Audit(record.model, Compared(count, tuple(wrong)), bare, uncounted=uncounted)
+    return Audit(record.model, Compared(count, tuple(wrong)), bare, uncounted=uncounted(unknown(record)))
 
 
 def _figures(record: Trace, spec: Spec, own: bool) -> Compared:
@@ -258,9 +257,7 @@ def audit_table(audits: Iterable[Audit], made_with: str = "") -> Table:
         )
         notes += [of_model(one.model, text) for text in one.wrong]
         if one.uncounted:
-            missing.append(
-                f"{one.model}: the cost of these operators is unknown, and in no total: {', '.join(one.uncounted)}"
-            )
+            missing.append(f"{one.model}: {without_cost(one.uncounted)}")
         reasons += [f"{one.model} for a stated reason: {text}" for text in stated]
         missing += [f"{one.model} not compared: {text}" for text in listed[-1]["missing"]]
     if len(listed) > 1 and reasons:

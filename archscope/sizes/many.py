@@ -17,7 +17,6 @@ records, and a test holds both ways against each other.
 import functools
 import marshal
 import operator
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -29,6 +28,7 @@ from torch.nn.modules import module as hooks
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from archscope.construct import uncollected
+from archscope.modules import listening
 from archscope.sizes.resize import Ran, Resized, lost_by, lost_in
 from archscope.tracer import LOCK, Run, _abstract, tensors_in, untouched
 
@@ -119,25 +119,7 @@ class Many:
             for key, module in self.library.items():
                 within = [one for each in module.modules() for one in _containers(each.__dict__)]
                 self.held[key] = [(one, list(_values(one))) for one in within]
-        call, assign, here = nn.Module.__call__, nn.Module.__setattr__, threading.get_ident()
-
-        def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if self.now is None or threading.get_ident() != here:
-                return call(module, *args, **kwargs)
-            return self.now.called(call, module, args, kwargs)
-
-        def assigned(module: nn.Module, name: str, value: Any) -> None:
-            if self.now is not None and threading.get_ident() == here:
-                self.now.assign(module)
-            assign(module, name, value)
-
-        def restore() -> None:
-            nn.Module.__call__ = call  # type: ignore[method-assign]
-            nn.Module.__setattr__ = assign  # type: ignore[method-assign]
-
-        stack.callback(restore)
-        nn.Module.__call__ = called  # type: ignore[method-assign]
-        nn.Module.__setattr__ = assigned  # type: ignore[method-assign]
+        stack.enter_context(listening(self))
 
     def __exit__(self, *error: object) -> None:
         self.stack.close()

@@ -8,7 +8,6 @@ come, by the definitions of `passes.py`, and nothing is written down. A test hol
 network of the zoo.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from torch import nn
 from archscope import receptive
 from archscope.construct import uncollected
 from archscope.ir import Op, Tensor
+from archscope.modules import listening
 from archscope.ops import VIEWS, Work
 from archscope.passes import field_of, shapes_of
 from archscope.receptive import Field
@@ -203,6 +203,12 @@ class Sum(Run):
             _SHARES[key] = self.share(module, x, output, into)
         return output
 
+    def assign(self, module: nn.Module) -> None:
+        """An attribute of a module is about to be set."""
+        if type(module) in PASSIVE:
+            self.numbers = {}  # a forward that changes its layers: none of them is what it was
+            self.changed.append((module.__dict__, module.__dict__.copy()))
+
     def placed(self, key: int) -> bool:
         """Whether a tensor flows, and it is known where it lies in the input, or that it lies nowhere."""
         return key not in self.learned and (not self.follows or key in self.fields or key in self.lost)
@@ -355,26 +361,7 @@ class Runs:
         self.stack.enter_context(uncollected())
         self.stack.enter_context(untouched((), None))
         self.stack.enter_context(torch.inference_mode())
-        call, assign, here = nn.Module.__call__, nn.Module.__setattr__, threading.get_ident()
-
-        def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if self.now is None or threading.get_ident() != here:
-                return call(module, *args, **kwargs)
-            return self.now.called(call, module, args, kwargs)
-
-        def assigned(module: nn.Module, name: str, value: Any) -> None:
-            if self.now is not None and type(module) in PASSIVE and threading.get_ident() == here:
-                self.now.numbers = {}  # a forward that changes its layers: none of them is what it was
-                self.now.changed.append((module.__dict__, module.__dict__.copy()))
-            assign(module, name, value)
-
-        def restore() -> None:
-            nn.Module.__call__ = call  # type: ignore[method-assign]
-            nn.Module.__setattr__ = assign  # type: ignore[method-assign]
-
-        self.stack.callback(restore)
-        nn.Module.__call__ = called  # type: ignore[method-assign]
-        nn.Module.__setattr__ = assigned  # type: ignore[method-assign]
+        self.stack.enter_context(listening(self))
         return self
 
     def __exit__(self, *error: object) -> None:
