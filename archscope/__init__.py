@@ -12,40 +12,42 @@ Importing this package imports neither torch nor anything else of weight; the fi
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from archscope.core.registry import PROVIDED
 
 if TYPE_CHECKING:
-    from archscope.construct import weightless as weightless
-    from archscope.errors import ArchscopeError as ArchscopeError
-    from archscope.errors import ShapeError as ShapeError
-    from archscope.errors import SpecError as SpecError
-    from archscope.errors import TraceError as TraceError
+    from archscope.analysis.columns import totals as totals
+    from archscope.analysis.tables import layer_table as layer_table
+    from archscope.core.errors import ArchscopeError as ArchscopeError
+    from archscope.core.errors import ShapeError as ShapeError
+    from archscope.core.errors import SpecError as SpecError
+    from archscope.core.errors import TraceError as TraceError
+    from archscope.core.record import Trace as Trace
+    from archscope.core.table import Table as Table
+    from archscope.core.version import __version__ as __version__
     from archscope.gate.asserts import assert_budget as assert_budget
     from archscope.gate.asserts import assert_params as assert_params
     from archscope.gate.asserts import assert_unchanged as assert_unchanged
-    from archscope.ir import Trace as Trace
-    from archscope.passes import totals as totals
-    from archscope.runs import record_of as record_of
-    from archscope.spec import load as load
+    from archscope.sources.records import record_of as record_of
+    from archscope.sources.spec import load as load
     from archscope.sweeps.run import sweep as sweep
-    from archscope.table import Table as Table
-    from archscope.tracer import trace as trace
-    from archscope.views import layer_table as layer_table
+    from archscope.tracing.tracer import trace as trace
+    from archscope.tracing.weightless import weightless as weightless
 
 _FACE = {
-    "ArchscopeError": "errors",
-    "ShapeError": "errors",
-    "SpecError": "errors",
-    "TraceError": "errors",
-    "Trace": "ir",
-    "Table": "table",
-    "totals": "passes",
-    "load": "spec",
-    "record_of": "runs",
-    "trace": "tracer",
-    "layer_table": "views",
+    "__version__": "core.version",
+    "ArchscopeError": "core.errors",
+    "ShapeError": "core.errors",
+    "SpecError": "core.errors",
+    "TraceError": "core.errors",
+    "Trace": "core.record",
+    "Table": "core.table",
+    "totals": "analysis.columns",
+    "load": "sources.spec",
+    "record_of": "sources.records",
+    "trace": "tracing.tracer",
+    "layer_table": "analysis.tables",
     "sweep": "sweeps.run",
-    "weightless": "construct",
+    "weightless": "tracing.weightless",
     "assert_budget": "gate.asserts",
     "assert_params": "gate.asserts",
     "assert_unchanged": "gate.asserts",
@@ -72,10 +74,20 @@ __all__ = [
 ]
 
 
+def _provide(what: str, place: str, name: str) -> None:
+    """Let the ground floor show what a higher room makes, imported when it is asked for."""
+    PROVIDED.add(what, lambda *given: getattr(import_module(f"archscope.{place}"), name)(*given))
+
+
+_provide("html", "core.formats", "html")
+_provide("layer table", "analysis.tables", "layer_table")
+_provide("diagnosis", "shapes.doctor", "diagnose")
+_provide("explanation", "shapes.doctor", "explanation")
+
+
 def __getattr__(name: str) -> Any:
     if name not in _FACE:
         raise AttributeError(f"module 'archscope' has no attribute {name!r}")
-    import_module("archscope.views")  # what a Trace shows of itself
     value = getattr(import_module(f"archscope.{_FACE[name]}"), name)
     globals()[name] = value
     return value

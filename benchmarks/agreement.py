@@ -27,8 +27,8 @@ def compared(text: str) -> dict[str, Any]:
     from torch.utils.flop_counter import FlopCounterMode
 
     from archscope import totals
-    from archscope.runs import traced
-    from archscope.spec import loaded, parse
+    from archscope.sources.records import traced
+    from archscope.sources.spec import loaded, parse
 
     torch.set_num_threads(1)
     row: dict[str, Any] = {"model": text}
@@ -101,7 +101,7 @@ def main() -> None:
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from archscope.spec import expand
+    from archscope.sources.spec import expand
 
     wanted = [spec.text for spec in expand(options.models)][:: options.every]
     rows = {m: r for m, r in known(options.output).items() if m in set(wanted)} if options.output else {}

@@ -27,8 +27,8 @@ from readme import write_section
 from torchinfo import summary
 
 import archscope
-from archscope.passes import COLUMNS, rows
-from archscope.verify import WHOLE, check, forget
+from archscope.analysis.columns import COLUMNS, rows
+from archscope.analysis.verification import WHOLE, check, forget
 
 MODELS = ("resnet50", "resnet152", "vgg19", "densenet201", "mobilenet_v2", "mobilenet_v3_large", "googlenet")
 SHAPE = (1, 3, 224, 224)

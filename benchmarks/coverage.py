@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import archscope
-from archscope.ir import Trace
+from archscope.analysis.columns import rows
+from archscope.analysis.verification import WHOLE
+from archscope.core.record import Trace
 from archscope.learn.explain import seen
-from archscope.passes import rows
-from archscope.runs import record_of
-from archscope.verify import WHOLE
+from archscope.sources.records import record_of
 
 AIM = 0.99
 
@@ -65,7 +65,7 @@ def coverage(trace: Trace) -> Coverage:
 
 def models(patterns: list[str]) -> Iterator[tuple[str, Trace]]:
     """Every network that a pattern means: `zoo:*` and `torchvision:*`, the classifiers."""
-    from archscope.zoo.registry import entries
+    from archscope.zoo.catalogue import entries
 
     try:
         import torchvision

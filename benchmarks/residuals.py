@@ -17,10 +17,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from archscope.numbers.reconcile import account_of, chosen
-from archscope.runs import reason, traced
-from archscope.spec import expand, loaded, source_of
-from archscope.table import Column, Table
+from archscope.core.table import Column, Table
+from archscope.peers.reconcile import account_of, chosen
+from archscope.sources.records import reason, traced
+from archscope.sources.spec import expand, loaded, source_of
 
 
 def classification() -> list[str]:
@@ -34,7 +34,7 @@ def measured(model: str, witnesses: list[str]) -> list[dict[str, Any]]:
     """One record a tool: its figure, what was predicted, and the residual; or the reason why there is none."""
     import torch
 
-    from archscope.numbers.witnesses import witness
+    from archscope.peers.measured import witness
 
     torch.set_num_threads(1)
     try:
@@ -129,7 +129,7 @@ def main() -> None:
         if kept is not None:
             with kept.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(one, ensure_ascii=False) + "\n" for one in told)
-    from archscope.render import text_of
+    from archscope.core.formats import text_of
 
     print(text_of(summary(records), "terminal"), end="")
     if any(record.get("residual") for record in records):

@@ -1,8 +1,14 @@
-"""The direction of the imports, and what must not be imported at all."""
+"""Rooms, floors and circles: the direction of every import, and what must not be imported at all.
+
+Every import is read from the source, inside functions too, and each `import_module` with a text that begins with
+"archscope" or with the package itself. A room is a folder under `archscope/`; `__init__.py` and `__main__.py` are rooms
+of their own. A room's floor is one above the highest room that it imports.
+"""
 
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,161 +17,215 @@ import pytest
 import archscope
 
 HOME = Path(archscope.__file__).parent
-FILES = sorted(p for p in HOME.rglob("*.py") if p.name != "__init__.py")
+FILES = sorted(HOME.rglob("*.py"))
 
-# the rooms from the ground up: a file stands alone or in the package of its name. A file may import its own room, its
-# own floor and those below, and there are no circles
-FLOORS = (
-    {"archscope", "errors", "ir", "expr", "named", "table", "zoo.registry", "zoo.knobs"},
-    {"ops", "construct", "largest", "failure"},
-    {"formulas", "elementwise", "modules", "calls", "inputs", "render", "receptive", "spec", "tracer"},
-    {"sources", "passes"},
-    {"verify", "counters"},
-    {"views", "sizes"},
-    {"doctor", "clashes"},
-    {"runs"},
-    {"catalogue", "numbers", "learn", "gate", "bench"},
-    {"report", "sweeps"},
-    {"compare"},
-    {"cli"},
-    {"__main__"},
-)
-FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-# they may import torch at once: whatever needs them needs it
-TORCH = {"tracer", "calls", "largest", "construct", "modules", "counters.hollow", "counters.muted", "numbers.witnesses"}
-TORCH |= {"sizes.many", "sweeps.moulds", "sweeps.holdings", "sweeps.quick"}
-TORCH |= {
-    f"bench.{name}"
-    for name in """examples own prepare augment checkpoint device parallel data measure network loop worker
-    inference""".split()
+# what a room may import besides itself: the whole direction of the house, from the ground up
+ROOMS: dict[str, set[str]] = {
+    "core": set(),
+    "zoo": {"core"},
+    "operators": {"core"},
+    "layers": {"core"},
+    "tracing": {"core", "operators"},
+    "analysis": {"core", "operators", "layers", "zoo"},
+    "sources": {"core", "tracing", "zoo"},
+    "peers": {"core", "operators", "tracing", "analysis", "sources", "zoo"},
+    "shapes": {"core", "operators", "tracing", "analysis", "sources"},
+    "gate": {"core", "operators", "tracing", "analysis", "sources", "zoo"},
+    "sweeps": {"core", "operators", "tracing", "analysis", "sources"},
+    "bench": {"core", "operators", "analysis", "sources"},
+    "learn": {"core", "layers", "analysis", "sources", "shapes"},
+    "report": {"core", "analysis", "sources", "zoo", "peers", "shapes", "sweeps", "bench"},
+    "__init__": {"core", "tracing", "analysis", "sources", "shapes", "gate", "sweeps"},
+    "cli": {"core", "zoo", "analysis", "sources", "peers", "shapes", "gate", "sweeps", "bench", "learn", "report"},
+    "__main__": {"cli"},
 }
-LATER = ("spec", "sources.", "counters.", "numbers.", "bench.", "sweeps.", "report.")  # within a function
+MOST_ROOMS, MOST_FLOORS, MOST_ARROWS = 18, 9, 95  # with benchmarks/, which stands above all
+# they may import torch at once: whatever needs them needs it
+TORCH = ("tracing.", "peers.fake_cpu", "peers.suppressed_kernels", "peers.measured", "shapes.many", "sweeps.moulds")
+TORCH += ("sweeps.holdings", "sweeps.quick")
+TORCH += tuple(
+    f"bench.{name}"
+    for name in """examples user_data prepare augment checkpoint device parallel data measure network loop worker
+    inference""".split()
+)
+LATER = (
+    "operators.upper_bound",
+    "analysis.tables",
+    "sources.",
+    "peers.",
+    "bench.",
+    "sweeps.",
+    "report.",
+)  # within a function
 LATE = {"torchvision", "timm", "torchinfo", "fvcore", "pandas", "matplotlib", "rich", "tabulate", "numpy"}
 LONGEST = 540
-CATALOGUES = {"ops", "formulas"}  # one short entry an operator or layer: they grow with what is known
-NAMED_AFTER = {"weightless"}  # a function of that name is part of the public face
+CATALOGUES = {"formulas"}  # one short entry a layer: it grows with what is known
 
 
 class Import(NamedTuple):
-    """One imported module. top: at module level, and so whenever the file is imported."""
+    """One imported module. top: at module level, and so whenever the file is imported. line: where it stands."""
 
     module: str
     top: bool
+    line: int
 
 
 def name_of(path: Path) -> str:
     return ".".join(path.relative_to(HOME).with_suffix("").parts)
 
 
-def imports(path: Path) -> list[Import]:
+def room_of(name: str) -> str:
+    return name.partition(".")[0]
+
+
+@cache
+def imports(path: Path) -> tuple[Import, ...]:
+    """Every import of a file, in functions too, and the texts that `import_module` gets."""
     found: list[Import] = []
+    package = "archscope." + ".".join(path.relative_to(HOME).parent.parts)
 
     def visit(node: ast.AST, top: bool) -> None:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.Import):
-                found.extend(Import(alias.name, top) for alias in child.names)
+                found.extend(Import(alias.name, top, child.lineno) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
                 assert child.level == 0, f"{path.name}:{child.lineno} has a relative import"
                 assert child.module is not None
                 inside = HOME.parent / child.module.replace(".", "/")
                 for alias in child.names:
-                    is_module = (inside / alias.name).with_suffix(".py").exists()
-                    found.append(Import(f"{child.module}.{alias.name}" if is_module else child.module, top))
+                    is_module = (inside / alias.name).with_suffix(".py").exists() or (inside / alias.name).is_dir()
+                    module = f"{child.module}.{alias.name}" if is_module else child.module
+                    found.append(Import(module, top, child.lineno))
+            elif isinstance(child, ast.Call) and ast.unparse(child.func).endswith(("import_module", "__import__")):
+                text = ast.unparse(child.args[0]).strip("f'\"").replace("{__name__}", package)
+                found.append(Import(text.partition("{")[0].rstrip("."), top, child.lineno))
+                if "{" in text:  # texts in this file say the rest
+                    found.extend(Import(f"archscope.{name}", False, line) for name, line in _module_names(tree))
             visit(child, top and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
 
-    visit(ast.parse(path.read_text(encoding="utf-8")), True)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    visit(tree, True)
+    return tuple(found)
+
+
+def _module_names(tree: ast.AST) -> list[tuple[str, int]]:
+    """The texts in a file that are names of modules of the package: "tracing.tracer"."""
+    texts = [(n.value, n.lineno) for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    return [(text, line) for text, line in texts if (HOME / f"{text.replace('.', '/')}.py").is_file() and "." in text]
+
+
+def inside(path: Path) -> list[Import]:
+    """What a file imports of archscope, by the name within the package."""
+    own = [one for one in imports(path) if one.module == "archscope" or one.module.startswith("archscope.")]
+    return [one._replace(module=one.module.removeprefix("archscope").removeprefix(".") or "__init__") for one in own]
+
+
+@cache
+def arrows() -> dict[str, dict[str, str]]:
+    """Room -> the rooms that it imports, each with a place where it does."""
+    found: dict[str, dict[str, str]] = {name: {} for name in ROOMS}
+    for path in FILES:
+        room = room_of(name_of(path))
+        for one in inside(path):
+            if room_of(one.module) != room:
+                found[room].setdefault(room_of(one.module), f"{path.relative_to(HOME)}:{one.line}")
     return found
 
 
-def inside(path: Path) -> set[str]:
-    """The modules of archscope that a file imports, anywhere in it."""
-    return {
-        module.removeprefix("archscope.")
-        for module, _ in imports(path)
-        if module == "archscope" or module.startswith("archscope.")
-    }
+def test_nothing_is_loose() -> None:
+    loose = {path.name for path in HOME.iterdir() if path.is_file() and path.suffix == ".py"}
+    assert loose == {"__init__.py", "__main__.py"}
+    folders = {path.name for path in HOME.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders | {"__init__", "__main__"} == set(ROOMS), "a room has no line in ROOMS, or a line no room"
 
 
-def is_family(name: str) -> bool:
-    return name.startswith("zoo.") and name not in FLOOR
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_go_down(room: str) -> None:
+    for other, place in arrows()[room].items():
+        assert other in ROOMS[room], f"{place} imports {other}, which {room} may not"
 
 
-def floor(name: str) -> int | None:
-    """A file's own floor, or that of its package; None where it has none, or is one family of the zoo."""
-    return FLOOR.get(name, FLOOR.get(name.partition(".")[0]))
+def test_every_arrow_is_needed() -> None:
+    spare = {room: sorted(allowed - arrows()[room].keys()) for room, allowed in ROOMS.items()}
+    assert not {room: names for room, names in spare.items() if names}
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_imports_go_down(path: Path) -> None:
-    name = name_of(path)
-    if is_family(name):
-        assert all(other == "errors" or other.startswith("zoo.") for other in inside(path))
-        return
-    own = floor(name)
-    assert own is not None, f"{name} has no floor: enter its room in FLOORS"
-    for other in inside(path):
-        below = floor(other)
-        assert below is not None, f"{name} imports {other}, which has no floor or is one family of the zoo"
-        assert below <= own, f"{name} imports {other}, which stands above it"
+def floors() -> dict[str, int]:
+    found: dict[str, int] = {}
+
+    def floor(room: str, way: tuple[str, ...]) -> int:
+        assert room not in way, f"circle: {' > '.join((*way, room))}"
+        if room not in found:
+            found[room] = 1 + max([floor(other, (*way, room)) for other in ROOMS[room]], default=0)
+        return found[room]
+
+    for room in ROOMS:
+        floor(room, ())
+    return found
 
 
-def test_formulas_and_ops_share_no_code() -> None:
-    assert all(floor(other) == 0 for other in inside(HOME / "formulas.py"))
-    assert all(floor(other) == 0 for other in inside(HOME / "ops.py"))
+def test_rooms_floors_and_arrows_are_few() -> None:
+    assert len(ROOMS) + 1 <= MOST_ROOMS
+    assert max(floors().values()) <= MOST_FLOORS
+    assert sum(map(len, ROOMS.values())) <= MOST_ARROWS
 
 
 def test_no_circles() -> None:
-    below = {name_of(path): inside(path) - {"archscope"} for path in FILES}
+    """Between files; what a package imports of itself when it is imported is no circle."""
+    files = {name_of(path): path for path in FILES}
+    below = {
+        name: {one.module for one in inside(path) if one.module in files and one.module != name}
+        for name, path in files.items()
+    }
+    done: set[str] = set()
 
     def walk(name: str, way: tuple[str, ...]) -> None:
         assert name not in way, f"circle: {' > '.join((*way, name))}"
-        for other in below.get(name, ()):
-            walk(other, (*way, name))
+        if name not in done:
+            for other in below[name]:
+                walk(other, (*way, name))
+            done.add(name)
 
     for name in below:
         walk(name, ())
 
 
-def test_no_circles_between_rooms() -> None:
-    below: dict[str, set[str]] = {}
-    for path in FILES:
-        room = name_of(path).partition(".")[0]
-        below.setdefault(room, set()).update({other.partition(".")[0] for other in inside(path)} - {room, "archscope"})
-
-    def walk(room: str, way: tuple[str, ...]) -> None:
-        assert room not in way, f"circle: {' > '.join((*way, room))}"
-        for other in below.get(room, ()):
-            walk(other, (*way, room))
-
-    for room in below:
-        walk(room, ())
+def test_layers_and_operators_share_no_code() -> None:
+    assert ROOMS["layers"] == ROOMS["operators"] == {"core"}
 
 
-@pytest.mark.parametrize("path", [*FILES, HOME / "__init__.py", HOME / "zoo" / "__init__.py"], ids=name_of)
+def is_family(name: str) -> bool:
+    return name.startswith("zoo.") and name not in ("zoo.catalogue", "zoo.knobs", "zoo.__init__")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_heavy_packages_come_late(path: Path) -> None:
     name = name_of(path)
-    at_once = {module.partition(".")[0] for module, top in imports(path) if top}
+    at_once = {one.module.partition(".")[0] for one in imports(path) if one.top}
     assert not at_once & LATE
-    anywhere = {module.partition(".")[0] for module, _ in imports(path)}
-    if name in TORCH or is_family(name):
+    anywhere = {one.module.partition(".")[0] for one in imports(path)}
+    if name.startswith(TORCH) or is_family(name):
         return
-    assert "torch" not in at_once
+    assert "torch" not in at_once or name == "operators.upper_bound"
     assert "torch" not in anywhere or name.startswith(LATER)
 
 
-@pytest.mark.parametrize("name", ["errors", "ir", "expr", "table"])
+@pytest.mark.parametrize("name", [p.stem for p in (HOME / "core").glob("*.py")])
 def test_the_ground_needs_the_standard_library_only(name: str) -> None:
-    outside = {module.partition(".")[0] for module, top in imports(HOME / f"{name}.py") if top}
+    outside = {one.module.partition(".")[0] for one in imports(HOME / "core" / f"{name}.py") if one.top}
     assert outside <= {*sys.stdlib_module_names, "archscope"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_names_and_lengths(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
+    if not text:
+        assert path.name == "__init__.py"
+        return
     tree = ast.parse(text)
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    if not is_family(name_of(path)):  # the builder of lenet is called lenet
-        assert path.stem not in functions - NAMED_AFTER, "a function that bears its module's name hides it"
+    if not is_family(name_of(path)) and not name_of(path).startswith("operators."):  # lenet builds lenet
+        assert path.stem not in functions - {"weightless"}, "a function that bears its module's name hides it"
     assert ast.get_docstring(tree), "a file says what it is for"
     if path.stem not in CATALOGUES:
         assert len(text.splitlines()) <= LONGEST
@@ -205,7 +265,7 @@ def test_a_stored_trace_is_shown_without_torch(tmp_path: Path, traced) -> None:
     code = f"""
 from pathlib import Path
 import archscope
-from archscope.render import RENDERERS, text_of
+from archscope.core.formats import RENDERERS, text_of
 trace = archscope.Trace.from_json(Path({str(stored)!r}))
 table = archscope.layer_table(trace)
 for name in set(RENDERERS) - {{"md"}}:

@@ -15,7 +15,7 @@ import torch
 from archscope.bench import results, run, worker
 from archscope.bench.progress import line
 from archscope.bench.recipes import recipe_of
-from archscope.errors import SpecError
+from archscope.core.errors import SpecError
 
 SMALL = ("--dataset", "synthetic@train=200@test=50", "--device", "cpu", "--threads", "1", "--warmup", "0")
 

@@ -14,7 +14,7 @@ from archscope.bench.data import data_of, dataset
 from archscope.bench.examples import Data, Place, Split, Wanted
 from archscope.bench.idx import Kind
 from archscope.bench.prepare import Feed, resize
-from archscope.errors import ArchscopeError, SpecError
+from archscope.core.errors import ArchscopeError, SpecError
 
 GREY = Wanted((1, 28, 28), "float32", 10)
 CPU = torch.device("cpu")
@@ -164,7 +164,7 @@ def test_wrong_data_sets(text: str, message: str) -> None:
 
 
 def test_one_data_set_a_name() -> None:
-    with pytest.raises(ValueError, match="the data set 'digits' is entered twice"):
+    with pytest.raises(ValueError, match="the data set 'digits' is registered twice"):
         dataset("digits")(data_module.digits)
     with pytest.raises(ValueError, match="the catalogue says nothing"):
         dataset("cifar")(data_module.digits)

@@ -11,8 +11,8 @@ import pytest
 from made_rows import row
 
 from archscope.bench import results
-from archscope.bench.figures import measured
-from archscope.errors import SpecError
+from archscope.bench.model_columns import measured
+from archscope.core.errors import SpecError
 
 FORMATS = ("terminal", "md", "csv", "latex", "json", "html")
 

@@ -23,7 +23,7 @@ from archscope.bench.network import STARTS, built, fitted
 from archscope.bench.recipes import recipe_of
 from archscope.bench.results import GOOD
 from archscope.bench.worker import Job, run
-from archscope.errors import ArchscopeError, SpecError
+from archscope.core.errors import ArchscopeError, SpecError
 
 CPU = torch.device("cpu")
 NO_GPU = pytest.mark.skipif(not torch.accelerator.is_available(), reason="there is no accelerator on this machine")

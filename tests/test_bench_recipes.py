@@ -11,7 +11,7 @@ import archscope
 from archscope.bench.cost import bytes_of, cost_of, roofline
 from archscope.bench.peaks import PEAKS, flops_of, peak_of
 from archscope.bench.recipes import RECIPES, Recipe, enter, recipe_of
-from archscope.errors import SpecError
+from archscope.core.errors import SpecError
 
 # d2l 0.17, by its chapters: rate, batch, side of the picture; ten epochs of plain SGD from Xavier-uniform weights
 D2L = {
@@ -77,7 +77,7 @@ def test_a_recipe_that_says_nothing_of_a_network() -> None:
 
 
 def test_one_recipe_a_name() -> None:
-    with pytest.raises(ValueError, match="the recipe 'd2l' is entered twice"):
+    with pytest.raises(ValueError, match="the recipe 'd2l' is registered twice"):
         enter(RECIPES["d2l"].recipe)
     with pytest.raises(ValueError, match="unknown loss"):
         enter(Recipe("new", "nowhere", loss="hinge"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from archscope.errors import SpecError
+from archscope.core.errors import SpecError
 from archscope.gate.budget import Budget, Config, Target, find, fits, judge, limit_of
 from archscope.gate.judge import targets_of
 from archscope.gate.lock import TOTALS, Entry

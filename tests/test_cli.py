@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from conftest import Ran
 
-from archscope import __version__
 from archscope.cli import COMMANDS, FILES
 from archscope.cli.base import FORMATS
-from archscope.render import RENDERERS
-from archscope.zoo.registry import entries
+from archscope.core.formats import RENDERERS
+from archscope.core.version import __version__
+from archscope.zoo.catalogue import entries
 
 Command = Callable[..., Ran]
 
@@ -171,8 +171,8 @@ def test_channels_that_do_not_match(archscope: Command) -> None:
 
 
 def test_a_check_that_does_not_hold(archscope: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    from archscope.formulas import FORMULAS, Derived
-    from archscope.verify import _derived
+    from archscope.analysis.verification import _derived
+    from archscope.layers.formulas import FORMULAS, Derived
 
     _derived.cache_clear()
     monkeypatch.setitem(FORMULAS, "Sigmoid", lambda config, shapes: Derived(((7, 7),)))
@@ -313,8 +313,8 @@ def test_nothing_is_done_before_the_options_are_understood(archscope: Command, m
     def untouched(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("a model was traced")
 
-    monkeypatch.setattr("archscope.tracer.trace", untouched)
-    monkeypatch.setattr("archscope.compare.record_of", untouched)
+    monkeypatch.setattr("archscope.tracing.tracer.trace", untouched)
+    monkeypatch.setattr("archscope.report.comparison.record_of", untouched)
     for more in (["--columns", "foo"], ["--format", "foo"], ["--output", "/"], ["--batch", "0"]):
         assert archscope("trace", "lenet", *more).code == 2
         assert archscope("table", "lenet", *more).code == 2
@@ -325,7 +325,7 @@ def test_a_bug_is_one_line_too(archscope: Command, monkeypatch: pytest.MonkeyPat
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise ZeroDivisionError("of all things\nand more")
 
-    monkeypatch.setattr("archscope.tracer.trace", broken)
+    monkeypatch.setattr("archscope.tracing.tracer.trace", broken)
     ran = archscope("trace", "lenet")
     assert ran.code == 1
     assert ran.err == "archscope: this is a bug: ZeroDivisionError: of all things (ARCHSCOPE_DEBUG=1 shows where)\n"
@@ -340,7 +340,7 @@ def test_an_interruption(archscope: Command, monkeypatch: pytest.MonkeyPatch) ->
     def stopped(*args: Any, **kwargs: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("archscope.tracer.trace", stopped)
+    monkeypatch.setattr("archscope.tracing.tracer.trace", stopped)
     ran = archscope("trace", "lenet")
     assert ran == Ran(130, "", "archscope: interrupted\n")
 
@@ -422,7 +422,7 @@ def test_a_file_is_written_whole_or_not_at_all(
     def full(old: Any, new: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("archscope.render.os.replace", full)
+    monkeypatch.setattr("archscope.core.formats.os.replace", full)
     ran = archscope("trace", "lenet", "--format", "csv", "--output", str(target))
     assert (ran.code, ran.err) == (2, f"archscope: cannot write {target}: No space left on device\n")
     assert target.read_text() == "before"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from archscope.construct import LARGE, weightless
+from archscope.tracing.weightless import LARGE, weightless
 
 
 def test_parameters_are_on_meta_and_shaped_as_ever() -> None:

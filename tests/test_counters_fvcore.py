@@ -8,12 +8,12 @@ import torch.nn.functional as F
 import torchvision.models
 from torch import nn
 
-from archscope.counters import COUNTERS
-from archscope.counters.fvcore import _operations
-from archscope.ir import Trace
-from archscope.numbers.reconcile import account_of
-from archscope.numbers.witnesses import witness
-from archscope.tracer import trace
+from archscope.core.record import Trace
+from archscope.peers.measured import witness
+from archscope.peers.reconcile import account_of
+from archscope.peers.tools import COUNTERS
+from archscope.peers.tools.fvcore import _operations
+from archscope.tracing.tracer import trace
 
 
 class Call(nn.Module):

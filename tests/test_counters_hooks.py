@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from archscope import Trace, load, trace
-from archscope.counters import COUNTERS, find
-from archscope.runs import record_of
+from archscope.peers.tools import COUNTERS, find
+from archscope.sources.records import record_of
 
 TOOLS = ("ptflops", "ptflops-aten", "thop", "calflops")
 
@@ -310,7 +310,7 @@ def test_what_is_heard_of_a_call(name: str) -> None:
 def test_the_tool_hears_so(tool: str) -> None:
     if find_spec(find(tool).package) is None:
         pytest.skip(f"{tool} is not installed: pip install -e '.[witnesses]'")
-    from archscope.numbers.witnesses import witness
+    from archscope.peers.measured import witness
 
     every = Call(lambda x, w, b: [way.call(x, w, b) for way in WAYS.values()], (16, 7), (16,))
     said = witness(tool, every, (torch.empty(2, 5, 16),))
@@ -409,7 +409,7 @@ def test_the_residual_is_zero(tool: str, traced: Callable[..., Trace]) -> None:
     package = find(tool).package
     if find_spec(package) is None:
         pytest.skip(f"{package} is not installed: pip install -e '.[witnesses]'")
-    from archscope.numbers.witnesses import witness
+    from archscope.peers.measured import witness
 
     for name in SAMPLE:
         model, inputs = load(name)
@@ -426,7 +426,7 @@ def test_the_tool_prints_the_cells(tool: str) -> None:
     package = find(tool).package
     if find_spec(package) is None:
         pytest.skip(f"{package} is not installed: pip install -e '.[witnesses]'")
-    from archscope.numbers.witnesses import witness
+    from archscope.peers.measured import witness
 
     n = batch(tool)
     for name in PECULIAR:

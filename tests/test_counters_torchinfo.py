@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from archscope.counters import COUNTERS
-from archscope.numbers.reconcile import account_of
-from archscope.numbers.witnesses import witness
-from archscope.tracer import trace
+from archscope.peers.measured import witness
+from archscope.peers.reconcile import account_of
+from archscope.peers.tools import COUNTERS
+from archscope.tracing.tracer import trace
 
 
 class Call(nn.Module):

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from archscope import Trace, trace
-from archscope.formulas import FORMULAS
-from archscope.runs import record_of
-from archscope.verify import forget
-from archscope.zoo.registry import entries
+from archscope.analysis.verification import forget
+from archscope.layers.formulas import FORMULAS
+from archscope.sources.records import record_of
+from archscope.zoo.catalogue import entries
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "coverage.py"
 TORCHVISION = (

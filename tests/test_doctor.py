@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from archscope import ShapeError, TraceError, load, trace
-from archscope.clashes import Case
-from archscope.doctor import Diagnosis, diagnose, examined, fitting, ranges
-from archscope.sizes.resize import Resized
-from archscope.spec import parse
+from archscope.shapes.doctor import Diagnosis, diagnose, examined, fitting, ranges
+from archscope.shapes.mismatches import Case
+from archscope.shapes.resize import Resized
+from archscope.sources.spec import parse
 
 
 def told(spec: str, input: str, train: bool = False) -> str:
@@ -176,7 +176,7 @@ def named(**layers: nn.Module) -> nn.Sequential:
     return net
 
 
-CLASHES: list[tuple[str, nn.Module, Any, str, tuple[str, ...]]] = [
+MISMATCHES: list[tuple[str, nn.Module, Any, str, tuple[str, ...]]] = [
     (
         "channels",
         named(conv1=nn.Conv2d(3, 32, 3), relu=nn.ReLU(), conv2=nn.Conv2d(16, 8, 3)),
@@ -259,7 +259,9 @@ CLASHES: list[tuple[str, nn.Module, Any, str, tuple[str, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize(("model", "shape", "clash", "mends"), [c[1:] for c in CLASHES], ids=[c[0] for c in CLASHES])
+@pytest.mark.parametrize(
+    ("model", "shape", "clash", "mends"), [c[1:] for c in MISMATCHES], ids=[c[0] for c in MISMATCHES]
+)
 def test_clashes(model: nn.Module, shape: Any, clash: str, mends: tuple[str, ...]) -> None:
     before = {name: tuple(p.shape) for name, p in model.state_dict().items()}
     one = found(model, shape)

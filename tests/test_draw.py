@@ -13,7 +13,7 @@ from archscope import Trace, totals, trace
 from archscope.report.draw import DRAWINGS, drawing, mermaid, svg_of
 from archscope.report.graph import LINES, TOO_MANY, Graph, counts_words, graph_of, kind_words, shape_words
 from archscope.report.solids import is_figure, sides, svg_of_solids
-from archscope.zoo.registry import entries
+from archscope.zoo.catalogue import entries
 
 SVG = "{http://www.w3.org/2000/svg}"
 NETWORKS = list(entries())

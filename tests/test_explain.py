@@ -16,14 +16,14 @@ from test_expr import evaluate
 from torch import nn
 
 from archscope import Trace, trace
-from archscope.errors import SpecError
-from archscope.expr import Expr
-from archscope.formulas import FORMULAS, REFERENCES, SOURCES
+from archscope.analysis.verification import forget
+from archscope.core.errors import SpecError
+from archscope.core.expression import Expr
+from archscope.layers.formulas import FORMULAS, REFERENCES, SOURCES
 from archscope.learn.explain import LETTERS, explanation, seen
 from archscope.learn.page import WRITERS, Line, Page, Section, meanings, steps, writer
-from archscope.modules import describe
-from archscope.verify import forget
-from archscope.zoo.registry import entries
+from archscope.tracing.modules import describe
+from archscope.zoo.catalogue import entries
 
 Traced = Callable[..., Trace]
 
@@ -487,7 +487,7 @@ def test_every_source_compiles(tmp_path: Path) -> None:
 
 
 def test_a_format_is_entered_once() -> None:
-    with pytest.raises(ValueError, match="the format 'md' is entered twice"):
+    with pytest.raises(ValueError, match="the format 'md' is registered twice"):
         writer("md")(lambda page: "")
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archscope.expr import Expr, ceil_div, product, ratio, result, symbol, symbols, total
+from archscope.core.expression import Expr, ceil_div, product, ratio, result, symbol, symbols, total
 
 
 def evaluate(digits: str) -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from archscope.gate.judge import lock
-from archscope.ops import COUNTING
-from archscope.sources import file as source_of_files
+from archscope.operators import COUNTING
+from archscope.sources.kinds import file as source_of_files
 
 NET = """
 import torch
@@ -309,7 +309,7 @@ def test_another_convention_cannot_be_compared(repository: Repository, monkeypat
 
 
 def test_the_docstring_of_the_rules_says_the_same_version() -> None:
-    from archscope import ops
+    from archscope import operators as ops
 
     assert f"Counting semantics, version {COUNTING}\n" in str(ops.__doc__)
 
@@ -328,7 +328,7 @@ class Odd(nn.Module):
 
 
 def test_an_operator_without_a_rule(repository: Repository) -> None:
-    from archscope.ops import RULES
+    from archscope.operators import RULES
 
     assert "aten._linalg_eigh" not in RULES
     repository.write("odd.py", UNKNOWN)
@@ -506,7 +506,7 @@ def moved_rows(text: str) -> int:
 
 def test_this_repository_is_as_it_is_locked(archscope) -> None:
     """What .ci/run does. The layers of AlexNet are in the lock, with the counts that are derived by hand."""
-    from archscope.zoo.registry import entries
+    from archscope.zoo.catalogue import entries
 
     root = Path(__file__).parent.parent
     locked = lock.read(str(root / "archscope.lock"))

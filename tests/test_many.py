@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from archscope.sizes import many as runs
-from archscope.sizes.legal import legal_sizes
-from archscope.sizes.many import Came, Many, came
-from archscope.sizes.resize import Resized, resized
+from archscope.shapes import many as runs
+from archscope.shapes.legal import legal_sizes
+from archscope.shapes.many import Came, Many, came
+from archscope.shapes.resize import Resized, resized
 
 
 class Windows(nn.Module):

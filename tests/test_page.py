@@ -16,7 +16,7 @@ from archscope.bench.results import read
 from archscope.report.data import moving, page_data
 from archscope.report.html import ASSETS, _asset, _script, page_of
 from archscope.report.pages import Subject
-from archscope.spec import parse
+from archscope.sources.spec import parse
 
 MODELS = ("lenet", "rnn", "alexnet", "resnet18", "mobilenet-v1")
 SIDES = (160, 224, 227)

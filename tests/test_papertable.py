@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from archscope.errors import SpecError
-from archscope.numbers.likely import Judged, failed, judged, verdict_table
-from archscope.numbers.papertable import BILLION, MILLION, THOUSAND, Line, lines_of, readings, unit_of
-from archscope.numbers.recognise import candidates, in_torchvision, nearest
+from archscope.core.errors import SpecError
+from archscope.peers.explanations import Judged, failed, judged, verdict_table
+from archscope.peers.model_names import candidates, in_torchvision, nearest
+from archscope.peers.printed_table import BILLION, MILLION, THOUSAND, Line, lines_of, readings, unit_of
 
 MARKDOWN = """
 Some text | with a bar
@@ -41,7 +41,7 @@ def table(tmp_path: Path) -> Callable[..., list[Line]]:
 
 def row(model: str, input: str = "", **figures: str) -> list[Judged]:
     """One row judged: `row("VGG-16", params="138M", flops="15.5 G")`."""
-    from archscope.numbers.papertable import Cell
+    from archscope.peers.printed_table import Cell
 
     cells = tuple(
         Cell(key.partition("_")[0], key, text, readings(text, None, key.partition("_")[0]))

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 import archscope
-from archscope.passes import COLUMNS, column, rows, totals
-from archscope.tracer import trace
-from archscope.verify import WHOLE
-from archscope.zoo.registry import entries
+from archscope.analysis.columns import COLUMNS, column, rows, totals
+from archscope.analysis.verification import WHOLE
+from archscope.tracing.tracer import trace
+from archscope.zoo.catalogue import entries
 
 
 class Small(nn.Module):
@@ -78,7 +78,7 @@ def test_effective_stride_and_receptive_field_of_each_row(record: archscope.Trac
 
 
 def test_a_second_column_of_one_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="the column 'macs' is entered twice"):
+    with pytest.raises(ValueError, match="the column 'macs' is registered twice"):
         column("macs")(lambda trace, table: [])
 
 

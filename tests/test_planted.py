@@ -16,13 +16,14 @@ import torchvision.ops
 from torch import nn
 from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
 
-from archscope import tracer, verify
-from archscope.formulas import FORMULAS, Derived
-from archscope.ir import Tensor
-from archscope.numbers.audit import of_module
-from archscope.ops import RULES, Work
-from archscope.passes import rows
-from archscope.tracer import trace
+from archscope.analysis import verification as verify
+from archscope.analysis.columns import rows
+from archscope.core.record import Tensor
+from archscope.layers.formulas import FORMULAS, Derived
+from archscope.operators import RULES, Work
+from archscope.peers.checks import of_module
+from archscope.tracing import tracer
+from archscope.tracing.tracer import trace
 
 
 class Call(nn.Module):

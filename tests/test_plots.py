@@ -13,7 +13,7 @@ from archscope import SpecError, Trace
 from archscope.report.grid import grid_of
 from archscope.report.labels import Circle, placed
 from archscope.report.plots import PLOTS, color_of, digest, group_of, numbers_of, picture, plot_of
-from archscope.spec import expand
+from archscope.sources.spec import expand
 
 pytest.importorskip("matplotlib", reason="plots need matplotlib")
 
@@ -118,7 +118,7 @@ def test_labels_cover_neither_each_other_nor_the_edge() -> None:
 
 def test_labels_of_all_networks_do_not_collide(traced: Callable[..., Trace]) -> None:
     """The texts of the drawn plot, by their own place and the width of their letters."""
-    from archscope.zoo.registry import entries
+    from archscope.zoo.catalogue import entries
 
     text = picture("models", numbers_of("models", [traced(name) for name in entries()])).decode()
     found = re.findall(r'<text style="font-size: 7.2px[^"]*" transform="translate\(([\d.]+) ([\d.]+)\)">([^<]+)<', text)

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from archscope.errors import ArchscopeError, ShapeError
-from archscope.formulas import Derived, derive
-from archscope.modules import describe
-from archscope.passes import works
-from archscope.tracer import trace
+from archscope.analysis.columns import works
+from archscope.core.errors import ArchscopeError, ShapeError
+from archscope.layers.formulas import Derived, derive
+from archscope.tracing.modules import describe
+from archscope.tracing.tracer import trace
 
 # where releases differ the rules follow torch 2.14: a mask beside is_causal and many empty sides are refused there
 CURRENT = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 14)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from archscope import Trace
-from archscope.numbers import published
-from archscope.numbers.published import Figure, check, checks, every, figures, rounded
-from archscope.zoo import registry
+from archscope.peers import published
+from archscope.peers.published import Figure, check, checks, every, figures, rounded
+from archscope.zoo import catalogue as registry
 
 Traced = Callable[..., Trace]
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from archscope import Trace, trace
-from archscope.errors import SpecError
+from archscope.core.errors import SpecError
 from archscope.learn.grade import (
     BLANK,
     CARRIED,

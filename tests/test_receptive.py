@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import archscope
-from archscope.passes import COLUMNS, rows, totals
-from archscope.tracer import trace
+from archscope.analysis.columns import COLUMNS, rows, totals
+from archscope.tracing.tracer import trace
 
 
 class Call(nn.Module):

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 import archscope as package
-from archscope.counters import COUNTERS, MEASURES, Account, Item, find
-from archscope.counters.base import counter, measures
-from archscope.numbers import reconcile
-from archscope.numbers.audit import reconciled
-from archscope.numbers.reconcile import Said, account_of, account_table, chosen, columns_as, records
-from archscope.numbers.witnesses import bare, version_of, witness
-from archscope.spec import parse
+from archscope.peers import reconcile
+from archscope.peers.accounts import counter, measures
+from archscope.peers.checks import reconciled
+from archscope.peers.measured import bare, version_of, witness
+from archscope.peers.reconcile import Said, account_of, account_table, chosen, columns_as, records
+from archscope.peers.tools import COUNTERS, MEASURES, Account, Item, find
+from archscope.sources.spec import parse
 
 THREE = "torchinfo,fvcore,torch"
 RESNET = 4_089_184_256  # multiply-adds of torchvision's ResNet-50 at 224
@@ -80,9 +80,9 @@ def test_names() -> None:
 
 
 def test_a_name_is_entered_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="the counter 'fvcore' is entered twice"):
+    with pytest.raises(ValueError, match="the counter 'fvcore' is registered twice"):
         counter("fvcore", title="", calls="", unit="MAC", package="", version="")(find("fvcore").convention)
-    with pytest.raises(ValueError, match="the measure of 'fvcore' is entered twice"):
+    with pytest.raises(ValueError, match="the measure of 'fvcore' is registered twice"):
         measures("fvcore")(MEASURES["fvcore"])
     assert set(MEASURES) <= set(COUNTERS)
 
@@ -105,8 +105,8 @@ def test_conventions_need_no_torch(tmp_path: Any, traced: Callable[..., Any]) ->
     code = f"""
 import sys
 from pathlib import Path
-from archscope.counters import COUNTERS
-from archscope.ir import Trace
+from archscope.peers.tools import COUNTERS
+from archscope.core.record import Trace
 trace = Trace.from_json(Path({str(stored)!r}))
 for counter in COUNTERS.values():
     counter.convention(trace)

@@ -19,8 +19,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from archscope.render import RENDERERS, SHOW, _width, heading, renderer, save, show, text_of
-from archscope.table import FORMS, Column, Table
+from archscope.core.formats import RENDERERS, SHOW, _width, heading, renderer, save, show, text_of
+from archscope.core.table import FORMS, Column, Table
 
 GOLDEN = Path(__file__).parent / "golden" / "render"
 
@@ -127,7 +127,7 @@ def test_names() -> None:
     assert list(RENDERERS) == ["json", "csv", "md", "latex", "html", "terminal"]
     with pytest.raises(ValueError, match="unknown format 'yaml': there is json, csv, md, latex, html, terminal"):
         text_of(TABLE, "yaml")
-    with pytest.raises(ValueError, match="the format 'md' is entered twice"):
+    with pytest.raises(ValueError, match="the format 'md' is registered twice"):
         renderer("md")(str)
     with pytest.raises(ValueError, match="unknown form 'number'"):
         show(1, "number")
@@ -542,7 +542,7 @@ def test_save_keeps_mode_and_link(tmp_path: Path) -> None:
 def test_save_to_a_stream(tmp_path: Path) -> None:
     save("gone", os.devnull)
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
-    code = "from archscope.render import save; save('said', '/dev/stdout')"
+    code = "from archscope.core.formats import save; save('said', '/dev/stdout')"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"said"
 
 
@@ -593,8 +593,8 @@ def test_save_without_permission(tmp_path: Path) -> None:
 def test_rendering_needs_neither_torch_nor_pandas() -> None:
     code = """
 import sys
-from archscope.render import RENDERERS, text_of
-from archscope.table import Column, Table
+from archscope.core.formats import RENDERERS, text_of
+from archscope.core.table import Column, Table
 early = {"rich", "tabulate", "torch", "pandas"} & set(sys.modules)
 table = Table("t", (Column("a", "✓", "count"),), ({"a": 1},), ("n",), "c", {"a": 1})
 for format in RENDERERS:

@@ -13,7 +13,7 @@ from archscope.report.graph import graph_of
 from archscope.report.grid import grid_of
 from archscope.report.pages import Subject, marked, model_page, overview, pages_of, parts_table, plots_of, squeezed
 from archscope.report.runs import drawable
-from archscope.spec import expand, parse
+from archscope.sources.spec import expand, parse
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "runs.jsonl"
 REPORTS = Path(__file__).parent.parent / "reports"

@@ -11,7 +11,7 @@ import pytest
 from made_rows import row
 
 from archscope.bench import results
-from archscope.errors import SpecError
+from archscope.core.errors import SpecError
 from archscope.report import runs
 from archscope.report.plots import PLOTS, digest, numbers_of, picture
 

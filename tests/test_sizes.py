@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from archscope import trace
-from archscope.errors import SpecError
+from archscope.analysis.columns import rows
+from archscope.analysis.tables import boundary_mends
+from archscope.analysis.verification import WHOLE, check
+from archscope.core.errors import SpecError
 from archscope.learn.sizes import answers, least_input, page, ranges, working
-from archscope.passes import rows
-from archscope.sizes.algebra import letter, number
-from archscope.sizes.legal import Bounds, Legal, by_formula, legal_sizes, preimage, side_of
-from archscope.sizes.resize import Resized, lost_in, resized
-from archscope.sizes.walk import Window
-from archscope.verify import WHOLE, check
-from archscope.views import boundary_mends
+from archscope.shapes.legal import Bounds, Legal, by_formula, legal_sizes, preimage, side_of
+from archscope.shapes.polynomial import letter, number
+from archscope.shapes.resize import Resized, lost_in, resized
+from archscope.shapes.walk import Window
 
 Command = Callable[..., Any]
 

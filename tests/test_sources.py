@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from archscope import ShapeError, SpecError, TraceError, load, totals, trace
-from archscope.runs import record_of
-from archscope.sources import torchvision as tv
-from archscope.spec import defaults_of, expand, parse, source_of
+from archscope.sources.kinds import torchvision as tv
+from archscope.sources.records import record_of
+from archscope.sources.spec import defaults_of, expand, parse, source_of
 
 Command = Callable[..., Any]
 
@@ -151,7 +151,7 @@ def test_transformers_by_the_papers() -> None:
 LARGE = """
 import resource, time
 from archscope import totals
-from archscope.runs import record_of
+from archscope.sources.records import record_of
 began = time.perf_counter()
 found = totals(record_of("transformers:LlamaConfig@hidden_size=8192@intermediate_size=28672@num_hidden_layers=80"
                          "@num_attention_heads=64@num_key_value_heads=8@vocab_size=128256"))
@@ -178,9 +178,9 @@ def test_what_transformers_does_not_have() -> None:
 @pytest.mark.parametrize("name", ["timm", "transformers"])
 def test_a_source_that_is_not_installed_says_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(f"archscope.sources.{name}._{'names' if name == 'timm' else 'types'}", lambda *a: 1 / 0)
+    monkeypatch.setattr(f"archscope.sources.kinds.{name}._{'names' if name == 'timm' else 'types'}", lambda *a: 1 / 0)
     with pytest.raises(SpecError, match=f"{name} is not installed; `pip install {name}`"):
-        getattr(sys.modules[f"archscope.sources.{name}"], f"_{name}")()
+        getattr(sys.modules[f"archscope.sources.kinds.{name}"], f"_{name}")()
 
 
 # ------------------------------------------------------------------------------------------------ a user's file

@@ -3,10 +3,10 @@
 import pytest
 
 from archscope import SpecError, TraceError, load
-from archscope.inputs import DTYPES, Input, check_input, parse_input
-from archscope.spec import Source, expand, input_of, parse, source, source_of
-from archscope.table import did_you_mean, unknown
-from archscope.zoo.registry import entries
+from archscope.core.table import did_you_mean, unknown
+from archscope.sources.inputs import DTYPES, Input, check_input, parse_input
+from archscope.sources.spec import Source, expand, input_of, parse, source, source_of
+from archscope.zoo.catalogue import entries
 
 IMAGE = Input((1, 3, 224, 224))
 LETTERS = Input((1, 5), "int64")
@@ -122,7 +122,7 @@ def test_lists_that_name_nothing(text: str, said: str) -> None:
 
 def test_a_source_is_entered_once() -> None:
     source_of("zoo")
-    with pytest.raises(ValueError, match="the source 'zoo' is entered twice"):
+    with pytest.raises(ValueError, match="the source 'zoo' is registered twice"):
 
         @source("zoo")
         def again() -> Source:

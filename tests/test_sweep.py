@@ -18,8 +18,8 @@ from conftest import Ran
 from torch import nn
 
 import archscope
-from archscope.errors import SpecError
-from archscope.spec import parse
+from archscope.core.errors import SpecError
+from archscope.sources.spec import parse
 from archscope.sweeps import moulds, quick, store
 from archscope.sweeps.grid import TOTALS, Axis, Grid, typed_axes
 from archscope.sweeps.run import sweep

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 import archscope
-from archscope.errors import ArchscopeError
-from archscope.passes import totals
-from archscope.spec import loaded, parse, source_of
+from archscope.analysis.columns import totals
+from archscope.core.errors import ArchscopeError
+from archscope.sources.spec import loaded, parse, source_of
 from archscope.sweeps import moulds, quick
 from archscope.sweeps.grid import TOTALS
 from archscope.sweeps.moulds import moulded
 from archscope.sweeps.quick import Runs
 from archscope.sweeps.run import sweep
-from archscope.zoo.registry import entries
+from archscope.zoo.catalogue import entries
 
 
 def both(name: str, train: bool = False, batch: int | None = 2) -> tuple[dict[str, Any], dict[str, Any]]:

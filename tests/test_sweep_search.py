@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import Ran
 
-from archscope.errors import SpecError
+from archscope.core.errors import SpecError
 from archscope.sweeps.conditions import Condition
 from archscope.sweeps.search import Search, Trials, shuffled, space_of
 

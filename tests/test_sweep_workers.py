@@ -15,8 +15,8 @@ from conftest import Ran
 from light_work import doubled, nothing
 from torch import nn
 
-from archscope.compare import side_by_side
-from archscope.spec import expand
+from archscope.report.comparison import side_by_side
+from archscope.sources.spec import expand
 from archscope.sweeps.run import sweep
 from archscope.sweeps.workers import in_order
 

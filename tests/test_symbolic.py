@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from archscope.passes import totals
-from archscope.sizes.algebra import Poly, least, letter, number
-from archscope.sizes.resize import Resized, resized
-from archscope.sizes.symbolic import Closed, in_letters, table
-from archscope.sizes.walk import Unable
+from archscope.analysis.columns import totals
+from archscope.shapes.polynomial import Poly, least, letter, number
+from archscope.shapes.resize import Resized, resized
+from archscope.shapes.symbolic import Closed, in_letters, table
+from archscope.shapes.walk import Unable
 
 H, W = letter("H"), letter("W")
 

@@ -11,11 +11,11 @@ import torchvision  # noqa: F401  (its operators)
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from archscope.construct import weightless
-from archscope.errors import ShapeError, SpecError, TraceError
-from archscope.ir import Trace
-from archscope.passes import COLUMNS, rows, totals, unknown
-from archscope.tracer import trace
+from archscope.analysis.columns import COLUMNS, rows, totals, unknown
+from archscope.core.errors import ShapeError, SpecError, TraceError
+from archscope.core.record import Trace
+from archscope.tracing.tracer import trace
+from archscope.tracing.weightless import weightless
 
 
 def names(record: Trace) -> list[str]:
@@ -296,7 +296,7 @@ def test_compiled_scripted_and_parallel_models(how: str) -> None:
     assert model.training
 
 
-class Named(nn.Module):
+class Registry(nn.Module):
     """Modules in lists and dicts, one called twice, an argument by keyword only."""
 
     def __init__(self) -> None:
@@ -311,12 +311,12 @@ class Named(nn.Module):
 
 
 def test_lists_dicts_and_keyword_only_arguments() -> None:
-    record = trace(Named(), ((2, 4),), {"head": "b", "scale": (2, 4)})
+    record = trace(Registry(), ((2, 4),), {"head": "b", "scale": (2, 4)})
     found = totals(record)
     assert found["params"] == 3 * 20 + 4 * 2 + 2 + 4 * 5 + 5
     assert found["macs"] == 2 * (4 * 16 + 4 * 5)
     assert record.layers[0].outputs[0].shape == (2, 5)
-    assert totals(trace(Named(), {"x": (2, 4), "head": "a", "scale": (2, 4)}))["macs"] == 2 * (4 * 16 + 4 * 2)
+    assert totals(trace(Registry(), {"x": (2, 4), "head": "a", "scale": (2, 4)}))["macs"] == 2 * (4 * 16 + 4 * 2)
 
 
 class Kept(nn.Module):

@@ -13,19 +13,22 @@ import torch.nn.functional as F
 from torch import nn
 
 import archscope
-from archscope import elementwise, tracer, verify
-from archscope.elementwise import EXTRA, extra, flops_of
-from archscope.formulas import FORMULAS, Derived
-from archscope.ir import Trace
-from archscope.modules import describe
-from archscope.numbers import audit, published
-from archscope.numbers.audit import Compared, audit_table, audited, derived, failed, of_module
-from archscope.numbers.published import Figure
-from archscope.ops import RULES
-from archscope.passes import rows, totals
-from archscope.spec import expand, parse
-from archscope.verify import WHOLE, check, disagreements, same_run
-from archscope.views import model_table
+from archscope.analysis import verification as verify
+from archscope.analysis.columns import rows, totals
+from archscope.analysis.tables import model_table
+from archscope.analysis.verification import WHOLE, check, disagreements, same_run
+from archscope.core.record import Trace
+from archscope.layers import elementwise
+from archscope.layers.elementwise import EXTRA, extra, flops_of
+from archscope.layers.formulas import FORMULAS, Derived
+from archscope.operators import RULES
+from archscope.peers import checks as audit
+from archscope.peers import published
+from archscope.peers.checks import Compared, audit_table, audited, derived, failed, of_module
+from archscope.peers.published import Figure
+from archscope.sources.spec import expand, parse
+from archscope.tracing import tracer
+from archscope.tracing.modules import describe
 
 
 def test_every_network_of_the_zoo_is_verified() -> None:
@@ -198,14 +201,14 @@ def test_it_shares_no_code_with_the_rules() -> None:
     """As `formulas.py`: what agrees with `ops.py` must not have been read there."""
     text = Path(elementwise.__file__).read_text(encoding="utf-8")
     assert {line.split()[1] for line in text.splitlines() if line.startswith("from archscope")} == {
-        "archscope.formulas",
-        "archscope.ir",
-        "archscope.named",
+        "archscope.layers.formulas",
+        "archscope.core.record",
+        "archscope.core.registry",
     }
 
 
 def test_a_kind_is_entered_once() -> None:
-    with pytest.raises(ValueError, match="the count of operations of 'ReLU' is entered twice"):
+    with pytest.raises(ValueError, match="the count of operations of 'ReLU' is registered twice"):
         extra("ReLU")(EXTRA["ReLU"])
     assert set(EXTRA) <= set(FORMULAS)
 

@@ -12,15 +12,15 @@ from torch.nn import functional
 
 import archscope
 from archscope import Table, Trace, layer_table, load, totals, trace
-from archscope.catalogue import listing
-from archscope.compare import side_by_side
-from archscope.formulas import derive
-from archscope.passes import rows
-from archscope.runs import record_of
-from archscope.spec import Spec, expand
-from archscope.verify import WHOLE
-from archscope.views import SUMS, boundary_text, model_table, shape_text, window_text
-from archscope.zoo.registry import entries
+from archscope.analysis.columns import rows
+from archscope.analysis.tables import SUMS, boundary_text, model_table, shape_text, window_text
+from archscope.analysis.verification import WHOLE
+from archscope.layers.formulas import derive
+from archscope.report.comparison import side_by_side
+from archscope.sources.catalogue import listing
+from archscope.sources.records import record_of
+from archscope.sources.spec import Spec, expand
+from archscope.zoo.catalogue import entries
 
 Traced = Callable[..., Trace]
 
@@ -263,7 +263,7 @@ def test_whatever_a_model_does_the_others_are_shown(monkeypatch: pytest.MonkeyPa
             raise RecursionError("too deep")
         return record_of(spec, *more)
 
-    monkeypatch.setattr("archscope.compare.record_of", broken)
+    monkeypatch.setattr("archscope.report.comparison.record_of", broken)
     table = side_by_side(expand(["nin,lenet"]))
     assert table.rows[0]["error"] == "RecursionError: too deep"
     assert table.rows[1]["verified"] is True

@@ -20,7 +20,7 @@ import torchvision.models
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from archscope.zoo import registry
+from archscope.zoo import catalogue as registry
 
 ENTRIES = registry.entries()
 
@@ -594,7 +594,7 @@ def test_entry_is_complete(name):
 
 def test_catalogue_is_read_without_torch():
     code = (
-        "import sys; from archscope.zoo import registry; print(len(registry.entries()));"
+        "import sys; from archscope.zoo import catalogue; print(len(catalogue.entries()));"
         "assert not {'torch', 'torchvision'} & set(sys.modules)"
     )
     root = Path(registry.__file__).parents[2]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from archscope.errors import ArchscopeError
+from archscope.core.errors import ArchscopeError
 
 FORM = 1  # of the contents; a reader refuses another
 

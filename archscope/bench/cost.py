@@ -7,9 +7,9 @@ training step of LeNet costs 2.72 forward passes and not 3. FLOPs are 2·MACs he
 
 from typing import NamedTuple
 
-from archscope.ir import Op, Tensor, Trace
-from archscope.ops import VIEWS
-from archscope.passes import works
+from archscope.analysis.columns import works
+from archscope.core.record import Op, Tensor, Trace
+from archscope.operators import VIEWS
 
 
 class Cost(NamedTuple):

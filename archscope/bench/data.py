@@ -19,21 +19,21 @@ from pathlib import Path
 import torch
 
 from archscope.bench import idx
-from archscope.bench.catalogues import DATASETS as KNOWN
-from archscope.bench.catalogues import check_name
+from archscope.bench.datasets import DATASETS as KNOWN
+from archscope.bench.datasets import check_name
 from archscope.bench.examples import HERE, Data, Place, Split, Wanted
-from archscope.errors import ArchscopeError, SpecError
-from archscope.named import Named
+from archscope.core.errors import ArchscopeError, SpecError
+from archscope.core.registry import Registry
 
 Maker = Callable[[Wanted, Place], Data]
-MAKERS: Named[Maker] = Named("data set")
+MAKERS: Registry[Maker] = Registry("data set")
 
 
 def dataset(name: str) -> Callable[[Maker], Maker]:
     """Enter a data set. Raises ValueError for a name that the catalogue lacks."""
     if name not in KNOWN:
         raise ValueError(f"the catalogue says nothing of the data set {name!r}")
-    return MAKERS.of(name)
+    return MAKERS.register(name)
 
 
 def data_of(text: str, wanted: Wanted, place: Place = HERE) -> Data:
@@ -49,11 +49,11 @@ def data_of(text: str, wanted: Wanted, place: Place = HERE) -> Data:
     if name in MAKERS:
         data = MAKERS[name](wanted, place)
     elif ".py:" in name:
-        from archscope.bench.own import from_file
+        from archscope.bench.user_data import from_file
 
         data = from_file(name)
     else:
-        from archscope.bench.own import from_folder
+        from archscope.bench.user_data import from_folder
 
         data = from_folder(Path(name).expanduser(), wanted)
     for key, split in (("train", data.train), ("test", data.test)):

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from archscope.errors import SpecError
+from archscope.core.errors import SpecError
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 

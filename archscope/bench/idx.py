@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from archscope.errors import ArchscopeError, SpecError
+from archscope.core.errors import ArchscopeError, SpecError
 
 
 class Kind(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from archscope import __version__
+from archscope.analysis.columns import totals, works
 from archscope.bench.cost import bytes_of, roofline
 from archscope.bench.device import (
     Clock,
@@ -29,10 +29,10 @@ from archscope.bench.peaks import peak_of
 from archscope.bench.recipes import Recipe
 from archscope.bench.results import SCHEMA, key_of
 from archscope.bench.worker import Job, definition
-from archscope.errors import ArchscopeError
-from archscope.passes import totals, works
-from archscope.runs import record_of
-from archscope.spec import inputs_of, parse
+from archscope.core.errors import ArchscopeError
+from archscope.core.version import __version__
+from archscope.sources.records import record_of
+from archscope.sources.spec import inputs_of, parse
 
 ENOUGH = 1.0  # seconds for each batch size
 MOST = 200  # steps for each

@@ -37,7 +37,7 @@ from archscope.bench.examples import Data, Split
 from archscope.bench.parallel import ALONE, Group
 from archscope.bench.prepare import Feed
 from archscope.bench.recipes import Recipe
-from archscope.errors import ArchscopeError
+from archscope.core.errors import ArchscopeError
 
 Report = Callable[[dict[str, Any]], None]
 

@@ -6,15 +6,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from archscope.analysis.columns import totals
 from archscope.bench.cost import Cost, cost_of
 from archscope.bench.data import check, data_of
 from archscope.bench.examples import HERE, Data, Place, Wanted
 from archscope.bench.recipes import Recipe
-from archscope.errors import ArchscopeError, SpecError
-from archscope.ir import Trace
-from archscope.passes import totals
-from archscope.runs import record_of
-from archscope.spec import Spec, inputs_of, parse, source_of, written
+from archscope.core.errors import ArchscopeError, SpecError
+from archscope.core.record import Trace
+from archscope.sources.records import record_of
+from archscope.sources.spec import Spec, inputs_of, parse, source_of, written
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from archscope.errors import SpecError
-from archscope.named import Named
-from archscope.spec import written
-from archscope.table import Column, Table, did_you_mean, unknown
+from archscope.core.errors import SpecError
+from archscope.core.registry import Registry
+from archscope.core.table import Column, Table, did_you_mean, unknown
+from archscope.sources.spec import written
 
 CHOICES = {  # of the fields that are words
     "optimizer": ("sgd", "adam"),
@@ -90,7 +90,7 @@ class Entry:
         return self.recipe
 
 
-RECIPES: Named[Entry] = Named("recipe")
+RECIPES: Registry[Entry] = Registry("recipe")
 
 
 def enter(recipe: Recipe, each: Mapping[str, Mapping[str, Any]] | None = None, only: bool = False) -> None:
@@ -98,7 +98,7 @@ def enter(recipe: Recipe, each: Mapping[str, Mapping[str, Any]] | None = None, o
     for key, words in CHOICES.items():
         if getattr(recipe, key) not in words:
             raise ValueError(unknown(key, getattr(recipe, key), words))
-    RECIPES.enter(recipe.name, Entry(recipe, each or {}, only))
+    RECIPES.add(recipe.name, Entry(recipe, each or {}, only))
 
 
 enter(

@@ -15,8 +15,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from archscope.errors import SpecError
-from archscope.table import Column, Table, unknown
+from archscope.core.errors import SpecError
+from archscope.core.table import Column, Table, unknown
 
 SCHEMA = 1
 

@@ -107,7 +107,7 @@ def _listen(lines: Iterable[str], model: str, show: Show) -> list[dict[str, Any]
 def _ended(job: dict[str, Any], code: int | None, stopped: bool) -> dict[str, Any]:
     """The row of a process that ended without one."""
     why = f"the process was ended by signal {-code}" if code and code < 0 else f"the process ended with {code}"
-    from archscope import __version__
+    from archscope.core.version import __version__
 
     return {
         "schema": SCHEMA, "kind": "infer" if job.get("batches") else "train", "key": job_key(job),

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from archscope import __version__
 from archscope.bench import measure, peaks
 from archscope.bench.device import Flags, device_of, is_out_of_memory, name_of, set_up
 from archscope.bench.examples import Place
@@ -20,7 +19,8 @@ from archscope.bench.network import built, fitted, per_example
 from archscope.bench.parallel import ALONE, Group
 from archscope.bench.recipes import Recipe
 from archscope.bench.results import SCHEMA, key_of
-from archscope.errors import ArchscopeError
+from archscope.core.errors import ArchscopeError
+from archscope.core.version import __version__
 
 
 @dataclass(frozen=True)

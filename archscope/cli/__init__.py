@@ -13,15 +13,14 @@ from typing import Annotated, Any
 
 import typer
 
-from archscope import __version__
 from archscope.cli.base import Commands, spelled
 
 # by task: name -> the file that holds it, imported when it is called, and what `--help` says of it
 COMMANDS = {
     "Look": {
-        "list": ("look", "The models of the zoo or of another source."),
-        "trace": ("look", "One model, layer by layer."),
-        "table": ("look", "Models side by side."),
+        "list": ("models", "The models of the zoo or of another source."),
+        "trace": ("models", "One model, layer by layer."),
+        "table": ("models", "Models side by side."),
         "sizes": ("sizes", "The input sizes that work, and those that lose nothing."),
     },
     "Vary": {
@@ -29,9 +28,9 @@ COMMANDS = {
         "search": ("sweep", "The best of a space of architectures."),
     },
     "Check the numbers": {
-        "verify": ("numbers", "Whether the derivations of a model agree."),
-        "reconcile": ("numbers", "Why other tools have other numbers, to the last unit."),
-        "verify-table": ("papertable", "Whether the figures of a printed table hold."),
+        "verify": ("verification", "Whether the derivations of a model agree."),
+        "reconcile": ("verification", "Why other tools have other numbers, to the last unit."),
+        "verify-table": ("verify_table", "Whether the figures of a printed table hold."),
     },
     "Learn": {
         "explain": ("learn", "The working of a layer, as a textbook prints it."),
@@ -102,6 +101,8 @@ app = typer.Typer(cls=AllCommands, rich_markup_mode=None, pretty_exceptions_enab
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from archscope.core.version import __version__
+
         print(f"archscope {__version__}")
         raise typer.Exit
 

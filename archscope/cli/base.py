@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from archscope.errors import ArchscopeError, ShapeError, SpecError
+from archscope.core.errors import ArchscopeError, ShapeError, SpecError
 
 FORMATS = ("terminal", "md", "csv", "latex", "json", "html")
 ENDINGS = {"tex": "latex", "htm": "html"}  # of files; the others are called like their format
@@ -129,7 +129,7 @@ def _closed() -> int:
 
 
 def names(incomplete: str) -> list[str]:
-    from archscope.zoo.registry import entries
+    from archscope.zoo.catalogue import entries
 
     elsewhere = ("torchvision:", "timm:", "transformers:")
     return [name for name in (*entries(), *elsewhere) if name.startswith(incomplete)]
@@ -207,7 +207,7 @@ class Shown:
     """How and where a table is printed: what is wrong with that is said before any work is done."""
 
     def __init__(self, columns: str | None, format: str, output: str | None) -> None:
-        from archscope.table import unknown
+        from archscope.core.table import unknown
 
         if format not in FORMATS:
             raise SpecError(unknown("format", format, FORMATS))
@@ -220,7 +220,7 @@ class Shown:
 
     def check(self, columns: tuple[Any, ...], sort: str | None = None) -> None:
         """Raises SpecError for a key that no column has."""
-        from archscope.table import Table
+        from archscope.core.table import Table
 
         empty = Table("", columns, ())
         with _asked():
@@ -239,7 +239,7 @@ class Shown:
         except ArchscopeError as error:
             before = error.failure
             if before is not None and before.trace.ops and self.format == "terminal" and self.output is None:
-                from archscope.views import layer_table
+                from archscope.analysis.tables import layer_table
 
                 self.print(layer_table(before.trace, depth, stopped=before.path))
                 error.shown = True
@@ -248,7 +248,7 @@ class Shown:
 
     def print(self, shown: Any) -> None:
         """Write a table to stdout or to the file. Raises SpecError where that cannot be done."""
-        from archscope.render import text_of
+        from archscope.core.formats import text_of
 
         if self.columns is not None:
             with _asked():
@@ -261,7 +261,7 @@ class Shown:
 
 def put(text: str | bytes, output: str | None = None) -> None:
     """Write a text to stdout, or a text or a picture to a file. Raises SpecError where that cannot be done."""
-    from archscope.render import save
+    from archscope.core.formats import save
 
     try:
         if output is not None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from archscope.cli.base import As, Batch, Columns, OneCommand, Shown, may_write, names, whole_number
-from archscope.errors import SpecError
+from archscope.core.errors import SpecError
 
 app = typer.Typer()
 
@@ -137,10 +137,10 @@ def _jobs(
     flags: dict[str, Any],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A job for each network and seed; what is wrong with what was typed is said before anything runs."""
-    from archscope.bench.catalogues import check_name
+    from archscope.bench.datasets import check_name
     from archscope.bench.idx import cache
     from archscope.bench.recipes import recipe_of
-    from archscope.spec import expand
+    from archscope.sources.spec import expand
 
     check_name(dataset)
     given = {"epochs": whole_number("--epochs", epochs), "batch": whole_number("--batch", batch)}
@@ -175,7 +175,7 @@ def _tflops(text: str | None) -> float:
 
 def _precision(text: str) -> str:
     from archscope.bench.peaks import PRECISIONS
-    from archscope.table import unknown
+    from archscope.core.table import unknown
 
     if text not in PRECISIONS:
         raise SpecError(unknown("precision", text, PRECISIONS))
@@ -183,7 +183,7 @@ def _precision(text: str) -> str:
 
 
 def _mode(text: str) -> str:
-    from archscope.table import unknown
+    from archscope.core.table import unknown
 
     modes = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
     if text and text not in modes:
@@ -193,7 +193,7 @@ def _mode(text: str) -> str:
 
 def _list(shown: Shown) -> None:
     """Recipes and data sets; the recipes alone where one table is wanted."""
-    from archscope.bench.catalogues import datasets_table
+    from archscope.bench.datasets import datasets_table
     from archscope.bench.recipes import recipes_table
 
     shown.print(recipes_table())

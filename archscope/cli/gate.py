@@ -21,7 +21,7 @@ from archscope.cli.base import (
     use_color,
     whole_number,
 )
-from archscope.errors import SpecError
+from archscope.core.errors import SpecError
 
 app = typer.Typer()
 
@@ -53,9 +53,9 @@ def lock(
     archscope lock net.py:Net --input 1x28x28
     archscope lock
     """
-    from archscope.gate.annotate import written
     from archscope.gate.budget import find
     from archscope.gate.judge import look, plan_to_lock, renew
+    from archscope.gate.reports import written
 
     asked = {"input": input, "batch": whole_number("--batch", batch), "train": train}
     if lock is not None:
@@ -97,10 +97,10 @@ def check(
     archscope check 'resnet*' --update
     archscope check --format junit --output archscope.xml
     """
-    from archscope.gate.annotate import REPORTS, default_format, summarise
+    from archscope.core.table import unknown
     from archscope.gate.budget import find
     from archscope.gate.judge import Result, look, missing, plan, renew, settled
-    from archscope.table import unknown
+    from archscope.gate.reports import REPORTS, default_format, summarise
 
     wanted = format or default_format()
     if wanted not in REPORTS:
@@ -143,9 +143,9 @@ def diff(
     archscope diff old.lock new.lock --format md
     archscope diff archscope.lock net.py:Net
     """
-    from archscope.gate.between import comparison, layers, told
     from archscope.gate.budget import find
     from archscope.gate.judge import path_of
+    from archscope.gate.sides import comparison, layers, told
 
     shown = Shown(columns, format, output)
     shown.check(layers(()).columns + layers(()).hidden)

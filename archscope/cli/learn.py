@@ -21,8 +21,8 @@ from archscope.cli.base import (
     use_color,
     whole_number,
 )
-from archscope.errors import SpecError
-from archscope.ir import Trace
+from archscope.core.errors import SpecError
+from archscope.core.record import Trace
 
 app = typer.Typer()
 
@@ -65,7 +65,7 @@ def explain(
     archscope explain mobilenet-v1                 the whole network, briefly, and what its construction saves
     archscope explain alexnet fc6 --format md      maths that GitHub renders; latex: a document for pdflatex
     """
-    from archscope.table import unknown
+    from archscope.core.table import unknown
 
     if format not in PAGES:
         raise SpecError(unknown("format", format, PAGES))
@@ -74,7 +74,7 @@ def explain(
     format = format_of(format, output, PAGES)
     examples = whole_number("--batch", batch)
 
-    from archscope.runs import record_of
+    from archscope.sources.records import record_of
 
     with Shown(None, format, output).chain():
         record = record_of(model, input, examples, train)
@@ -108,7 +108,7 @@ def quiz(
     archscope quiz alexnet --input 256 --output alexnet.csv      for a spreadsheet
     archscope quiz lenet --answers                               the same, filled in
     """
-    from archscope.table import unknown
+    from archscope.core.table import unknown
 
     if output is not None:
         may_write(output)
@@ -119,7 +119,7 @@ def quiz(
     examples = whole_number("--batch", batch)
 
     from archscope.learn.quiz import head, questions, worksheet
-    from archscope.runs import record_of
+    from archscope.sources.records import record_of
 
     with Shown(None, "json", output).chain():
         record = record_of(model, input, examples)
@@ -150,7 +150,7 @@ def grade(
     """
     shown = Shown(columns, format, output)
 
-    from archscope.errors import ArchscopeError
+    from archscope.core.errors import ArchscopeError
     from archscope.learn.grade import (
         CELL_COLUMNS,
         CELL_HIDDEN,

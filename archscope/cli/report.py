@@ -18,7 +18,7 @@ from archscope.cli.base import (
     put,
     whole_number,
 )
-from archscope.errors import SpecError
+from archscope.core.errors import SpecError
 
 app = typer.Typer()
 
@@ -27,7 +27,7 @@ STYLES = ("auto", "solids", "graph")
 
 
 def _one_of(what: str, word: str, known: tuple[str, ...]) -> str:
-    from archscope.table import unknown
+    from archscope.core.table import unknown
 
     if word not in known:
         raise SpecError(unknown(what, word, known))
@@ -67,8 +67,8 @@ def draw(
     from archscope.report.draw import DRAWINGS, svg_of
     from archscope.report.graph import graph_of
     from archscope.report.solids import is_figure, svg_of_solids
-    from archscope.runs import record_of
-    from archscope.spec import parse
+    from archscope.sources.records import record_of
+    from archscope.sources.spec import parse
 
     form = _one_of("format", format or _ending(output, DRAWN) or "svg", DRAWN)
     ending = os.path.splitext(output or "")[1]
@@ -157,7 +157,7 @@ def _traces(kind: str, models: list[str], input: Any, batch: str | None, train: 
     """What a plot of models is made of."""
     from archscope.report.grid import grid_of, of_each
     from archscope.report.plots import may_plot
-    from archscope.spec import expand
+    from archscope.sources.spec import expand
 
     specs = expand(models)
     may_plot(kind, len(specs))
@@ -199,8 +199,8 @@ def write_report(
     from archscope.report.html import page_of
     from archscope.report.pages import Subject
     from archscope.report.write import markdown
-    from archscope.runs import record_of
-    from archscope.spec import expand
+    from archscope.sources.records import record_of
+    from archscope.sources.spec import expand
 
     if html is not None:
         may_write(html, "--html")

@@ -47,7 +47,7 @@ def legal(
     archscope sizes nets.py:Net --input 3x64x64
     archscope sizes resnet50 --symbolic     in N, H and W, with the floors
     """
-    from archscope.sizes.resize import resized
+    from archscope.shapes.resize import resized
 
     shown = Shown(None, format, output)
     format = shown.format
@@ -57,12 +57,12 @@ def legal(
     if format == "terminal" and output is None:
         options = {"width": terminal_width(), "color": use_color()}
     if symbolic:
-        import archscope.sizes.symbolic as letters
+        import archscope.shapes.symbolic as letters
 
         put(letters.page(letters.in_letters(subject), format, **options), shown.output)
         return
     import archscope.learn.sizes as pages
-    from archscope.sizes.legal import legal_sizes
+    from archscope.shapes.legal import legal_sizes
 
     put(pages.page(legal_sizes(subject, furthest, _counted), subject, format, **options), shown.output)
 

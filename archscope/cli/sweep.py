@@ -21,7 +21,7 @@ from archscope.cli.base import (
     put,
     whole_number,
 )
-from archscope.errors import SpecError
+from archscope.core.errors import SpecError
 
 app = typer.Typer()
 
@@ -63,13 +63,14 @@ def over_a_grid(
     """
     from functools import partial
 
-    from archscope.spec import expand, inputs_of
+    from archscope.core.table import unknown
+    from archscope.report.sweep_plot import picture
+    from archscope.sources.spec import expand, inputs_of
+    from archscope.sweeps.factory import Subject
     from archscope.sweeps.grid import TOTALS, Grid, typed_axes
     from archscope.sweeps.run import records
-    from archscope.sweeps.shown import axes_of, columns_of, picture, sweep_table, told
     from archscope.sweeps.store import is_store, resumed
-    from archscope.sweeps.subject import Subject
-    from archscope.table import unknown
+    from archscope.sweeps.tables import axes_of, columns_of, sweep_table, told
 
     shown = Shown(columns, format, output)
     specs = expand([model])
@@ -147,10 +148,10 @@ def search(
     archscope search nets.py:space --best 'macs / params' --top 5 --seed 1
     archscope search nets.py:space --trials 1000000 --where 'macs < 1e8' --jobs 8 --output found.parquet
     """
-    from archscope.spec import inputs_of
+    from archscope.sources.spec import inputs_of
     from archscope.sweeps.search import Search, space_of
-    from archscope.sweeps.shown import columns_of, sweep_table, told
     from archscope.sweeps.store import is_store
+    from archscope.sweeps.tables import columns_of, sweep_table, told
 
     shown = Shown(columns, format, output)
     asked = space_of(space)
@@ -187,7 +188,7 @@ def search(
 
 
 def _caption(train: bool) -> str:
-    from archscope.views import versions
+    from archscope.analysis.tables import versions
 
     return f"{'Training mode. ' if train else ''}{versions()}"
 

@@ -13,14 +13,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from archscope.errors import SpecError
-from archscope.gate.annotate import MOST, drift_lines, headline
+from archscope.core.errors import SpecError
 from archscope.gate.budget import Budget, Target, find, judge, limit_of, sparse
 from archscope.gate.drift import Drift, changes, drift_of, sentence
 from archscope.gate.judge import entry_of, path_of, run, told_config
 from archscope.gate.lock import Entry, Line, read, shown, update
-from archscope.inputs import parse_inputs
-from archscope.spec import load, tensor_of, texts_of
+from archscope.gate.reports import MOST, drift_lines, headline
+from archscope.sources.inputs import parse_inputs
+from archscope.sources.spec import load, tensor_of, texts_of
 
 
 def assert_unchanged(
@@ -146,7 +146,7 @@ def _compared(model: Any, input: Any, name: str | None, path: str, train: bool) 
         before = _locked(path, model)
         asked = sparse({"input": texts_of(input) if input is not None else None, "train": train})
         return before, run(Target(model, asked or (before.asked if before else {})))
-    from archscope.tracer import trace
+    from archscope.tracing.tracer import trace
 
     built, title = _built(model, name)
     before = _locked(path, title)
@@ -163,7 +163,7 @@ def _built(model: Any, name: str | None) -> tuple[Any, str]:
     if not hasattr(model, "named_modules") or isinstance(model, type):
         if not callable(model):
             raise SpecError(f"{model!r} is neither a module, nor something that builds one, nor the name of a model")
-        from archscope.construct import weightless
+        from archscope.tracing.weightless import weightless
 
         with weightless():
             model = model()
@@ -197,7 +197,7 @@ def _lines(model: Any, before: Entry | None) -> list[Line]:
             home = path if path in layers else path.rpartition(".")[0]
         counts[home][0] += param.numel()
         counts[home][1] += param.numel() if param.requires_grad else 0
-    from archscope.modules import describe
+    from archscope.tracing.modules import describe
 
     lines = []
     for path, (params, trainable) in counts.items():

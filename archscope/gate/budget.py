@@ -24,9 +24,9 @@ from importlib import import_module
 from math import ceil, floor
 from typing import Any, NamedTuple
 
-from archscope.errors import SpecError
+from archscope.core.errors import SpecError
+from archscope.core.table import unknown
 from archscope.gate.lock import NAME, Entry, shown
-from archscope.table import unknown
 
 METRICS = {  # of a budget: totals of a lock, and what they are counted in
     "params": "", "trainable": "", "buffers": "", "memory": "B", "macs": "", "flops": "", "activations": "B",

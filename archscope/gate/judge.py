@@ -16,20 +16,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from archscope import __version__
-from archscope.errors import ArchscopeError, SpecError
+from archscope.analysis.columns import COLUMNS, rows, totals, visible
+from archscope.analysis.verification import WHOLE
+from archscope.core.errors import ArchscopeError, SpecError
+from archscope.core.record import Tensor, Trace
+from archscope.core.table import did_you_mean
+from archscope.core.version import __version__
 from archscope.gate import budget, lock
 from archscope.gate.budget import Budget, Config, Target, Verdict, fits, is_pattern, sparse
 from archscope.gate.drift import Drift, drift_of
 from archscope.gate.lock import TOTALS, Entry, Line, Lock, read, shown, spare
-from archscope.ir import Tensor, Trace
-from archscope.ops import COUNTING
-from archscope.passes import COLUMNS, rows, totals, visible
-from archscope.runs import reason, record_of
-from archscope.spec import expand, parse
-from archscope.table import did_you_mean
-from archscope.verify import WHOLE
-from archscope.zoo import registry
+from archscope.operators import COUNTING
+from archscope.sources.records import reason, record_of
+from archscope.sources.spec import expand, parse
+from archscope.zoo import catalogue as registry
 
 # ------------------------------------------------------------------------------------------------ a trace -> an entry
 

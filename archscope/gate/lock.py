@@ -26,8 +26,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from archscope.errors import ArchscopeError
-from archscope.render import save
+from archscope.core.errors import ArchscopeError
+from archscope.core.formats import save
 
 NAME = "archscope.lock"
 SCHEMA = 1  # of the file; a reader refuses a newer one

@@ -11,17 +11,17 @@ from fractions import Fraction
 from math import prod
 from typing import Any
 
-from archscope.errors import SpecError
-from archscope.expr import Expr, product, symbol, total
-from archscope.formulas import REFERENCES, SOURCES, Derived, derive
-from archscope.ir import BYTES, Shape, Trace
+from archscope.analysis.columns import COLUMNS, Row, fields, rows
+from archscope.analysis.receptive_field import Field
+from archscope.analysis.tables import boundary_text, inputs_text, versions, window_text
+from archscope.analysis.verification import WHOLE, as_layer, check
+from archscope.core.errors import SpecError
+from archscope.core.expression import Expr, product, symbol, total
+from archscope.core.record import BYTES, Shape, Trace
+from archscope.core.table import did_you_mean
+from archscope.layers.formulas import REFERENCES, SOURCES, Derived, derive
 from archscope.learn.comparisons import Found, Seen, compared
 from archscope.learn.page import Line, Page, Section
-from archscope.passes import COLUMNS, Row, fields, rows
-from archscope.receptive import Field
-from archscope.table import did_you_mean
-from archscope.verify import WHOLE, as_layer, check
-from archscope.views import boundary_text, inputs_text, versions, window_text
 
 # what the letters of the closed forms stand for; a kind may use a letter otherwise
 LETTERS = {

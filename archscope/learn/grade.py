@@ -17,14 +17,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from archscope.errors import ShapeError, SpecError
-from archscope.formulas import derive
-from archscope.ir import Shape, Trace
+from archscope.core.errors import ShapeError, SpecError
+from archscope.core.record import Shape, Trace
+from archscope.core.table import Column, Table, unknown
+from archscope.layers.formulas import derive
 from archscope.learn.mistakes import OUTPUT, PARAMS, Anything, missed
 from archscope.learn.quiz import Question, questions
-from archscope.runs import record_of
-from archscope.spec import parse
-from archscope.table import Column, Table, unknown
+from archscope.sources.records import record_of
+from archscope.sources.spec import parse
 
 RIGHT, CARRIED, WRONG, BLANK = "right", "carried over", "wrong", "not answered"
 

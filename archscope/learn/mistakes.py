@@ -10,9 +10,9 @@ from itertools import combinations
 from math import prod
 from typing import Any
 
-from archscope.errors import ShapeError
-from archscope.formulas import Derived, derive, window
-from archscope.ir import Shape
+from archscope.core.errors import ShapeError
+from archscope.core.record import Shape
+from archscope.layers.formulas import Derived, derive, window
 
 Config = Mapping[str, Any]
 Mistake = Callable[[str, Config, tuple[Shape, ...]], Any]

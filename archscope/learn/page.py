@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from archscope.expr import Expr, Number, result, symbol
-from archscope.named import Named
-from archscope.render import escaped
+from archscope.core.expression import Expr, Number, result, symbol
+from archscope.core.formats import escaped
+from archscope.core.registry import Registry
 
 
 class Line(NamedTuple):
@@ -62,8 +62,8 @@ class Page:
         return {source: i for i, source in enumerate(dict.fromkeys(met), start=1)}
 
 
-WRITERS: Named[Callable[..., str]] = Named("format")
-writer = WRITERS.of
+WRITERS: Registry[Callable[..., str]] = Registry("format")
+writer = WRITERS.register
 
 
 def steps(line: Line, brief: bool = False) -> list[str]:

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from archscope.ir import Shape, Trace
-from archscope.passes import rows
-from archscope.verify import WHOLE, as_layer, check
+from archscope.analysis.columns import rows
+from archscope.analysis.verification import WHOLE, as_layer, check
+from archscope.core.record import Shape, Trace
 
 GIVEN = (
     "layer", "after", "kind", "kernel", "stride", "padding", "dilation", "groups", "bias", "out", "more",

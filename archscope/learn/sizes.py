@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from archscope.doctor import examined
-from archscope.errors import ShapeError
-from archscope.expr import Expr, symbol
-from archscope.ir import Trace
-from archscope.passes import rows
-from archscope.render import text_of
-from archscope.sizes.legal import Bounds, Legal, layers_of, side_of, values
-from archscope.sizes.resize import Resized
-from archscope.sizes.walk import Window
-from archscope.table import Column, Table
-from archscope.verify import WHOLE, check
-from archscope.views import boundary_text, versions, window_text
+from archscope.analysis.columns import rows
+from archscope.analysis.tables import boundary_text, versions, window_text
+from archscope.analysis.verification import WHOLE, check
+from archscope.core.errors import ShapeError
+from archscope.core.expression import Expr, symbol
+from archscope.core.formats import text_of
+from archscope.core.record import Trace
+from archscope.core.table import Column, Table
+from archscope.shapes.doctor import examined
+from archscope.shapes.legal import Bounds, Legal, layers_of, side_of, values
+from archscope.shapes.resize import Resized
+from archscope.shapes.walk import Window
 
 USUAL = 224  # what is typed for a network of photographs
 NEAR = 0.2  # a default within this share of it is one that such a network might be thought to take

@@ -3,24 +3,24 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from archscope.analysis.columns import totals
+from archscope.analysis.tables import LAYER_COLUMNS, LAYER_HIDDEN, MODEL_COLUMNS, inputs_text, layer_table
+from archscope.analysis.verification import disagreements
 from archscope.bench.results import blocks, tables
-from archscope.counters import COUNTERS
-from archscope.errors import ArchscopeError
-from archscope.ir import Trace
-from archscope.numbers import published
-from archscope.numbers.reconcile import predicted
-from archscope.passes import totals
-from archscope.render import heading
+from archscope.core.errors import ArchscopeError
+from archscope.core.formats import heading
+from archscope.core.record import Trace
+from archscope.core.table import Column, Table
+from archscope.peers import published
+from archscope.peers.reconcile import predicted
+from archscope.peers.tools import COUNTERS
 from archscope.report.graph import graph_of
 from archscope.report.pages import Subject
 from archscope.report.runs import Row, curves_of, speed_of
 from archscope.report.solids import svg
-from archscope.sizes.resize import Resized, resized
-from archscope.spec import source_of
-from archscope.table import Column, Table
-from archscope.verify import disagreements
-from archscope.views import LAYER_COLUMNS, LAYER_HIDDEN, MODEL_COLUMNS, inputs_text, layer_table
-from archscope.zoo.registry import entries
+from archscope.shapes.resize import Resized, resized
+from archscope.sources.spec import source_of
+from archscope.zoo.catalogue import entries
 
 SIDES = (28, 32, 64, 96, 128, 160, 192, 224, 227, 256, 288, 299, 320, 384, 448, 512)
 MOVING = ("macs", "flops", "activations", "neurons", "receptive_field")  # what the size changes

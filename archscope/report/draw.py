@@ -10,7 +10,7 @@ from collections.abc import Callable
 from html import escape
 from typing import NamedTuple
 
-from archscope.named import Named
+from archscope.core.registry import Registry
 from archscope.report.graph import (
     Block,
     Graph,
@@ -60,8 +60,8 @@ def look_of(node: Node) -> str:
     return next((name for name, pattern in _FAMILIES if re.search(pattern, node.main)), "other")
 
 
-DRAWINGS: Named[Callable[[Graph], str]] = Named("drawing")
-drawing = DRAWINGS.of
+DRAWINGS: Registry[Callable[[Graph], str]] = Registry("drawing")
+drawing = DRAWINGS.register
 
 
 def words_of(graph: Graph, node: Node) -> list[str]:

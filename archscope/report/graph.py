@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from archscope.ir import Layer, Shape, Tensor, Trace
-from archscope.passes import COLUMNS, Row, rows, visible
-from archscope.render import show
-from archscope.verify import WHOLE
-from archscope.views import window_text
+from archscope.analysis.columns import COLUMNS, Row, rows, visible
+from archscope.analysis.tables import window_text
+from archscope.analysis.verification import WHOLE
+from archscope.core.formats import show
+from archscope.core.record import Layer, Shape, Tensor, Trace
 
 MOST = 60  # nodes: of a larger graph the blocks within blocks are closed
 TOO_MANY = 150  # beyond that every block is, and where there are more lines than GitHub's Mermaid takes (500)

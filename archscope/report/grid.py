@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from archscope.errors import ArchscopeError, SpecError
-from archscope.ir import Trace
-from archscope.runs import record_of
-from archscope.spec import Spec, Text, inputs_of, parse, source_of
+from archscope.core.errors import ArchscopeError, SpecError
+from archscope.core.record import Trace
+from archscope.sources.records import record_of
+from archscope.sources.spec import Spec, Text, inputs_of, parse, source_of
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)  # Howard et al. 2017, table 6
 PARTS = (4, 5, 6, 7)  # sevenths of the side: 128, 160, 192 and 224, as in their table 7

@@ -8,22 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from archscope.counters import COUNTERS
-from archscope.ir import Trace
-from archscope.numbers import published
-from archscope.numbers.audit import derived
-from archscope.numbers.reconcile import account_of, account_table
-from archscope.passes import COLUMNS, rows, totals
-from archscope.render import escaped, show, text_of
+from archscope.analysis.columns import COLUMNS, rows, totals
+from archscope.analysis.tables import MODEL_COLUMNS, inputs_text, layer_table, model_row
+from archscope.analysis.verification import WHOLE, disagreements
+from archscope.core.formats import escaped, show, text_of
+from archscope.core.record import Trace
+from archscope.core.table import Column, Table
+from archscope.peers import published
+from archscope.peers.checks import derived
+from archscope.peers.reconcile import account_of, account_table
+from archscope.peers.tools import COUNTERS
 from archscope.report.draw import mermaid
 from archscope.report.graph import graph_of
 from archscope.report.plots import PLOTS, corner, digest, group_of, models_numbers, numbers_of
 from archscope.report.solids import is_figure, svg_of_solids
-from archscope.spec import Spec, Text, source_of, written
-from archscope.table import Column, Table
-from archscope.verify import WHOLE, disagreements
-from archscope.views import MODEL_COLUMNS, inputs_text, layer_table, model_row
-from archscope.zoo.registry import Entry, entries
+from archscope.sources.spec import Spec, Text, source_of, written
+from archscope.zoo.catalogue import Entry, entries
 
 FIELD = "lenet alexnet vgg16 googlenet resnet50 densenet121 mobilenet-v2".split()  # of the plots of a few
 BARS = "alexnet vgg16 googlenet".split()

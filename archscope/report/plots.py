@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from archscope.errors import SpecError
-from archscope.ir import Trace
-from archscope.named import Named
-from archscope.numbers.published import figures
-from archscope.passes import COLUMNS, DENSE, rows, totals
+from archscope.analysis.columns import COLUMNS, DENSE, rows, totals
+from archscope.analysis.verification import WHOLE
+from archscope.core.errors import SpecError
+from archscope.core.record import Trace
+from archscope.core.registry import Registry
+from archscope.peers.published import figures
 from archscope.report.labels import Circle, placed
-from archscope.verify import WHOLE
-from archscope.zoo.registry import entries
+from archscope.zoo.catalogue import entries
 
 GREY = "#767676"
 COLORS = {  # Okabe–Ito; black is left out, it cannot be seen on black
@@ -48,7 +48,7 @@ class Plot:
     of: str
 
 
-PLOTS: Named[Plot] = Named("plot")
+PLOTS: Registry[Plot] = Registry("plot")
 
 
 def plot_of(
@@ -57,7 +57,7 @@ def plot_of(
     """Enter a plot over the function that draws it."""
 
     def enter(drawn: Callable[[Any, Data], None]) -> Callable[[Any, Data], None]:
-        PLOTS.enter(name, Plot(title, numbers, drawn, most, of))
+        PLOTS.add(name, Plot(title, numbers, drawn, most, of))
         return drawn
 
     return enter

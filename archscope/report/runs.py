@@ -9,7 +9,7 @@ from typing import Any
 
 from archscope.bench import results
 from archscope.bench.results import GOOD, blocks, busy, groups, title_of, trainings
-from archscope.errors import SpecError
+from archscope.core.errors import SpecError
 from archscope.report.plots import COLORS, GREY, PLOTS, Data, color_of, labelled, plot_of, scaled, ticks
 
 PANELS = 6  # blocks in a plot

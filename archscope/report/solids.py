@@ -8,7 +8,7 @@ Lengths go with the square root: else a map of 224 hides one of 6.
 from html import escape
 from typing import NamedTuple
 
-from archscope.ir import Shape
+from archscope.core.record import Shape
 from archscope.report.draw import GREY, LOOKS, document, drawing, look_of, number, svg_of, wide
 from archscope.report.graph import Graph, Node, counts_words, kind_words, shape_words
 

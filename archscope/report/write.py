@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from archscope.bench.results import tables
-from archscope.errors import SpecError
-from archscope.render import save
+from archscope.core.errors import SpecError
+from archscope.core.formats import save
 from archscope.report.grid import grid_of
 from archscope.report.pages import Subject, marked, pages_of, plots_of
 from archscope.report.plots import picture
 from archscope.report.runs import Row, drawable
-from archscope.spec import parse
+from archscope.sources.spec import parse
 
 GRID = "mobilenet-v1"  # of the plot of sizes and widths
 

@@ -9,8 +9,8 @@ import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from archscope.errors import SpecError
-from archscope.table import unknown
+from archscope.core.errors import SpecError
+from archscope.core.table import unknown
 
 Value = Callable[[Mapping[str, Any]], Any]
 

@@ -15,10 +15,10 @@ from fractions import Fraction
 from math import prod
 from typing import Any
 
-from archscope.errors import SpecError
-from archscope.inputs import check_input
-from archscope.spec import Spec, parse, written
-from archscope.table import unknown
+from archscope.core.errors import SpecError
+from archscope.core.table import unknown
+from archscope.sources.inputs import check_input
+from archscope.sources.spec import Spec, parse, written
 
 INPUT, BATCH = "input", "batch"  # axes that are no arguments of the builder
 MOST = 100_000  # values of one axis

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from archscope.construct import KIND
-from archscope.modules import kind_of
-from archscope.passes import DENSE
+from archscope.analysis.columns import DENSE
 from archscope.sweeps.moulds import CAST, FILLED, Frozen, Mark, NotQuick, Unfilled
+from archscope.tracing.modules import kind_of
+from archscope.tracing.weightless import KIND
 
 LINKS = 8  # of a chain that is known as a whole
 PASSIVE = frozenset((*CAST, nn.Sequential))  # classes that keep no notes of a run

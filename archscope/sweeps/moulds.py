@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from archscope.construct import weightless
+from archscope.tracing.weightless import weightless
 
 MOST = 1 << 12  # moulds that are kept
 

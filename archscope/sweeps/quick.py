@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from archscope import receptive
-from archscope.construct import uncollected
-from archscope.ir import Op, Tensor
-from archscope.modules import listening
-from archscope.ops import VIEWS, Work
-from archscope.passes import field_of, shapes_of
-from archscope.receptive import Field
+from archscope.analysis import receptive_field as receptive
+from archscope.analysis.columns import field_of, shapes_of
+from archscope.analysis.receptive_field import Field
+from archscope.core.record import Op, Tensor
+from archscope.operators import VIEWS, Work
 from archscope.sweeps.holdings import NUMBERS, PASSIVE, Holdings
-from archscope.tracer import LOCK, Run, tensors_in, untouched
+from archscope.tracing.modules import listening
+from archscope.tracing.tracer import LOCK, Run, tensors_in, untouched
+from archscope.tracing.weightless import gc_paused
 
 MOST = 1 << 13  # shares, and numbers of layers, that are kept
 
@@ -358,7 +358,7 @@ class Runs:
         self.held: tuple[nn.Module, Holdings] | None = None  # of the last model: often it is the next one, too
         self.stack = ExitStack()
         self.stack.enter_context(LOCK)
-        self.stack.enter_context(uncollected())
+        self.stack.enter_context(gc_paused())
         self.stack.enter_context(untouched((), None))
         self.stack.enter_context(torch.inference_mode())
         self.stack.enter_context(listening(self))

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
-from archscope.inputs import Given
-from archscope.passes import totals
-from archscope.runs import reason, traced
-from archscope.spec import Spec, Text, fed, inputs_of, loaded
+from archscope.analysis.columns import totals
+from archscope.sources.inputs import Given
+from archscope.sources.records import reason, traced
+from archscope.sources.spec import Spec, Text, fed, inputs_of, loaded
+from archscope.sweeps.factory import Subject, subject_of
 from archscope.sweeps.grid import INPUT, TOTALS, Grid, grid_of, key_of
-from archscope.sweeps.subject import Subject, subject_of
 
 AT_ONCE = 64  # points whose models are built together; the first ones come sooner
 
@@ -33,13 +33,13 @@ class Evaluator:
 
     def records(self, points: Sequence[Mapping[str, Any]]) -> list[Record]:
         """A record for each point, in order."""
-        from archscope.construct import uncollected
         from archscope.sweeps.moulds import NotQuick
         from archscope.sweeps.quick import Runs
+        from archscope.tracing.weightless import gc_paused
 
         asked = [self.subject.at(point) for point in points]
         found: list[dict[str, Any] | None] = []
-        with uncollected():  # until the models are gone: there is nothing to be found among them
+        with gc_paused():  # until the models are gone: there is nothing to be found among them
             models = self._models([spec for spec, *_ in asked])
             with Runs() as runs:
                 for (spec, text, batch), model in zip(asked, models, strict=True):

@@ -23,14 +23,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from archscope.errors import SpecError, TraceError
-from archscope.spec import Spec, Text, parse
+from archscope.core.errors import SpecError, TraceError
+from archscope.core.table import did_you_mean
+from archscope.sources.spec import Spec, Text, parse
 from archscope.sweeps.conditions import Condition
+from archscope.sweeps.factory import Subject
 from archscope.sweeps.grid import TOTALS, Grid, grid_of, key_of
 from archscope.sweeps.run import Record, records
 from archscope.sweeps.store import Store, kept, signature
-from archscope.sweeps.subject import Subject
-from archscope.table import did_you_mean
 
 BUILD = "build"  # what builds a model, beside the space
 
@@ -97,7 +97,7 @@ MISSING = "write a dict of values, such as {} = {{'width': [0.5, 1.0]}}"
 
 def space_of(text: str) -> Space:
     """`nets.py:space`. Raises SpecError for what is no space, or has nothing beside it that builds a model."""
-    from archscope.sources.file import module_at
+    from archscope.sources.kinds.file import module_at
 
     path, colon, name = text.rpartition(":")
     if not colon or not path.endswith(".py"):

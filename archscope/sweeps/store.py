@@ -16,20 +16,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from archscope import __version__
-from archscope.errors import SpecError
-from archscope.named import Named
+from archscope.core.errors import SpecError
+from archscope.core.registry import Registry
+from archscope.core.table import unknown
+from archscope.core.version import __version__
+from archscope.sweeps.factory import Subject
 from archscope.sweeps.grid import Grid
-from archscope.sweeps.subject import Subject
-from archscope.table import unknown
 
 GROUP = 256  # records that are written together, unless they come slowly
 ROWS = 4096  # records of one Parquet file while the sweep runs
 
 Record = dict[str, Any]
 
-WRITERS: Named[type["Part"]] = Named("format ending in")
-writer = WRITERS.of
+WRITERS: Registry[type["Part"]] = Registry("format ending in")
+writer = WRITERS.register
 
 
 def is_store(path: str | None) -> bool:

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from archscope.errors import SpecError
+from archscope.core.errors import SpecError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

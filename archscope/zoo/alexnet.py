@@ -18,8 +18,8 @@ from collections import OrderedDict
 
 from torch import nn
 
+from archscope.zoo.catalogue import register
 from archscope.zoo.knobs import positive
-from archscope.zoo.registry import register
 
 PAPER = "Krizhevsky, Sutskever, Hinton 2012 NIPS, ImageNet Classification with Deep Convolutional Neural Networks"
 PAPER_D2L = "Krizhevsky et al. 2012 NIPS, in the form of Zhang et al., Dive into Deep Learning, arXiv 2106.11342"

@@ -8,11 +8,11 @@ against 128 M, and 416 channels out against 256, since its pooling branch cannot
 import torch
 from torch import Tensor, nn
 
+from archscope.zoo.catalogue import register
 from archscope.zoo.densenet import DenseBlock, transition
 from archscope.zoo.googlenet import Inception, branch
 from archscope.zoo.knobs import one_of, positive
 from archscope.zoo.mobilenet import ACTIVATIONS, depthwise_separable
-from archscope.zoo.registry import register
 from archscope.zoo.resnet import BasicBlock
 
 GOOGLENET = "Szegedy et al. 2015 CVPR, Going Deeper with Convolutions, arXiv 1409.4842"

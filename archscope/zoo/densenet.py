@@ -13,8 +13,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from archscope.zoo.catalogue import register
 from archscope.zoo.knobs import one_of, positive
-from archscope.zoo.registry import register
 
 PAPER = "Huang, Liu, van der Maaten, Weinberger 2017 CVPR, Densely Connected Convolutional Networks, arXiv 1608.06993"
 PAPER_D2L = "Huang et al. 2017 CVPR, in the form of Zhang et al., Dive into Deep Learning, arXiv 2106.11342"

@@ -17,8 +17,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from archscope.zoo.catalogue import register
 from archscope.zoo.knobs import positive
-from archscope.zoo.registry import register
 
 PAPER = "Szegedy et al. 2015 CVPR, Going Deeper with Convolutions, arXiv 1409.4842"
 PAPER_D2L = "Szegedy et al. 2015 CVPR, in the form of Zhang et al., Dive into Deep Learning, arXiv 2106.11342"

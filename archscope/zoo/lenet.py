@@ -13,8 +13,8 @@ from collections import OrderedDict
 
 from torch import nn
 
+from archscope.zoo.catalogue import register
 from archscope.zoo.knobs import positive
-from archscope.zoo.registry import register
 
 PAPER = "LeCun et al. 1998, Proc. IEEE 86(11), Gradient-based learning applied to document recognition"
 PAPER_BN = "LeCun et al. 1998, Proc. IEEE 86(11), with Ioffe & Szegedy 2015 ICML, Batch Normalization, arXiv 1502.03167"

@@ -15,8 +15,8 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from archscope.zoo.catalogue import register
 from archscope.zoo.knobs import one_of, positive
-from archscope.zoo.registry import register
 
 V1 = "Howard et al. 2017, MobileNets, arXiv 1704.04861"
 V1_D2L = "Howard et al. 2017, MobileNets, arXiv 1704.04861, for Fashion-MNIST"

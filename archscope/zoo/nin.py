@@ -10,8 +10,8 @@ from collections import OrderedDict
 
 from torch import nn
 
+from archscope.zoo.catalogue import register
 from archscope.zoo.knobs import positive
-from archscope.zoo.registry import register
 
 PAPER = "Lin, Chen, Yan 2014 ICLR, Network In Network, arXiv 1312.4400"
 

@@ -10,8 +10,8 @@ Defaults are the classroom's: the four letters of "hello" as one-hot vectors of 
 
 from torch import Tensor, nn, stack
 
+from archscope.zoo.catalogue import register
 from archscope.zoo.knobs import positive
-from archscope.zoo.registry import register
 
 ELMAN = "Elman 1990, Cognitive Science 14(2), Finding Structure in Time"
 LSTM = "Hochreiter & Schmidhuber 1997, Neural Computation 9(8), Long Short-Term Memory"

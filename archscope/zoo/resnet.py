@@ -11,8 +11,8 @@ Table 1 of the paper as data. Module names are torchvision's. Where the literatu
 
 from torch import Tensor, nn
 
+from archscope.zoo.catalogue import register
 from archscope.zoo.knobs import one_of, positive
-from archscope.zoo.registry import register
 
 PAPER = "He, Zhang, Ren, Sun 2016 CVPR, Deep Residual Learning for Image Recognition, arXiv 1512.03385"
 PAPER_V1_5 = "He et al. 2016 CVPR, arXiv 1512.03385, with the stride of Goyal et al. 2017, arXiv 1706.02677"

@@ -8,8 +8,8 @@ from collections import OrderedDict
 
 from torch import nn
 
+from archscope.zoo.catalogue import register
 from archscope.zoo.knobs import positive
-from archscope.zoo.registry import register
 
 PAPER = "a teaching network without a paper, for the digits of LeCun et al. 1998, Proc. IEEE 86(11)"
 

@@ -12,8 +12,8 @@ from collections import OrderedDict
 
 from torch import nn
 
+from archscope.zoo.catalogue import register
 from archscope.zoo.knobs import one_of, positive
-from archscope.zoo.registry import register
 
 PAPER = "Simonyan & Zisserman 2015 ICLR, Very Deep Convolutional Networks, arXiv 1409.1556"
 PAPER_D2L = "Simonyan & Zisserman 2015 ICLR, in the form of Zhang et al., Dive into Deep Learning, arXiv 2106.11342"

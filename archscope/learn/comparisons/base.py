@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from archscope.expr import Expr, symbol, symbols, total
-from archscope.formulas import Derived, derive
-from archscope.ir import Layer, Op, Tensor, Trace
+from archscope.analysis.columns import Row, kept
+from archscope.analysis.verification import Check
+from archscope.core.expression import Expr, symbol, symbols, total
+from archscope.core.record import Layer, Op, Tensor, Trace
+from archscope.core.registry import Registry
+from archscope.layers.formulas import Derived, derive
 from archscope.learn.page import Section
-from archscope.named import Named
-from archscope.passes import Row, kept
-from archscope.verify import Check
 
 
 class Seen(NamedTuple):
@@ -37,8 +37,8 @@ class Found(NamedTuple):
 
 Comparison = Callable[[Trace, Sequence[Seen]], Iterator[Found]]
 
-COMPARISONS: Named[Comparison] = Named("comparison")
-comparison = COMPARISONS.of  # by its title
+COMPARISONS: Registry[Comparison] = Registry("comparison")
+comparison = COMPARISONS.register  # by its title
 
 
 def compared(trace: Trace, items: Sequence[Seen]) -> dict[str, list[Found]]:

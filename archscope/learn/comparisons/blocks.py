@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from archscope.expr import product, ratio, symbol, symbols
-from archscope.ir import Layer, Op, Tensor, Trace
+from archscope.core.expression import product, ratio, symbol, symbols
+from archscope.core.record import Layer, Op, Tensor, Trace
 from archscope.learn.comparisons.base import (
     Found,
     Seen,

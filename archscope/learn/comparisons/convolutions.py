@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from archscope.expr import product, ratio, symbol, symbols
-from archscope.formulas import derive
-from archscope.ir import Tensor, Trace
+from archscope.core.expression import product, ratio, symbol, symbols
+from archscope.core.record import Tensor, Trace
+from archscope.layers.formulas import derive
 from archscope.learn.comparisons.base import (
     Found,
     Seen,

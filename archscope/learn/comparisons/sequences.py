@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from archscope.expr import Number, product, symbol, symbols
-from archscope.formulas import derive
-from archscope.ir import Trace
+from archscope.core.expression import Number, product, symbol, symbols
+from archscope.core.record import Trace
+from archscope.layers.formulas import derive
 from archscope.learn.comparisons.base import Found, Seen, comparison, sum_of
 from archscope.learn.page import Line, Section
 

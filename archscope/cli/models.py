@@ -1,0 +1,163 @@
+"""`list`, `trace` and `table`: to look at networks."""
+
+from typing import Annotated
+
+import typer
+
+from archscope.cli.base import (
+    As,
+    Batch,
+    Bench,
+    Columns,
+    Input,
+    Model,
+    OneCommand,
+    Output,
+    Shown,
+    Train,
+    may_write,
+    names,
+    progress,
+    whole_number,
+)
+
+app = typer.Typer()
+
+
+@app.command("list", cls=OneCommand)
+def list_models(
+    pattern: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names or wildcards; the whole zoo when left out.", metavar="[PATTERN]..."),
+    ] = None,
+    columns: Columns = None,
+    format: As = "terminal",
+    output: Output = None,
+) -> None:
+    """The models of the zoo, or of another source, with what is published of them.
+
+    \b
+    archscope list
+    archscope list 'resnet*' --format json
+    archscope list 'torchvision:*' 'timm:vit_*' 'transformers:Llama*'
+    archscope list 'nets.py:*'                     what can be built of a file
+    """
+    from archscope.sources.catalogue import listing
+    from archscope.sources.spec import expand
+
+    shown = Shown(columns, format, output)
+    listed = listing(expand(["all"] if pattern is None else pattern))
+    shown.print(listed)
+
+
+@app.command(cls=OneCommand)
+def trace(
+    model: Model,
+    input: Input = None,
+    batch: Batch = None,
+    depth: Annotated[
+        str | None, typer.Option("--depth", "-d", help="Show modules down to this depth.", metavar="N")
+    ] = None,
+    train: Train = False,
+    columns: Columns = None,
+    format: As = "terminal",
+    output: Output = None,
+    save: Annotated[
+        str | None,
+        typer.Option("--save", help="Keep the record as JSON, to be named as a model later.", metavar="FILE"),
+    ] = None,
+) -> None:
+    """One model, layer by layer: shapes, parameters and MACs, each with its derivation and whether it holds.
+
+    \b
+    archscope trace alexnet
+    archscope trace alexnet --input 224            what goes wrong, and what would work
+    archscope trace mobilenet-v1@width=0.5 --depth 2
+    archscope trace torchvision:resnet50           timm:NAME, transformers:LlamaConfig
+    archscope trace nets.py:Net@width=2 --input tokens=1x128:int64 --input mask=1x128:bool
+    archscope trace alexnet --save alexnet.json    later: archscope trace alexnet.json
+    archscope trace lenet --columns path,formula,params --format md
+    """
+    from archscope.analysis.tables import LAYER_COLUMNS, LAYER_HIDDEN, layer_table
+    from archscope.sources.records import record_of
+    from archscope.sources.spec import parse
+
+    shown = Shown(columns, format, output)
+    shown.check(LAYER_COLUMNS + LAYER_HIDDEN)
+    if save is not None:
+        may_write(save, "--save")
+    level, examples = whole_number("--depth", depth), whole_number("--batch", batch)
+    spec = parse(model)
+    with shown.chain(level):
+        record = record_of(spec, input, examples, train)
+    if save is not None:
+        from archscope.core.formats import save as write
+
+        write(record.to_json() + "\n", save)
+    table = layer_table(record, level)
+    shown.print(table)
+    if any(row["agrees"] is False for row in table.rows):
+        raise typer.Exit(1)
+
+
+@app.command(cls=OneCommand)
+def table(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names and wildcards, as with --models.", autocompletion=names, metavar="[MODEL]..."),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--models", "-m", help="all, or names and wildcards separated by commas.", metavar="MODELS"),
+    ] = None,
+    input: Input = None,
+    batch: Batch = None,
+    train: Train = False,
+    like: Annotated[
+        str | None,
+        typer.Option("--as", help="What other tools would print: torchinfo,fvcore,torch, … or all.", metavar="TOOLS"),
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option("--sort", "-s", help="Key to sort by; -KEY for the largest first.", metavar="KEY")
+    ] = None,
+    jobs: Annotated[str | None, typer.Option("--jobs", "-j", help="Processes (1).", metavar="N")] = None,
+    bench: Bench = None,
+    columns: Columns = None,
+    format: As = "terminal",
+    output: Output = None,
+) -> None:
+    """Models side by side: parameters, MACs, memory, receptive field, and whether every derivation holds.
+
+    \b
+    archscope table --models all
+    archscope table --models 'vgg*,resnet50' --sort -macs --format md
+    archscope table --models all --format latex --output table.tex
+    archscope table 'resnet*' --as fvcore          the figures that fvcore would print
+    archscope table --models 'timm:*' --jobs 2     a source whole, in two processes
+    archscope table lenet nin --bench runs.jsonl   with what archscope bench has measured
+    archscope table lenet nin --bench 'runs.jsonl@recipe=d2l'
+    """
+    from archscope.peers.reconcile import chosen
+    from archscope.report.comparison import columns_for, side_by_side
+    from archscope.sources.spec import expand
+
+    shown = Shown(columns, format, output)
+    examples, processes = whole_number("--batch", batch), whole_number("--jobs", jobs) or 1
+    specs = expand([*(names or []), *(models or [])] if names or models else ["all"])
+    tools = [] if like is None else chosen(like)
+    kept, hidden = columns_for(tools, bool(bench))
+    shown.check(kept + hidden, sort)
+    runs = None
+    if bench:
+        from archscope.bench import results
+        from archscope.bench.model_columns import measured
+
+        runs = measured(results.read(bench), [spec.text for spec in specs], bench)
+
+    with progress(specs) as counted:
+        compared = side_by_side(counted, input, examples, train, tools, processes, runs)
+    if sort:
+        compared = compared.sort(sort.removeprefix("-"), descending=sort.startswith("-"))
+    shown.print(compared)
+    if any(row.get("error") or row.get("verified") is False for row in compared.rows):
+        raise typer.Exit(1)

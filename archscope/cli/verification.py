@@ -1,0 +1,108 @@
+"""`verify` and `reconcile`: whether the numbers hold, and why other tools have others."""
+
+from typing import Annotated
+
+import typer
+
+from archscope.cli.base import (
+    As,
+    Batch,
+    Columns,
+    Input,
+    Model,
+    OneCommand,
+    Output,
+    Shown,
+    Train,
+    names,
+    progress,
+    whole_number,
+)
+
+app = typer.Typer()
+
+Against = Annotated[
+    str | None,
+    typer.Option("--against", "-a", help="Tools to run: torchinfo,fvcore,torch, … or all.", metavar="TOOLS"),
+]
+
+
+@app.command(cls=OneCommand)
+def verify(
+    models: Annotated[
+        list[str], typer.Argument(help="Names and wildcards, or all.", autocompletion=names, metavar="MODEL")
+    ],
+    against: Against = None,
+    input: Input = None,
+    batch: Batch = None,
+    train: Train = False,
+    columns: Columns = None,
+    format: As = "terminal",
+    output: Output = None,
+) -> None:
+    """Whether the derivations of a model agree: each layer's closed form, PyTorch's own kernels, published figures.
+
+    Exit code 1 where two numbers disagree and no reason for it is stated.
+
+    \b
+    archscope verify alexnet
+    archscope verify all
+    archscope verify resnet50 torchvision:vit_b_16 --against torchinfo,fvcore,torch
+    archscope verify nets.py:Net --input 3x32x32
+    """
+    from archscope.peers.checks import COLUMNS_OF, HIDDEN, audit_table, audited, failed
+    from archscope.peers.reconcile import chosen
+    from archscope.sources.spec import expand
+
+    shown = Shown(columns, format, output)
+    shown.check(COLUMNS_OF + HIDDEN)
+    examples = whole_number("--batch", batch)
+    tools = chosen(against) if against is not None else []
+    specs = expand(models)
+
+    with progress(specs) as counted:
+        audits = [audited(spec, input, examples, train, tools) for spec in counted]
+
+    from archscope.analysis.tables import versions
+
+    shown.print(audit_table(audits, versions()))
+    if failed(audits):
+        raise typer.Exit(1)
+
+
+@app.command(cls=OneCommand)
+def reconcile(
+    model: Model,
+    against: Against = None,
+    input: Input = None,
+    batch: Batch = None,
+    train: Train = False,
+    columns: Columns = None,
+    format: As = "terminal",
+    output: Output = None,
+) -> None:
+    """Why other tools have other numbers: each is run, and its figure explained from archscope's, to the last unit.
+
+    Tools that are not installed are predicted. Exit code 1 where something is left unexplained.
+
+    \b
+    archscope reconcile torchvision:resnet50
+    archscope reconcile torchvision:vit_b_16 --against fvcore,torch
+    archscope reconcile resnet50 --format json
+    """
+    from archscope.peers.checks import reconciled
+    from archscope.peers.reconcile import PEOPLE, RECORD, account_table, chosen, records
+    from archscope.sources.spec import parse
+
+    shown = Shown(columns, format, output)
+    for_scripts = shown.format in ("json", "csv")
+    shown.check(RECORD if for_scripts else PEOPLE)
+    examples = whole_number("--batch", batch)
+    tools = chosen(against)
+    trace, said = reconciled(parse(model), tools, input, examples, train)
+
+    from archscope.analysis.tables import versions
+
+    shown.print(records(said, trace) if for_scripts else account_table(said, trace, versions(trace.versions)))
+    if any(one.residual for one in said):
+        raise typer.Exit(1)

@@ -1,0 +1,227 @@
+"""The record of one run: plain, frozen, and enough for every number that archscope prints.
+
+A `Trace` is a list of operators in run order and a list of layer calls, each a slice of that list:
+
+    Trace.ops      [conv2d, relu, max_pool2d, flatten, linear]
+    Trace.layers   ""      start=0 stop=5        the root
+                   "conv1" start=0 stop=1
+                   "relu1" start=1 stop=2 …
+
+Nesting is containment of slices, so there is no tree and there are no parent pointers: a total is a sum over a
+slice, and a container's own work is its slice minus its children's. This file needs the standard library only.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from archscope.core.registry import PROVIDED
+
+SCHEMA = 1  # of the JSON form; a reader refuses a newer one
+
+Shape = tuple[int, ...]
+
+BYTES = {  # of one element, by dtype name
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "complex64": 8, "complex128": 16, "complex32": 4,
+    "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1, "bool": 1,
+    "qint8": 1, "quint8": 1, "qint32": 4,
+    "float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1,
+}  # fmt: skip
+
+
+class Tensor(NamedTuple):
+    """One tensor of the run. The same id is the same tensor: ids are the edges of the graph."""
+
+    id: int
+    shape: Shape
+    dtype: str  # "float32"
+
+    @property
+    def numel(self) -> int:
+        """How many elements; 1 for a scalar."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a dense copy. Raises KeyError for a dtype whose width is not known."""
+        return self.numel * BYTES[self.dtype]
+
+
+class Param(NamedTuple):
+    """A parameter or a buffer. Tied weights are two Params with one tensor id, and count once."""
+
+    name: str  # the state_dict key, "layer1.0.conv1.weight"
+    tensor: Tensor
+    trainable: bool
+
+
+class Op(NamedTuple):
+    """One operator call.
+
+    name: "aten.conv2d". inputs, outputs: its tensors, flattened, in the order of the call; an operator that works in
+    place has its first input as output. args: every argument that was given, by its name in the operator's schema.
+    """
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    args: Mapping[str, Any]
+
+
+class Composite(NamedTuple):
+    """An operator that PyTorch took apart into others, if it multiplies (an einsum always): `ops[start:stop]`.
+
+    name: "aten.einsum". args: as those of an `Op`.
+    """
+
+    name: str
+    args: Mapping[str, Any]
+    start: int
+    stop: int
+
+
+class Layer(NamedTuple):
+    """One call of one module: `ops[start:stop]` ran inside it.
+
+    path: "layer1.0.conv1", "" for the root. call: 0, and 1, 2, … when the same module runs again. kind: the class.
+    depth: how many modules enclose it. config: the arguments it was built with. inputs, outputs: its tensors.
+    """
+
+    path: str
+    call: int
+    kind: str
+    depth: int
+    config: Mapping[str, Any]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The whole run. `layers[0]` is the root.
+
+    modules: the kind of every module that the model has, by path, called or not (a parameter may belong to a module
+    that never ran). train: whether the model ran in training mode. versions: {"archscope": …, "torch": …}. notes: what
+    was assumed where the run alone could not tell, one sentence each. composites: what the model called where the
+    operators are only the pieces, the outer one first. spelled: operators that were not called the usual way, by index:
+    {3: "Tensor.add"} where `a + b` is usual, {5: ""} where a product or an activation was not called by its function in
+    torch or torch.nn.functional, but as `a @ b`, `x.relu()` or under another name. None: the record does not say.
+    """
+
+    model: str
+    inputs: tuple[Tensor, ...]
+    params: tuple[Param, ...]
+    buffers: tuple[Param, ...]
+    layers: tuple[Layer, ...]
+    ops: tuple[Op, ...]
+    modules: Mapping[str, str]
+    train: bool
+    versions: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    composites: tuple[Composite, ...] = ()
+    spelled: Mapping[int, str] | None = None
+
+    def to_json(self) -> str:
+        """The trace as one line of JSON; `Trace.from_json` gives an equal trace back."""
+        tensors: dict[int, Tensor] = {}
+
+        def ref(tensor: Tensor) -> int:
+            tensors[tensor.id] = tensor
+            return tensor.id
+
+        def refs(group: tuple[Tensor, ...]) -> list[int]:
+            return [ref(t) for t in group]
+
+        body = {
+            "archscope_trace": SCHEMA,
+            "model": self.model,
+            "train": self.train,
+            "versions": dict(self.versions),
+            "notes": list(self.notes),
+            "modules": dict(self.modules),
+            "inputs": refs(self.inputs),
+            "params": [[p.name, ref(p.tensor), p.trainable] for p in self.params],
+            "buffers": [[b.name, ref(b.tensor), b.trainable] for b in self.buffers],
+            "layers": [
+                [y.path, y.call, y.kind, y.depth, _encode(y.config, ref), refs(y.inputs), refs(y.outputs), y.start,
+                 y.stop]
+                for y in self.layers
+            ],
+            "ops": [[o.name, refs(o.inputs), refs(o.outputs), _encode(o.args, ref)] for o in self.ops],
+            "composites": [[c.name, _encode(c.args, ref), c.start, c.stop] for c in self.composites],
+        }  # fmt: skip
+        if self.spelled is not None:
+            body["spelled"] = {str(i): name for i, name in self.spelled.items()}
+        body["tensors"] = {str(t.id): [list(t.shape), t.dtype] for t in tensors.values()}
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | Path) -> "Trace":
+        """Read a trace from JSON text or from a file. Raises ValueError when it is not a trace of this version."""
+        if isinstance(text, Path):
+            text = text.read_text(encoding="utf-8")
+        try:
+            body = json.loads(text)
+            schema = body["archscope_trace"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError("not an archscope trace") from error
+        if schema > SCHEMA:
+            raise ValueError(f"the trace has version {schema}; this archscope reads up to {SCHEMA}")
+        tensors = {int(i): Tensor(int(i), tuple(shape), dtype) for i, (shape, dtype) in body["tensors"].items()}
+
+        def group(ids: list[int]) -> tuple[Tensor, ...]:
+            return tuple(tensors[i] for i in ids)
+
+        return cls(
+            model=body["model"],
+            inputs=group(body["inputs"]),
+            params=tuple(Param(n, tensors[i], t) for n, i, t in body["params"]),
+            buffers=tuple(Param(n, tensors[i], t) for n, i, t in body["buffers"]),
+            layers=tuple(
+                Layer(path, call, kind, depth, _decode(config, tensors), group(ins), group(outs), start, stop)
+                for path, call, kind, depth, config, ins, outs, start, stop in body["layers"]
+            ),
+            ops=tuple(Op(n, group(i), group(o), _decode(a, tensors)) for n, i, o, a in body["ops"]),
+            modules=body["modules"],
+            train=body["train"],
+            versions=body["versions"],
+            notes=tuple(body.get("notes", ())),
+            composites=tuple(Composite(n, _decode(a, tensors), i, j) for n, a, i, j in body.get("composites", ())),
+            spelled={int(i): n for i, n in body["spelled"].items()} if "spelled" in body else None,
+        )
+
+    def to_frame(self) -> Any:
+        """The layers as a pandas DataFrame, one row a layer, raw values. Needs pandas."""
+        return PROVIDED["layer table"](self).to_frame()
+
+    def _repr_html_(self) -> str:
+        return PROVIDED["layer table"](self)._repr_html_()
+
+    def __repr__(self) -> str:
+        inputs = ", ".join("×".join(map(str, t.shape)) for t in self.inputs)
+        return f"<Trace of {self.model}: input {inputs}, {len(self.layers)} layer calls, {len(self.ops)} operators>"
+
+
+def _encode(value: Any, ref: Callable[[Tensor], int]) -> Any:
+    if isinstance(value, Tensor):
+        return {"tensor": ref(value)}
+    if isinstance(value, Mapping):
+        return {k: _encode(v, ref) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_encode(v, ref) for v in value]
+    return value
+
+
+def _decode(value: Any, tensors: dict[int, Tensor]) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {"tensor"}:
+            return tensors[value["tensor"]]
+        return {k: _decode(v, tensors) for k, v in value.items()}
+    if isinstance(value, list):
+        return tuple(_decode(v, tensors) for v in value)
+    return value

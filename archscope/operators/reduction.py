@@ -1,0 +1,43 @@
+"""Sums, means, losses, softmax: what takes many elements to one."""
+
+from math import prod
+
+from archscope.core.record import Op, Tensor
+from archscope.operators.rule import Work, axis, by_output, op
+
+
+@op("aten.softmax", "aten.log_softmax")
+def softmax(self: Tensor, dim: int, dtype: str | None = None) -> Work:
+    # [*] = softmax([*], dim)
+    axis(dim, self)
+    return Work((self.shape,), 0, 5 * prod(self.shape), dtype=dtype)
+
+
+@by_output(
+    *"aten.sum aten.amax aten.amin aten.max aten.min aten.prod aten.any aten.all aten.argmax aten.argmin".split(),
+    *"aten.logsumexp aten.norm aten.linalg_vector_norm aten.var aten.std aten.var_mean aten.std_mean".split(),
+    *"aten.nansum aten.count_nonzero aten.cummax aten.cummin aten.aminmax aten.trace".split(),
+    *"aten.nll_loss_forward aten.nll_loss2d_forward aten.mse_loss aten.smooth_l1_loss aten.huber_loss".split(),
+    *"aten.binary_cross_entropy aten.binary_cross_entropy_with_logits".split(),
+)
+def reduction(operator: Op) -> Work:
+    # 1 per element of the input
+    return Work(None, 0, operator.inputs[0].numel)
+
+
+@by_output("aten.mean")
+def mean(operator: Op) -> Work:
+    # the additions, and one division per output
+    return Work(None, 0, operator.inputs[0].numel + operator.outputs[0].numel)
+
+
+@by_output(*"aten._softmax aten._log_softmax aten._safe_softmax aten.native_layer_norm aten.native_group_norm".split())
+def five(operator: Op) -> Work:
+    # what softmax, layer and group norm become below: 5 per element
+    return Work(None, 0, 5 * operator.outputs[0].numel)
+
+
+@by_output("aten.scatter_add", "aten.scatter_add_", "aten.index_add", "aten.index_add_", "aten.scatter_reduce")
+def added(operator: Op) -> Work:
+    # 1 per element that is added
+    return Work(None, 0, operator.args.get("src", operator.args.get("source", operator.outputs[0])).numel)

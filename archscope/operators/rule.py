@@ -1,0 +1,141 @@
+"""What a rule of an operator is: its work, the registries, and the checks that rules share."""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from math import prod
+from typing import Any, NamedTuple
+
+from archscope.core.errors import ShapeError
+from archscope.core.record import Op, Shape, Tensor
+from archscope.core.registry import Registry
+
+# per spatial axis: how many input positions one output sees, and how far apart neighbouring outputs lie
+Reach = tuple[tuple[int, int | Fraction], ...]
+
+
+class Work(NamedTuple):
+    """What one operator does.
+
+    shapes: of its outputs, or None where only PyTorch's own kernel says. macs, flops: see above.
+    reach: the window of each spatial axis (the last axes of the output), None where it has none.
+    dtype: of an output, where it is not that of the first tensor.
+    """
+
+    shapes: tuple[Shape, ...] | None
+    macs: int = 0
+    flops: int = 0
+    reach: Reach | None = None
+    dtype: str | None = None
+
+
+Rule = Callable[..., Work]
+
+
+Maybe = Tensor | None
+
+
+RULES: Registry[Rule] = Registry("rule of")
+
+
+op = RULES.register
+
+
+BY_OUTPUT: Registry[Callable[[Op], Work | None]] = Registry("rule of")
+
+
+def by_output(*names: str) -> Callable[[Callable[[Op], Any]], Callable[[Op], Any]]:
+    """Enter the cost of operators whose output shape is left to PyTorch's own kernel."""
+    if twice := [name for name in names if name in RULES]:
+        raise ValueError(f"the rule of {twice[0]!r} is registered twice")
+    return BY_OUTPUT.register(*names)
+
+
+def per_axis(value: int | Sequence[int], n: int, name: str) -> tuple[int, ...]:
+    """One number for n axes, or n numbers."""
+    if type(value) is tuple and len(value) == n:
+        return value
+    values = (value,) if isinstance(value, int) else tuple(value)
+    if len(values) == 1:
+        values = values * n
+    if len(values) != n:
+        raise ShapeError(f"{name} needs 1 or {n} numbers, gets {len(values)}: {list(values)}")
+    return values
+
+
+def positive(name: str, values: Sequence[int], least: int = 1) -> None:
+    if min(values) < least:
+        raise ShapeError(f"{name} must be at least {least}, gets {by_x(values)}")
+
+
+def by_x(values: Sequence[int]) -> str:
+    return "×".join(map(str, values))
+
+
+def split_batch(x: Tensor, n: int, what: str) -> tuple[Shape, int, Shape]:
+    """Split [N, C, *sides] or [C, *sides] into batch, channels, sides."""
+    if len(x.shape) not in (n + 1, n + 2):
+        raise ShapeError(f"{what} expects {n + 1} or {n + 2} axes, gets {len(x.shape)}: {by_x(x.shape)}")
+    return x.shape[: -n - 1], x.shape[-n - 1], x.shape[-n:]
+
+
+def same(what: str, expected: int, got: int) -> None:
+    if expected != got:
+        raise ShapeError(f"expects {expected} {what}, gets {got}", expected=expected, got=got)
+
+
+def per_channel(c: int, *tensors: Maybe) -> None:
+    for tensor in tensors:
+        if tensor is not None and tensor.shape != (c,):
+            same("channels", prod(tensor.shape), c)
+            raise ShapeError(f"expects [{c}], gets {by_x(tensor.shape)}")
+
+
+def same_dtype(what: str, *tensors: Maybe) -> None:
+    first = tensors[0]
+    for tensor in tensors:
+        if tensor is not None and first is not None and tensor.dtype != first.dtype:
+            raise ShapeError(f"{what} needs one dtype, gets {first.dtype} and {tensor.dtype}")
+
+
+def axes_of(t: Tensor, what: str, *counts: int) -> Shape:
+    """The shape of a tensor that must have one of these numbers of axes."""
+    if len(t.shape) not in counts:
+        raise ShapeError(f"{what} has {' or '.join(map(str, counts))} axes, gets {len(t.shape)}: {by_x(t.shape)}")
+    return t.shape
+
+
+def fits(small: Shape, large: Shape) -> None:
+    """Refuse what cannot be expanded to a shape."""
+    if broadcast(small, large) != large:
+        raise ShapeError(f"{by_x(small)} cannot be expanded to {by_x(large)}")
+
+
+def axis(dim: int, t: Tensor) -> int:
+    """An axis counted from the front; a scalar has one that can be named."""
+    n = max(len(t.shape), 1)
+    if not -n <= dim < n:
+        raise ShapeError(f"axis {dim} is not among the {len(t.shape)} axes of {by_x(t.shape)}")
+    return dim % n
+
+
+def broadcast(a: Shape, b: Shape) -> Shape:
+    """The common shape of two; raises ShapeError when an axis differs and is 1 on neither side."""
+    if a == b:
+        return a
+    if len(a) < len(b):
+        a, b = b, a
+    out = list(a)
+    for i in range(1, len(b) + 1):
+        if b[-i] != out[-i]:
+            if out[-i] == 1:
+                out[-i] = b[-i]
+            elif b[-i] != 1:
+                raise ShapeError(f"{by_x(a)} and {by_x(b)} do not fit: {out[-i]} against {b[-i]}")
+    return tuple(out)
+
+
+def elementwise(self: Tensor, *_: Any, **__: Any) -> Work:
+    """[*] = f([*]): one operation per element."""
+    # of integers, f may give floats: PyTorch's own promotion decides
+    known = self.dtype.startswith(("float", "bfloat"))
+    return Work((self.shape,) if known else None, 0, prod(self.shape))

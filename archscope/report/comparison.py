@@ -1,0 +1,90 @@
+"""Specs -> the comparison table: load, trace, verify and total each model; a failure is a row with its reason."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from archscope.analysis.tables import MODEL_COLUMNS, MODEL_HIDDEN, model_row, model_table, versions
+from archscope.analysis.verification import disagreements
+from archscope.bench import model_columns as figures
+from archscope.bench.model_columns import Measured
+from archscope.core.table import Column, Table
+from archscope.peers.reconcile import columns_as, predicted
+from archscope.sources.inputs import check_input
+from archscope.sources.records import reason, record_of
+from archscope.sources.spec import Spec, Text, inputs_of, source_of, texts_of
+from archscope.sweeps.workers import in_order
+from archscope.zoo.catalogue import Entry, entries
+
+
+def side_by_side(
+    specs: Iterable[Spec],
+    input: Text = None,
+    batch: int | None = None,
+    train: bool = False,
+    counters: Sequence[str] = (),
+    jobs: int = 1,
+    measured: Measured | None = None,
+) -> Table:
+    """One row a model. Raises SpecError when the input is one of no model at all.
+
+    counters: tools whose figures, by their conventions, stand in place of archscope's MACs and FLOPs. jobs: processes.
+    measured: what runs have measured, in columns of its own; a model that has no run has nothing there.
+    """
+    texts = texts_of(input)
+    for text in texts:
+        check_input(text)
+    work = partial(_rows, input=input, batch=batch, train=train, counters=counters)
+    listed = work(specs) if jobs == 1 else list(in_order(work, specs, jobs, _died, group=1))
+    given = f"Input: {', '.join(texts)} for every model" if texts else "Input: each model's own"
+    given += f", batch {batch}" if batch else ""
+    if measured is not None:
+        listed = [{**row, **measured.figures.get(row["model"], {})} for row in listed]
+    table = model_table(listed, f"{given}{', training mode' if train else ''}. {versions()}")
+    columns, hidden = columns_for(counters, measured is not None)
+    notes = (*(measured.notes if measured is not None else ()), *table.notes)
+    return replace(table, columns=columns, hidden=hidden, notes=notes)
+
+
+def columns_for(counters: Sequence[str], measured: bool = False) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
+    """The columns that are shown, and those that only scripts get: with counters, archscope's own figures."""
+    if measured:
+        shown, hidden = columns_for(counters)
+        return (*shown, *figures.COLUMNS), (*hidden, *figures.HIDDEN)
+    if not counters:
+        return MODEL_COLUMNS, MODEL_HIDDEN
+    at = [column.key for column in MODEL_COLUMNS].index("macs")
+    own = {column.key: column for column in MODEL_COLUMNS if column.key in ("macs", "flops")}
+    rest = [column for column in MODEL_COLUMNS if column.key not in own]
+    return (*rest[:at], *columns_as(counters), *rest[at:]), (*own.values(), *MODEL_HIDDEN)
+
+
+def _rows(
+    specs: Iterable[Spec], input: Text, batch: int | None, train: bool, counters: Sequence[str]
+) -> list[dict[str, Any]]:
+    return [_row(spec, input, batch, train, counters) for spec in specs]
+
+
+def _died(spec: Spec) -> dict[str, Any]:
+    error = "the process that ran it died (out of memory?)"
+    return {"model": spec.text, "source": spec.source, "verified": False, "error": error}
+
+
+def _row(spec: Spec, input: Text, batch: int | None, train: bool, counters: Sequence[str]) -> dict[str, Any]:
+    row: dict[str, Any] = {"model": spec.text, "source": spec.source, "verified": False}
+    try:
+        if source_of(spec.source).record is None and (given := inputs_of(spec, input, batch)):
+            row["input"] = given[0].input.shape
+        record = record_of(spec, input, batch, train)
+        differences = disagreements(record, _published(spec, input, batch, train))
+        told = {"differences": differences, **predicted(record, counters)}
+        return model_row(record, spec.source, not differences) | told
+    except Exception as error:  # whatever one model does, the others are still printed
+        return row | {"error": reason(error)}
+
+
+def _published(spec: Spec, input: Text, batch: int | None, train: bool) -> Entry | None:
+    """The registration, where its counts are those of what was asked for."""
+    as_registered = spec.source == "zoo" and not spec.arguments and not input and batch is None and not train
+    return entries()[spec.name] if as_registered else None

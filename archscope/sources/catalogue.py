@@ -1,0 +1,59 @@
+"""What `archscope list` prints: the models of a source as a table. Builds nothing; the zoo needs no torch."""
+
+from collections.abc import Iterable
+
+from archscope.core.table import Column, Table
+from archscope.sources.inputs import Given
+from archscope.sources.spec import Spec, inputs_of, source_of, written
+
+COLUMNS = (
+    Column("name", "Name"),
+    Column("input", "Input", "shape", priority=1),
+    Column("params", "Parameters", "count"),
+    Column("macs", "MACs", "count"),
+    Column("keys", "Arguments", priority=2),
+    Column("paper", "Paper", priority=3),
+)
+
+
+def listing(specs: Iterable[Spec]) -> Table:
+    """One row a model: name, default input, published or derived counts, arguments, paper."""
+    listed, several = [], list(specs)
+    for spec in several:
+        here = source_of(spec.source)
+        given = _given(spec, alone=len(several) == 1) if here.record is None else ()
+        published = here.published(spec.name)
+        said = {} if spec.arguments else published  # the counts are those of the default build
+        keys = {key: spec.arguments.get(key, value) for key, value in (here.keys(spec.name) or spec.arguments).items()}
+        listed.append(
+            {
+                "name": spec.text,
+                "source": spec.source,
+                "input": given[0].input.shape if len(given) == 1 else tuple(g.input.shape for g in given) or None,
+                "dtype": given[0].input.dtype if given else None,
+                "params": said.get("params"),
+                "macs": said.get("macs"),
+                "keys": " ".join(f"{key}={written(value)}" for key, value in keys.items()),
+                "paper": published.get("paper"),
+            }
+        )
+    zoo = all(row["source"] == "zoo" for row in listed)
+    made = "as published or derived for the default arguments" if zoo else "as the source publishes them"
+    shown = [c for c in COLUMNS if c.key in ("name", "input") or any(row[c.key] for row in listed)]
+    return Table(
+        title="",
+        columns=tuple(shown),
+        hidden=(Column("dtype", "Input dtype"), Column("source", "Source"), *(c for c in COLUMNS if c not in shown)),
+        rows=tuple(listed),
+        caption=f"Counts {made}; `archscope table` computes them anew." if len(shown) > 2 else "",
+    )
+
+
+def _given(spec: Spec, alone: bool) -> tuple[Given, ...]:
+    """The default inputs; of many models one may be without, whatever is wrong with it: to run it says what."""
+    try:
+        return inputs_of(spec)
+    except Exception:
+        if alone:
+            raise
+        return ()

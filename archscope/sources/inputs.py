@@ -1,0 +1,155 @@
+"""Inputs as they are typed: `227`, `3x227x227`, `8x3x227x227`, `1x128:int64`, `tokens=1x128:int64`."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import NamedTuple
+
+from archscope.core.errors import SpecError
+from archscope.core.record import BYTES
+from archscope.core.table import unknown
+
+MOST = 1 << 40  # elements of an input; more is a typing error
+DTYPES = [name for name in BYTES if not name.startswith(("q", "uq")) and name != "complex32"]
+
+
+class Input(NamedTuple):
+    """Shape and dtype of one input."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        text = "x".join(map(str, self.shape))
+        return text if self.dtype == "float32" else f"{text}:{self.dtype}"
+
+
+class Given(NamedTuple):
+    """One argument of a forward.
+
+    layout: a letter an axis (n batch, c channels, t steps, d h w sides, any other fixed). name: of a keyword argument,
+    empty for one by position. listed: handed over in a list of its own, as torchvision's detectors take images.
+    """
+
+    input: Input
+    layout: str = ""
+    name: str = ""
+    listed: bool = False
+
+
+def shape_and_dtype(text: str) -> tuple[list[int], str]:
+    shape, _, dtype = text.strip().lower().replace("×", "x").partition(":")
+    dtype = dtype or "float32"
+    if dtype not in DTYPES:
+        raise SpecError(unknown("dtype", dtype, DTYPES))
+    try:
+        sides = [int(side) for side in shape.split("x")]
+    except ValueError:
+        raise SpecError(f"{text!r} is not an input: write 224, 3x224x224, 8x3x224x224 or 1x128:int64") from None
+    if min(sides) < 1:
+        raise SpecError(f"{text!r} is not an input: every side is at least 1")
+    return sides, dtype
+
+
+def parse_input(text: str | None, default: Input, layout: str, batch: int | None = None) -> Input:
+    """An input from what was typed and the model's default.
+
+    One number sets every side that has a place (h, w, or t of a sequence), as many numbers as there are such sides
+    set each; a shape that is one axis short gets the default's batch. batch: sets the batch axis. Raises SpecError.
+    """
+    shape, dtype = default.shape, default.dtype
+    if text is not None:
+        sides, given = shape_and_dtype(text)
+        dtype = given if ":" in text else default.dtype
+        movable = [axis for axis, letter in enumerate(layout) if letter in "dhwt"]
+        if len(sides) == len(shape):
+            shape = tuple(sides)
+        elif movable and len(sides) in (1, len(movable)):
+            each = dict(zip(movable, sides * len(movable) if len(sides) == 1 else sides, strict=True))
+            shape = tuple(each.get(axis, side) for axis, side in enumerate(shape))
+        elif len(sides) == len(shape) - 1 and layout.startswith("n"):
+            shape = (shape[0], *sides)
+        else:
+            axes = "1 axis" if len(sides) == 1 else f"{len(sides)} axes"
+            raise SpecError(f"the input {text!r} has {axes}; the model takes {len(shape)}, such as {default}")
+    if batch is not None:
+        if batch < 1:
+            raise SpecError(f"the batch is at least 1, not {batch}")
+        if "n" not in layout:
+            raise SpecError(f"the input {default} has no batch axis")
+        axis = layout.index("n")
+        shape = (*shape[:axis], batch, *shape[axis + 1 :])
+    _may_fit(shape)
+    return Input(shape, dtype)
+
+
+def check_input(text: str) -> None:
+    """Raises SpecError where the text is no input of any model."""
+    shape_and_dtype(_named(text)[1])
+
+
+def parse_inputs(texts: Sequence[str], defaults: Sequence[Given], batch: int | None = None) -> tuple[Given, ...]:
+    """The arguments of a forward from what was typed, one text each, and the model's defaults.
+
+    A text without a name sets the first input, and those of the same layout with it (the two images of an optical
+    flow); several set one each. `name=SHAPE` sets the argument of that name. Where there are no defaults, a text is a
+    whole shape. Raises SpecError.
+    """
+    pairs = [_named(text) for text in texts]
+    plain = [text for name, text in pairs if not name]
+    named = {name: text for name, text in pairs if name}
+    if len(plain) + len(named) < len(texts):
+        raise SpecError(f"an input is given twice in {' '.join(texts)}")
+    found = list(defaults)
+    if named and not plain and not any(given.name for given in found):
+        found = []  # other arguments than those by position
+    if plain and not defaults:
+        found = [_whole(text) for text in plain]
+    elif len(plain) == 1:
+        first = found[0].layout
+        found = [g._replace(input=parse_input(plain[0], g.input, g.layout)) if g.layout == first else g for g in found]
+    elif plain:
+        if len(plain) != len(found):
+            are = "1 input" if len(found) == 1 else f"{len(found)} inputs"
+            raise SpecError(f"{len(plain)} inputs are given; the model has {are}")
+        found = [g._replace(input=parse_input(text, g.input, g.layout)) for g, text in zip(found, plain, strict=True)]
+    places = {given.name: i for i, given in enumerate(found) if given.name}
+    for name, text in named.items():
+        if name in places:
+            old = found[places[name]]
+            found[places[name]] = old._replace(input=parse_input(text, old.input, old.layout))
+        else:
+            found.append(_whole(text)._replace(name=name))
+    if batch is not None:
+        if found and not any("n" in given.layout for given in found):
+            raise SpecError(f"the input {found[0].input} has no batch axis")
+        found = [g._replace(input=parse_input(None, g.input, g.layout, batch)) if "n" in g.layout else g for g in found]
+    for given in found:
+        _may_fit(given.input.shape)
+    return tuple(found)
+
+
+def _may_fit(shape: Sequence[int]) -> None:
+    if prod(shape) > MOST:
+        raise SpecError(f"an input of {'×'.join(map(str, shape))} fits no machine: {prod(shape):,} elements")
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, shape = text.rpartition("=")
+    if equals and not name.strip().isidentifier():
+        raise SpecError(f"{text!r} is not an input: write SHAPE, or NAME=SHAPE for the argument NAME of the forward")
+    return name.strip(), shape
+
+
+def _whole(text: str) -> Given:
+    """An input that is given in full; its first axis is the batch."""
+    sides, dtype = shape_and_dtype(text)
+    return Given(Input(tuple(sides), dtype), LAYOUTS.get(len(sides), "n" + "?" * (len(sides) - 1)))
+
+
+LAYOUTS = {1: "?", 2: "n?", 3: "n??", 4: "nchw", 5: "ncdhw"}  # by the number of axes, where nobody says
+
+
+def of_shape(shape: Sequence[int], dtype: str = "float32", name: str = "") -> Given:
+    """An input whose layout nobody says: integers of two axes are a sequence, four axes an image, five a video."""
+    layout = "nt" if len(shape) == 2 and "int" in dtype else LAYOUTS.get(len(shape), "n" + "?" * (len(shape) - 1))
+    return Given(Input(tuple(shape), dtype), layout, name)

@@ -1,0 +1,97 @@
+"""Programs of `torch.export`: `program.pt2`, on the inputs that they were exported with.
+
+Its weights are read as tensors only: what would have to be unpickled, and could run anything, is refused.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from archscope.core.errors import SpecError
+from archscope.sources.inputs import Given, of_shape
+from archscope.sources.spec import Source, source
+
+
+@source("exported")
+def enter() -> Source:
+    return Source(
+        names=lambda pattern: sorted(glob(pattern)),
+        build=_build,
+        inputs=_inputs,
+        keys=lambda name: {},
+        closed=False,
+    )
+
+
+@cache
+def _program(path: str) -> Any:
+    """Raises SpecError for a file that holds no program, or one that would have to be unpickled."""
+    import torch
+
+    full = Path(path).expanduser()
+    if not full.is_file():
+        raise SpecError(f"there is no file {path}")
+    try:
+        with _tensors_only(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.load(full)
+    except Exception as error:
+        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SpecError(f"{path} holds no exported program that can be read: {text}") from error
+
+
+@contextmanager
+def _tensors_only() -> Iterator[None]:
+    """`torch.load` with weights_only, whatever its caller says, and no other unpickling."""
+    import pickle
+
+    import torch
+
+    load, loads = torch.load, pickle.loads
+
+    def tensors(*args: Any, **kwargs: Any) -> Any:
+        return load(*args, **{**kwargs, "weights_only": True})
+
+    def refused(*args: Any, **kwargs: Any) -> Any:
+        raise ValueError("it holds pickled objects, which could run anything when they are read")
+
+    torch.load, pickle.loads = tensors, refused
+    try:
+        yield
+    finally:
+        torch.load, pickle.loads = load, loads
+
+
+def _build(path: str, arguments: dict[str, Any]) -> Any:
+    """The program as a module, with the modules it was exported from inside, each with its old kind."""
+    import torch
+
+    from archscope.tracing.weightless import KIND
+
+    program = _program(path)
+    kinds: dict[str, str] = {}
+    for node in program.graph.nodes:
+        for where, kind in (node.meta.get("nn_module_stack") or {}).values():
+            kinds[where] = str(kind if isinstance(kind, str) else kind.__name__).rpartition(".")[2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = torch.export.unflatten(program)
+    for where, module in model.named_modules():
+        module.__dict__[KIND] = f"exported {kinds[where]}" if where in kinds else "exported"
+    return model
+
+
+def _inputs(path: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    given = _program(path).example_inputs
+    if given is None:
+        raise SpecError(f"{path} was saved without the inputs it was exported with")
+    args, kwargs = given
+    return tuple(
+        of_shape(tuple(value.shape), str(value.dtype).removeprefix("torch."), name)
+        for name, value in [*(("", a) for a in args), *kwargs.items()]
+        if hasattr(value, "shape")
+    )

@@ -1,0 +1,234 @@
+"""A user's own models: `path/to/nets.py:Net`, a class, a function that builds one, or a module that stands there.
+
+Importing a file is running it. Its folder is on the import path while it is, as with `python path/to/nets.py`.
+"""
+
+import inspect
+import sys
+from collections.abc import Mapping
+from glob import glob
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from archscope.core.errors import ArchscopeError, SpecError, TraceError
+from archscope.core.table import did_you_mean
+from archscope.sources.inputs import Given, Input, of_shape, parse_input, shape_and_dtype
+from archscope.sources.spec import Source, aside, source
+
+EXAMPLE = "example_inputs"  # beside the model, or an attribute of it
+
+_FILES: dict[Path, ModuleType] = {}
+
+
+@source("file")
+def enter() -> Source:
+    return Source(names=names, build=build, inputs=inputs, closed=False, guess=guess)
+
+
+def names(pattern: str) -> list[str]:
+    """The modules, and the functions that say they return one, which the files of a pattern define."""
+    files, _, _ = pattern.rpartition(":")
+    paths = sorted(glob(files)) if glob(files) else [files]
+    return [f"{path}:{name}" for path in paths for name in models_in(module_at(path))]
+
+
+def build(name: str, arguments: dict[str, Any]) -> Any:
+    """The model of that name. Raises SpecError where there is none, or it takes other arguments."""
+    path, _, attribute = name.rpartition(":")
+    return made(module_at(path), path, attribute, arguments)
+
+
+def inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    """What `example_inputs()` beside the model gives; empty where there is none."""
+    path, _, attribute = name.rpartition(":")
+    return examples(module_at(path), attribute)
+
+
+# ------------------------------------------------------------------------------------- what `module` uses as well
+
+
+def models_in(holder: ModuleType) -> list[str]:
+    """Names of what a file defines itself and can be built without arguments."""
+    from torch import nn
+
+    found = []
+    for name, value in vars(holder).items():
+        if name.startswith("_") or name == EXAMPLE:
+            continue
+        if isinstance(value, nn.Module):
+            found.append(name)
+        elif getattr(value, "__module__", None) != holder.__name__ or not callable(value):
+            continue
+        elif isinstance(value, type):
+            own = issubclass(value, nn.Module) and "forward" in {k for c in value.__mro__[:-1] for k in vars(c)}
+            if own and not _required(value):
+                found.append(name)
+        elif _returns_module(value, nn.Module) and not _required(value):
+            found.append(name)
+    return found
+
+
+def _required(factory: Any) -> list[str]:
+    """Arguments without a default."""
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(factory).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in kinds]
+
+
+def _returns_module(function: Any, module: type) -> bool:
+    told = getattr(function, "__annotations__", {}).get("return")
+    return isinstance(told, type) and issubclass(told, module) or (isinstance(told, str) and told.endswith("Module"))
+
+
+def made(holder: ModuleType, where: str, attribute: str, arguments: dict[str, Any]) -> Any:
+    """The module that a name of a file stands for, built with arguments."""
+    from torch import nn
+
+    value: Any = holder
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            raise SpecError(_absent(holder, where, attribute))
+        value = getattr(value, part)
+    if isinstance(value, nn.Module):
+        if arguments:
+            raise SpecError(f"{attribute} in {where} is a module, not a class: it takes no arguments")
+        return value
+    if not callable(value):
+        raise SpecError(f"{attribute} in {where} is neither a module nor something that builds one")
+    _fits(value, attribute, arguments)
+    try:
+        model = value(**arguments)
+    except ArchscopeError:
+        raise
+    except Exception as error:
+        line = _line(error, getattr(holder, "__file__", None) or "")
+        raise TraceError(f"{attribute} could not be built: {type(error).__name__}: {error}{line}") from error
+    if not isinstance(model, nn.Module):
+        raise SpecError(f"{attribute} in {where} gives {_a(type(model).__name__)}, not a module")
+    return model
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiouAEIOU" else f"a {noun}"
+
+
+def _absent(holder: ModuleType, where: str, attribute: str) -> str:
+    known = models_in(holder)
+    there = f"it has {', '.join(known)}" if known else "nothing in it is a model"
+    question = did_you_mean(attribute, known)
+    return f"{where} has no {attribute!r}{f': {question} ({there})' if question else f'; {there}'}"
+
+
+def _fits(factory: Any, name: str, arguments: dict[str, Any]) -> None:
+    """Raises SpecError for arguments that a factory does not take, and for those that it misses."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key in arguments:
+        if key not in parameters and not open_ended:
+            has = f"it has {', '.join(parameters)}" if parameters else "it has none"
+            question = did_you_mean(key, parameters)
+            raise SpecError(f"{name} has no argument {key!r}{f': {question} ({has})' if question else f'; {has}'}")
+    missing = [key for key in _required(factory) if key not in arguments]
+    if missing:
+        wants = "".join(f"@{key}=…" for key in missing)
+        raise SpecError(f"{name} needs {', '.join(missing)}: write {name}{wants}")
+
+
+def examples(holder: ModuleType, attribute: str) -> tuple[Given, ...]:
+    """The default inputs that a file gives: a function or a value, on the model's class or beside it."""
+    owner = getattr(holder, attribute.split(".")[0], None)
+    value = getattr(owner, EXAMPLE, None)
+    if value is None:
+        value = getattr(holder, EXAMPLE, None)
+    if value is None:
+        return ()
+    try:
+        given = value() if callable(value) else value
+    except Exception as error:
+        raise SpecError(
+            f"{EXAMPLE} of {attribute} fails, called without arguments: {type(error).__name__}: {error}"
+        ) from error
+    return _givens(given)
+
+
+def _givens(value: Any, name: str = "") -> tuple[Given, ...]:
+    """A tensor, a shape, text such as 1x3x32x32, a tuple of those, a dict by name, or a tuple and a dict."""
+    if isinstance(value, Mapping):
+        return tuple(given for key, one in value.items() for given in _givens(one, str(key)))
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return (of_shape(tuple(value.shape), str(value.dtype).removeprefix("torch."), name),)
+    if isinstance(value, str):
+        return (of_shape(*shape_and_dtype(value), name),)
+    if isinstance(value, list | tuple) and value:
+        if all(type(side) is int for side in value):
+            return (of_shape(value, "float32", name),)
+        return tuple(given for one in value for given in _givens(one, name))
+    raise SpecError(f"{EXAMPLE} gives {_a(type(value).__name__)}: give a tensor, a shape, a tuple of those, or a dict")
+
+
+def guess(model: Any, text: str) -> tuple[Given, ...]:
+    """The input of a model that says nothing: the first layer tells channels or features, what was typed the sides."""
+    from torch import nn
+
+    if not text:
+        return ()
+    sides, _ = shape_and_dtype(text)
+    layers = (m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear | nn.Embedding))
+    first = next(layers, None)
+    if isinstance(first, nn.modules.conv._ConvNd):
+        n = len(first.kernel_size)
+        if len(sides) in (1, n, n + 1):
+            layout = "nc" + "dhw"[-n:]
+            return (Given(parse_input(text, Input((1, first.in_channels, *[1] * n)), layout), layout),)
+    if isinstance(first, nn.Linear) and len(sides) == 1:
+        return (Given(Input((1, sides[0])), "n?"),)
+    if isinstance(first, nn.Embedding) and len(sides) == 1:
+        return (Given(Input((1, sides[0]), "int64"), "nt"),)
+    return ()
+
+
+# --------------------------------------------------------------------------------------------------- importing
+
+
+def module_at(path: str) -> ModuleType:
+    """A file as a module, run once in a process. Raises SpecError where there is none, TraceError where it fails."""
+    full = Path(path).expanduser().resolve()
+    if full in _FILES:
+        return _FILES[full]
+    if not full.is_file():
+        raise SpecError(f"there is no file {path}")
+    name = f"archscope_user_{full.stem}" if full.stem in sys.modules else full.stem
+    found = spec_from_file_location(name, full)
+    assert found is not None and found.loader is not None
+    holder = module_from_spec(found)
+    sys.modules[name] = holder  # dataclasses and pickles look their module up
+    sys.path.insert(0, str(full.parent))
+    try:
+        with aside():
+            found.loader.exec_module(holder)
+    except BaseException as error:
+        del sys.modules[name]
+        if not isinstance(error, Exception):
+            raise
+        where = f" (line {error.lineno})" if isinstance(error, SyntaxError) else _line(error, str(full))
+        told = error.msg if isinstance(error, SyntaxError) else error
+        raise TraceError(f"{path} cannot be imported: {type(error).__name__}: {told}{where}") from error
+    finally:
+        sys.path.remove(str(full.parent))
+    _FILES[full] = holder
+    return holder
+
+
+def _line(error: BaseException, path: str) -> str:
+    """`, at nets.py:12` for the innermost line of a file that an error went through."""
+    found, at = "", error.__traceback__
+    while at is not None:
+        if path and at.tb_frame.f_code.co_filename == path:
+            found = f", at {path}:{at.tb_lineno}"
+        at = at.tb_next
+    return found

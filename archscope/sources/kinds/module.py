@@ -1,0 +1,75 @@
+"""Models of an installed package: `package.module:factory`, the working folder on the import path."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from archscope.core.errors import SpecError, TraceError
+from archscope.core.table import did_you_mean
+from archscope.sources.inputs import Given
+from archscope.sources.kinds.file import examples, guess, made, models_in
+from archscope.sources.spec import NAMED, Source, source
+
+
+@source("module")
+def enter() -> Source:
+    return Source(names=_names, build=_build, inputs=_inputs, keys=_keys, closed=False, guess=guess)
+
+
+def _names(pattern: str) -> list[str]:
+    where, _, _ = pattern.rpartition(":")
+    return [f"{where}:{name}" for name in models_in(_imported(where))]
+
+
+def _build(name: str, arguments: dict[str, Any]) -> Any:
+    where, _, attribute = name.rpartition(":")
+    return made(_imported(where), where, attribute, arguments)
+
+
+def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    where, _, attribute = name.rpartition(":")
+    return examples(_imported(where), attribute)
+
+
+def _keys(name: str) -> None:
+    """Only the builder knows its arguments. Raises SpecError where there is no such package; none is imported."""
+    where, _, _ = name.rpartition(":")
+    with _here():
+        if find_spec(where.partition(".")[0]) is None:
+            raise SpecError(_absent(where))
+
+
+def _absent(where: str) -> str:
+    question = did_you_mean(where, NAMED)
+    asked = f"there is no source of models and no package {where!r}"
+    return f"{asked}{f': {question}' if question else ''} (sources are {', '.join(NAMED)})"
+
+
+@contextmanager
+def _here() -> Iterator[None]:
+    """The working folder is on the import path."""
+    added = "" not in sys.path and "." not in sys.path
+    if added:
+        sys.path.insert(0, "")
+    try:
+        yield
+    finally:
+        if added:
+            sys.path.remove("")
+
+
+def _imported(where: str) -> ModuleType:
+    """Raises SpecError for a package that is not there, TraceError for one that fails."""
+    with _here():
+        try:
+            return import_module(where)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{where}.".startswith(f"{error.name}."):
+                raise TraceError(f"{where} cannot be imported: {error}") from error
+            raise SpecError(_absent(where)) from error
+        except Exception as error:
+            raise TraceError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error

@@ -1,0 +1,40 @@
+"""`timm:efficientnet_b0`: the models of timm, each on its own default input."""
+
+from collections.abc import Iterable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from archscope.core.errors import SpecError
+from archscope.sources.inputs import Given, Input
+from archscope.sources.spec import Source, source
+
+
+@source("timm")
+def enter() -> Source:
+    return Source(names=lambda pattern: _names(), build=_build, inputs=_inputs)
+
+
+def _timm() -> Any:
+    try:
+        return import_module("timm")
+    except ImportError as error:
+        raise SpecError("timm is not installed; `pip install timm` brings its models") from error
+
+
+@cache
+def _names() -> Iterable[str]:
+    return tuple(_timm().list_models())
+
+
+def _build(name: str, arguments: dict[str, Any]) -> Any:
+    return _timm().create_model(name, pretrained=False, **arguments)
+
+
+def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    """The input of the default weights, or what `img_size` and `in_chans` make of it."""
+    config = _timm().models.get_pretrained_cfg(name)
+    shape = config.input_size if config is not None and config.input_size else (3, 224, 224)
+    side = arguments.get("img_size")
+    sides = (side, side) if isinstance(side, int) else tuple(side) if side else shape[1:]
+    return (Given(Input((1, arguments.get("in_chans", shape[0]), *sides)), "nchw"),)

@@ -1,0 +1,41 @@
+"""Saved traces: `archscope trace MODEL --save t.json`, later `archscope trace t.json`. Needs no torch."""
+
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from archscope.core.errors import SpecError
+from archscope.core.record import Trace
+from archscope.sources.inputs import Given, of_shape
+from archscope.sources.spec import Source, source
+
+
+@source("trace")
+def enter() -> Source:
+    return Source(
+        names=lambda pattern: sorted(glob(pattern)),
+        build=_build,
+        inputs=_inputs,
+        keys=lambda name: {},
+        closed=False,
+        record=read,
+    )
+
+
+def read(path: str) -> Trace:
+    """The record in a file. Raises SpecError where there is none."""
+    try:
+        return Trace.from_json(Path(path).expanduser())
+    except OSError as error:
+        raise SpecError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        why = str(error) if type(error) is ValueError else "it is damaged"
+        raise SpecError(f"{path} is no record of archscope: {why}") from error
+
+
+def _build(path: str, arguments: dict[str, Any]) -> Any:
+    raise SpecError(f"{path} is a record of a run: there is no model in it to build")
+
+
+def _inputs(path: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    return tuple(of_shape(tensor.shape, tensor.dtype) for tensor in read(path).inputs)

@@ -1,0 +1,79 @@
+"""What is varied: a model of any source, or a function that builds one, with what it is run on."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from archscope.core.errors import SpecError
+from archscope.sources.inputs import Given
+from archscope.sources.spec import Source, Spec, Text, parse, source, source_of
+from archscope.sweeps.grid import BATCH, INPUT, spelled
+
+FACTORIES: dict[str, Callable[..., Any]] = {}  # what Python code hands over, by name
+
+
+@source("factory")
+def enter() -> Source:
+    from archscope.sources.kinds.file import guess
+
+    return Source(names=lambda pattern: FACTORIES, build=_build, inputs=_inputs, closed=False, guess=guess)
+
+
+def _build(name: str, arguments: dict[str, Any]) -> Any:
+    return FACTORIES[name](**arguments)
+
+
+def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    from archscope.sources.kinds.file import examples
+
+    factory = FACTORIES[name]
+    holder = sys.modules.get(getattr(factory, "__module__", None) or "")
+    return examples(holder, getattr(factory, "__qualname__", name)) if holder is not None else ()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with the arguments that stay, and how it is run. It can be sent to another process.
+
+    factory: what builds it, where that is no model with a name.
+    """
+
+    spec: Spec
+    factory: Callable[..., Any] | None = None
+    input: Text = None
+    batch: int | None = None
+    train: bool = False
+
+    def source(self) -> Source:
+        """Where the model comes from; in another process the factory is entered there first."""
+        if self.factory is not None:
+            FACTORIES[self.spec.name] = self.factory
+        here = source_of(self.spec.source)
+        if here.record is not None:
+            raise SpecError(f"{self.spec.name} is the record of one run: nothing of it can be varied")
+        return here
+
+    def at(self, point: Mapping[str, Any]) -> tuple[Spec, Text, int | None]:
+        """Model, input and batch of a point."""
+        arguments = {name: value for name, value in point.items() if name not in (INPUT, BATCH)}
+        spec = self.spec
+        if arguments:
+            spec = Spec(spelled(spec, arguments), spec.source, spec.name, {**spec.arguments, **arguments})
+        return spec, point.get(INPUT, self.input), point.get(BATCH, self.batch)
+
+
+def subject_of(
+    factory: str | Callable[..., Any], input: Text = None, batch: int | None = None, train: bool = False
+) -> Subject:
+    """What a user names or hands over. Raises SpecError for what is neither a model's name nor callable."""
+    if isinstance(factory, str):
+        return Subject(parse(factory), None, input, batch, train)
+    if not callable(factory):
+        raise SpecError(f"{factory!r} is neither the name of a model nor a function that builds one")
+    plain = getattr(factory, "__qualname__", type(factory).__name__)
+    name, n = plain, 1
+    while FACTORIES.setdefault(name, factory) is not factory:
+        n += 1
+        name = f"{plain}-{n}"
+    return Subject(Spec(plain.rpartition("<locals>.")[2], "factory", name), factory, input, batch, train)

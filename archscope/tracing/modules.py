@@ -1,0 +1,110 @@
+"""What a module is, as the record keeps it: its kind, and the arguments that it was built with; and hearing of it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from archscope.tracing.weightless import KIND
+
+PLAIN = frozenset((int, bool, float, str, type(None)))  # values that are kept as they are
+
+_KINDS: dict[type, tuple[str, tuple[str, ...]]] = {}
+
+# arguments that a class does not name in `__constants__`
+_EXTRA = {
+    "MultiheadAttention": ("embed_dim", "num_heads", "kdim", "vdim", "dropout", "add_zero_attn"),
+    "LayerNorm": ("normalized_shape", "elementwise_affine"),
+    "Softmax": ("dim",),
+    "Flatten": ("start_dim", "end_dim"),
+    "Dropout": ("p",),
+    "ShiftedWindowAttention": ("window_size", "num_heads"),
+    "ShiftedWindowAttentionV2": ("window_size", "num_heads"),
+}
+
+
+def kind_of(cls: type) -> str:
+    """The class that gives a module its forward, where that is one of PyTorch's layers; else its own name."""
+    return _kind(cls)[0]
+
+
+def _kind(cls: type) -> tuple[str, tuple[str, ...]]:
+    known = _KINDS.get(cls)
+    if known is None:
+        owner = next((c for c in cls.__mro__ if "forward" in c.__dict__), cls)
+        layer = owner.__module__.startswith("torch.nn.modules") and owner.__module__ != "torch.nn.modules.container"
+        layer = layer and owner is not nn.Module and not owner.__name__.startswith("_")
+        kind = owner.__name__ if layer else cls.__name__
+        names = dict.fromkeys((*_EXTRA.get(kind, ()), *getattr(cls, "__constants__", ())))
+        known = _KINDS[cls] = (kind, tuple(names))
+    return known
+
+
+def describe(module: nn.Module) -> tuple[str, dict[str, Any]]:
+    """Kind and configuration of a module: the arguments it was built with, as plain values."""
+    kind, names = _kind(type(module))
+    config: dict[str, Any] = {}
+    own = module.__dict__
+    kind = own.get(KIND, kind)
+    for name in names:
+        value = own[name] if name in own else getattr(module, name, None)
+        if type(value) in PLAIN:
+            if value is not None:
+                config[name] = value
+        elif isinstance(value, (list, tuple)) and PLAIN.issuperset(map(type, value)):
+            config[name] = tuple(value)
+    if "bias" not in config:
+        if "bias" in module._parameters:
+            config["bias"] = module._parameters["bias"] is not None
+        elif "in_proj_bias" in module._parameters:
+            config["bias"] = module._parameters["in_proj_bias"] is not None
+            config["add_bias_kv"] = module._parameters.get("bias_k") is not None
+    if "parametrizations" in module._modules or module._forward_pre_hooks:
+        config |= _reparametrized(module)
+    return kind, config
+
+
+def _reparametrized(module: nn.Module) -> dict[str, Any]:
+    """How the weights come about that a layer computes anew in every run, by a parametrization or by its older form, a
+    hook. weight_norm: the axis that has norms of its own, -1 for one norm of all. computed: parameters that come about
+    in other ways."""
+    ways: dict[str, list[Any]] = {}
+    for name, steps in getattr(module._modules.get("parametrizations"), "_modules", {}).items():
+        ways.setdefault(name, []).extend(steps.children() if steps is not None else ())
+    for hook in module._forward_pre_hooks.values():
+        if type(hook).__module__.startswith("torch.nn.utils."):
+            ways.setdefault(getattr(hook, "name", "weight"), []).append(hook)
+    if not ways:
+        return {}
+    (first, *others), steps = ways, ways.get("weight", [])
+    if first == "weight" and not others and len(steps) == 1 and type(steps[0]).__name__.strip("_") == "WeightNorm":
+        return {"weight_norm": steps[0].dim}
+    return {"computed": tuple(ways)}
+
+
+@contextmanager
+def listening(owner: Any) -> Iterator[None]:
+    """Within this block, in this thread, `owner.now` hears of every call of a module and of every attribute that is
+    about to be set: `called(original, module, args, kwargs)`, which gives the output, and `assign(module)`. It is None
+    between runs."""
+    call, assign, here = nn.Module.__call__, nn.Module.__setattr__, threading.get_ident()
+
+    def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if owner.now is None or threading.get_ident() != here:
+            return call(module, *args, **kwargs)
+        return owner.now.called(call, module, args, kwargs)
+
+    def assigned(module: nn.Module, name: str, value: Any) -> None:
+        if owner.now is not None and threading.get_ident() == here:
+            owner.now.assign(module)
+        assign(module, name, value)
+
+    nn.Module.__call__ = called  # type: ignore[method-assign]
+    nn.Module.__setattr__ = assigned  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.__call__ = call  # type: ignore[method-assign]
+        nn.Module.__setattr__ = assign  # type: ignore[method-assign]
