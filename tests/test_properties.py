@@ -711,6 +711,14 @@ def test_the_rule_the_closed_form_and_pytorch_agree(family: str) -> None:
     agree()
 
 
+@pytest.mark.parametrize("pads", [(-1,), (-1, -1), (-1, 0), (0, -1), (-1, -1, -1), (-1, -1, 0), (0, -1, -1)], ids=str)
+def test_a_reflection_that_leaves_nothing(pads: tuple[int, ...]) -> None:
+    """A map of sides 2, some of which lose both of their rows: PyTorch refuses it where no side has a row left."""
+    amounts = tuple(amount for amount in pads for _ in range(2))
+    layer = getattr(nn, f"ReflectionPad{len(pads)}d")
+    examine("pad", Case(layer, {"padding": amounts}, ((1, 2, *(2,) * len(pads)),), depth=0))
+
+
 def test_two_thousand_configurations_are_drawn_and_both_verdicts_occur() -> None:
     assert sum(BUDGET.values()) >= 2_000
     assert BUDGET.keys() == FAMILIES.keys()

@@ -148,9 +148,11 @@ def _padded(mode: str, batch: Shape, c: int, sides: Shape, pads: Sequence[tuple[
         _require(max(before, after) <= most, f"a side of {m} takes {mode} padding up to {most}, gets {before}, {after}")
         # what is cut off is cut from the input, except where the padding is a copy of what is left
         cut = before + after if mode in ("reflect", "replicate") else min(before, 0) + min(after, 0)
-        least = 1 if mode == "replicate" or (mode == "reflect" and len(sides) == 1) else 0
+        least = 1 if mode == "replicate" else 0
         _require(min(m + cut, m + before + after) >= least, f"a side of {m} padded by {before} and {after} is empty")
         out.append(symbol("m", m) + symbol("before", before) + symbol("after", after))
+    if mode == "reflect":
+        _require(any(side.value > 0 for side in out), f"{mode} padding leaves nothing of a map of {list(sides)}")
     if mode in ("reflect", "replicate"):
         _require(c > 0 and min(sides) > 0, f"{mode} padding needs a non-empty input, gets {[*batch, c, *sides]}")
     return tuple(out)

@@ -42,11 +42,13 @@ def pad(self: Tensor, pad: Sequence[int], mode: str = "constant", value: float |
         most = {"reflect": m - 1, "circular": m}.get(mode)
         if most is not None and max(before, after) > most:
             raise ShapeError(f"{mode} padding of a side of {m} is at most {most}, gets {max(before, after)}")
-        least = 1 if mode == "replicate" or (mode == "reflect" and n == 1) else 0
+        least = 1 if mode == "replicate" else 0
         cut = min(before, 0) + min(after, 0) if mode in ("constant", "circular") else before + after
         if m + cut < least or m + before + after < least:
             raise ShapeError(f"padding a side of {m} by {before} and {after} leaves {m + before + after}")
         out[-1 - i] += before + after
+    if mode == "reflect" and max(out[-n:]) < 1:
+        raise ShapeError(f"reflect padding by {list(pad)} leaves nothing of {by_x(self.shape[-n:])}")
     if mode in ("reflect", "replicate") and not prod(self.shape[-n - 1 :]):
         raise ShapeError(f"{mode} padding needs a non-empty input, gets {by_x(self.shape)}")
     return Work((tuple(out),))
