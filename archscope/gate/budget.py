@@ -26,15 +26,13 @@ from typing import Any, NamedTuple
 
 from archscope.core.errors import SpecError
 from archscope.core.table import unknown
+from archscope.core.units import NUMBER, amount
 from archscope.gate.lock import NAME, Entry, shown
 
 METRICS = {  # of a budget: totals of a lock, and what they are counted in
     "params": "", "trainable": "", "buffers": "", "memory": "B", "macs": "", "flops": "", "activations": "B",
     "neurons": "", "depth": "", "receptive_field": "",
 }  # fmt: skip
-COUNTS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-         "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
 ASKED = {
     "input": 'a text, "1x3x224x224", or a list of them',
     "batch": "a whole number from 1 on",
@@ -293,7 +291,7 @@ def _positions(text: str) -> dict[tuple[str, int, str], int]:
 
 # ------------------------------------------------------------------------------------------------------ the limits
 
-_LIMIT = re.compile(r"(<=|>=|==|<|>|=|≤|≥)?\s*([+−-]?)\s*(\d[\d_,]*(?:\.\d+)?|\.\d+)\s*([A-Za-z%]*)")
+_LIMIT = re.compile(rf"(<=|>=|==|<|>|=|≤|≥)?\s*([+−-]?)\s*({NUMBER})\s*([A-Za-z%]*)")
 _SIGNS = {None: "<=", "≤": "<=", "≥": ">=", "=": "=="}
 
 
@@ -313,19 +311,15 @@ def limit_of(metric: str, said: Any) -> Limit:
     if read is None:
         raise SpecError(f'{metric} = {said!r} is no limit: write {example}, or "<= +2 %" against the lock')
     sign, change, digits, unit = read.groups()
-    amount = Fraction(re.sub("[_,]", "", digits))
-    if unit == "%":
-        if not change:
-            raise SpecError(f'{metric} = {said!r}: a percentage is a change against the lock, write "<= +{digits} %"')
-        of = "%"
-    else:
-        units = BYTES if in_bytes else COUNTS
-        if unit.upper() not in units:
-            names = "B kB MB GB TB KiB MiB GiB TiB" if in_bytes else "K M G T, powers of 1000"
-            raise SpecError(f"{metric} = {said!r}: {unit!r} is no unit of it; there is {names}")
-        amount, of = amount * units[unit.upper()], "+" if change else ""
+    if unit == "%" and not change:
+        raise SpecError(f'{metric} = {said!r}: a percentage is a change against the lock, write "<= +{digits} %"')
+    try:
+        size = amount(digits) if unit == "%" else amount(digits + unit, in_bytes)
+    except ValueError as error:
+        raise SpecError(f"{metric} = {said!r}: {error}") from error
+    of = "%" if unit == "%" else "+" if change else ""
     sign = _SIGNS.get(sign, sign)
-    return Limit(metric, sign, -amount if change in ("-", "−") else amount, of, text if read[1] else f"<= {text}")
+    return Limit(metric, sign, -size if change in ("-", "−") else size, of, text if read[1] else f"<= {text}")
 
 
 class Verdict(NamedTuple):
