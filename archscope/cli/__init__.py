@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from archscope.cli.base import Commands, spelled
+from archscope.core.version import other_archscope
 
 # by task: name -> the file that holds it, imported when it is called, and what `--help` says of it
 COMMANDS = {
@@ -132,6 +133,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="archscope")
+    if sys.stderr is not None and (warning := other_archscope()):
+        print(f"archscope: {warning}", file=sys.stderr)
     try:
         app()
     finally:

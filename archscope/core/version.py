@@ -1,10 +1,46 @@
-"""The version of the installed distribution, as its metadata says it."""
+"""The version of the installed distribution, and whether the other project called archscope is installed as well."""
 
-from importlib.metadata import PackageNotFoundError, version
+import os
+import sys
 
 DISTRIBUTION = "archscope-torch"  # the name on PyPI; the import and the command are `archscope`
 
-try:
-    __version__ = version(DISTRIBUTION)
-except PackageNotFoundError:  # a checkout on the path that nobody has installed
-    __version__ = "0+unknown"
+__version__: str  # read when it is asked for: importlib.metadata takes longer to import than `archscope --help` runs
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found = version(DISTRIBUTION)
+    except PackageNotFoundError:  # a checkout on the path that nobody has installed
+        found = "0+unknown"
+    return globals().setdefault(name, found)
+
+
+def other_archscope() -> str:
+    """One sentence if the unrelated project `archscope` of PyPI is installed too, "" if not.
+
+    Both projects own a folder `archscope/`, so one of them may run the other's files. Only the names in the folders of
+    `sys.path` are read, not all metadata: that costs less than a millisecond.
+    """
+    for folder in dict.fromkeys(sys.path):
+        try:
+            names = os.listdir(folder or ".")
+        except OSError:
+            continue
+        for name in names:
+            if name.startswith("archscope-") and name.endswith(".dist-info"):  # ours: archscope_torch-VERSION.dist-info
+                try:
+                    with open(os.path.join(folder, name, "RECORD"), encoding="utf-8") as record:
+                        owns = any(line.startswith("archscope/") for line in record)
+                except OSError:
+                    continue
+                if owns:
+                    return (
+                        f"the unrelated package archscope is installed in {folder}: it and {DISTRIBUTION} use the same "
+                        f"folder; run `pip uninstall archscope`, then `pip install --force-reinstall {DISTRIBUTION}`"
+                    )
+    return ""

@@ -16,8 +16,9 @@ from archscope.core.record import Trace
 from archscope.core.table import Column, Table
 from archscope.peers import published
 from archscope.peers.reconcile import Reconciled, Said, account_of
+from archscope.sources.guard import user_code
 from archscope.sources.records import reason, record_of
-from archscope.sources.spec import Spec, Text, aside, loaded, source_of
+from archscope.sources.spec import Spec, Text, loaded, source_of
 from archscope.zoo.catalogue import entries
 
 
@@ -93,7 +94,7 @@ def of_module(
     from archscope.tracing.tracer import trace
 
     def run(rules: bool) -> Trace:
-        with aside():
+        with user_code():
             return trace(model, inputs, named, name=name, train=train, rules=rules, bound=bound)
 
     try:

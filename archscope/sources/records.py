@@ -5,7 +5,8 @@ from dataclasses import replace
 from archscope.core.errors import ArchscopeError, ShapeError, SpecError
 from archscope.core.record import Trace
 from archscope.core.registry import PROVIDED
-from archscope.sources.spec import Loaded, Spec, Text, aside, loaded, parse, source_of
+from archscope.sources.guard import user_code
+from archscope.sources.spec import Loaded, Spec, Text, loaded, parse, source_of
 
 
 def record_of(spec: str | Spec, input: Text = None, batch: int | None = None, train: bool = False) -> Trace:
@@ -35,7 +36,7 @@ def traced(spec: Spec, model: Loaded, train: bool = False) -> Trace:
     import archscope.tracing.tracer as tracer
 
     here = source_of(spec.source)
-    with aside(), here.running(spec.name) as said:
+    with user_code(), here.running(spec.name) as said:
         record = tracer.trace(model.model, model.arguments, model.named, name=spec.text, train=train, bound=here.bound)
     return replace(record, notes=(*record.notes, *said)) if said else record
 

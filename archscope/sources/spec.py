@@ -17,9 +17,8 @@ import fnmatch
 import functools
 import inspect
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from archscope.core.errors import ArchscopeError, SpecError, TraceError
 from archscope.core.record import Trace
 from archscope.core.registry import Registry
 from archscope.core.table import did_you_mean, unknown
+from archscope.sources.guard import user_code
 from archscope.sources.inputs import Given, Input, parse_inputs
 
 
@@ -240,11 +240,6 @@ def _list(words: Iterable[str], join: str = "and") -> str:
 # ------------------------------------------------------------------------------------------------------ loading
 
 
-def aside() -> AbstractContextManager[Any]:
-    """What a user's own code prints goes to stderr meanwhile: stdout is for results, which a script may read."""
-    return redirect_stdout(sys.stderr)
-
-
 class Loaded(NamedTuple):
     """A model built without weights, and the arguments of its forward on the meta device."""
 
@@ -359,12 +354,12 @@ def built(spec: Spec) -> Any:
     here = source_of(spec.source)
     try:
         try:
-            with weightless(), aside():
+            with weightless(), user_code():
                 model = here.build(spec.name, spec.arguments)
         except RuntimeError as error:
             if "device meta" not in str(error):
                 raise
-            with weightless(), aside(), torch.device("meta"):  # it runs a part of itself while it is built
+            with weightless(), user_code(), torch.device("meta"):  # it runs a part of itself while it is built
                 model = here.build(spec.name, spec.arguments)
     except ArchscopeError:
         raise

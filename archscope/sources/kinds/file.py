@@ -14,8 +14,9 @@ from typing import Any
 
 from archscope.core.errors import ArchscopeError, SpecError, TraceError
 from archscope.core.table import did_you_mean
+from archscope.sources.guard import user_code
 from archscope.sources.inputs import Given, Input, of_shape, parse_input, shape_and_dtype
-from archscope.sources.spec import Source, aside, source
+from archscope.sources.spec import Source, source
 
 EXAMPLE = "example_inputs"  # beside the model, or an attribute of it
 
@@ -148,7 +149,10 @@ def examples(holder: ModuleType, attribute: str) -> tuple[Given, ...]:
     if value is None:
         return ()
     try:
-        given = value() if callable(value) else value
+        with user_code():
+            given = value() if callable(value) else value
+    except ArchscopeError:
+        raise
     except Exception as error:
         raise SpecError(
             f"{EXAMPLE} of {attribute} fails, called without arguments: {type(error).__name__}: {error}"
@@ -209,11 +213,11 @@ def module_at(path: str) -> ModuleType:
     sys.modules[name] = holder  # dataclasses and pickles look their module up
     sys.path.insert(0, str(full.parent))
     try:
-        with aside():
+        with user_code():
             found.loader.exec_module(holder)
     except BaseException as error:
         del sys.modules[name]
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception) or isinstance(error, ArchscopeError):
             raise
         where = f" (line {error.lineno})" if isinstance(error, SyntaxError) else _line(error, str(full))
         told = error.msg if isinstance(error, SyntaxError) else error

@@ -10,6 +10,7 @@ from typing import Any
 
 from archscope.core.errors import SpecError, TraceError
 from archscope.core.table import did_you_mean
+from archscope.sources.guard import user_code
 from archscope.sources.inputs import Given
 from archscope.sources.kinds.file import examples, guess, made, models_in
 from archscope.sources.spec import NAMED, Source, source
@@ -66,7 +67,10 @@ def _imported(where: str) -> ModuleType:
     """Raises SpecError for a package that is not there, TraceError for one that fails."""
     with _here():
         try:
-            return import_module(where)
+            with user_code():
+                return import_module(where)
+        except TraceError:
+            raise
         except ModuleNotFoundError as error:
             if error.name is None or not f"{where}.".startswith(f"{error.name}."):
                 raise TraceError(f"{where} cannot be imported: {error}") from error
