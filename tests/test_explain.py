@@ -17,28 +17,29 @@ from torch import nn
 
 from archscope import Trace, trace
 from archscope.analysis.verification import forget
+from archscope.core.document import WRITERS, Document, Equation, Section, meanings, steps, writer
 from archscope.core.errors import SpecError
 from archscope.core.expression import Expr
+from archscope.core.table import Column, Table
 from archscope.layers.formulas import FORMULAS, REFERENCES, SOURCES
 from archscope.learn.explain import LETTERS, explanation, seen
-from archscope.learn.page import WRITERS, Line, Page, Section, meanings, steps, writer
 from archscope.tracing.modules import describe
 from archscope.zoo.catalogue import entries
 
 Traced = Callable[..., Trace]
 
 
-def lines_of(page: Page, title: str = "") -> dict[str, Line]:
+def lines_of(page: Document, title: str = "") -> dict[str, Equation]:
     """The lines of the first section whose title begins so, by their names; the first of each name."""
     section = next(s for s in page.sections if s.title.startswith(title))
-    return {line.name: line for line in reversed(section.lines)}
+    return {line.name: line for line in reversed(section.equations)}
 
 
-def values(page: Page, title: str = "") -> dict[str, Any]:
+def values(page: Document, title: str = "") -> dict[str, Any]:
     return {name: getattr(line.number, "value", line.number) for name, line in lines_of(page, title).items()}
 
 
-def notes(page: Page) -> str:
+def notes(page: Document) -> str:
     return " ".join(note for section in page.sections for note in section.notes)
 
 
@@ -227,7 +228,7 @@ def test_small_kernels_in_a_row(traced: Traced) -> None:
     assert found["they see"] == 5 and found["their weights"] == 2 * 9 * 256 * 256
     assert found["one of 5×5"] == 25 * 256 * 256 and found["weights kept"] == Fraction(18, 25)
     stacks = [s for s in explanation(traced("vgg19"), "*").sections if s.title.startswith("Small kernels")]
-    assert {str(line.number) for s in stacks for line in s.lines if line.name == "they see"} == {
+    assert {str(line.number) for s in stacks for line in s.equations if line.name == "they see"} == {
         "3·(3 − 1) + 1 = 7", "4·(3 − 1) + 1 = 9",
     }  # fmt: skip
     # a sum between two convolutions parts them
@@ -252,15 +253,15 @@ def test_inception_with_and_without_its_reductions(traced: Traced) -> None:
     with_ = places * (192 * 64 + 192 * 96 + 9 * 96 * 128 + 192 * 16 + 25 * 16 * 32) + pool
     without = places * (192 * 64 + 9 * 192 * 128 + 25 * 192 * 32)
     section = next(s for s in explanation(traced("googlenet"), "inception3a").sections if "reductions" in s.title)
-    blocks = [line.number.value for line in section.lines if line.name in ("block MACs", "block MACs without")]  # type: ignore[union-attr]
+    blocks = [line.number.value for line in section.equations if line.name in ("block MACs", "block MACs without")]  # type: ignore[union-attr]
     assert with_ in blocks and without in blocks
-    kept = next(line.number for line in section.lines if line.name == "MACs kept")
+    kept = next(line.number for line in section.equations if line.name == "MACs kept")
     assert kept.value == Fraction(with_, without)  # type: ignore[union-attr]
-    channels = [line.number for line in section.lines if line.name.startswith("channels")]
+    channels = [line.number for line in section.equations if line.name.startswith("channels")]
     assert [str(c) for c in channels] == ["64 + 128 + 32 + 32 = 256", "64 + 128 + 32 + 192 = 416"]
     # the zoo's naive block is what stands on the other side
     naive = values(explanation(traced("inception-naive-block")), "The network")
-    told = [int(getattr(line.number, "value", 0)) for line in section.lines]
+    told = [int(getattr(line.number, "value", 0)) for line in section.equations]
     assert naive["MACs"] == without and naive["parameters"] in told
 
 
@@ -322,7 +323,7 @@ def test_attention() -> None:
 # ------------------------------------------------------------------------------------------- every network of the zoo
 
 
-def full(record: Trace) -> Page:
+def full(record: Trace) -> Document:
     """Every layer, block and operator of a network in full."""
     return explanation(record, "*")
 
@@ -333,7 +334,7 @@ def test_what_is_printed_computes_to_what_is_printed(traced: Traced, name: str) 
     record = traced(name)
     layers = full(record).sections
     for section in (*layers, *explanation(record).sections):
-        for line in section.lines:
+        for line in section.equations:
             number = line.number
             if isinstance(number, Expr) and isinstance(number.value, int) and not number.plain:
                 assert evaluate(number.digits.replace(",", "")) == number.value, (section.title, line.name)
@@ -343,7 +344,7 @@ def test_what_is_printed_computes_to_what_is_printed(traced: Traced, name: str) 
     for section in layers:
         if not section.letters:
             continue  # a comparison: its letters are words
-        for line in section.lines:
+        for line in section.equations:
             assert line.source, (section.title, line.name)
             letters = line.number.leaves if isinstance(line.number, Expr) else {}
             assert {a for a in letters if not re.fullmatch(r"n_\d+", a)} <= section.letters.keys(), section.title
@@ -395,16 +396,16 @@ def test_a_layer_that_is_not_there(traced: Traced, typed: str, sentence: str) ->
 
 # ------------------------------------------------------------------------------------------------------------ formats
 
-PAGE = Page(
+PAGE = Document(
     "A page",
     (
         Section(
             "One",
             ("about",),
-            (Line("side", Expr("+", (Expr("symbol", ("m",), 3), 2), 5), "h_out", "[D] 1"),),
+            (Equation("side", Expr("+", (Expr("symbol", ("m",), 3), 2), 5), "h_out", "[D] 1"),),
             ("note",),
         ),
-        Section("Two", (), (Line("side", 5, "h_out", "[D] 2"),), brief=True),
+        Section("Two", (), (Equation("side", 5, "h_out", "[D] 2"),), brief=True),
     ),
     caption="archscope",
 )
@@ -416,6 +417,16 @@ def test_the_terminal() -> None:
         "Sources\n[1] [D] 1\n\narchscope\n"
     )
     assert "\x1b[" not in WRITERS["terminal"](PAGE) and "\x1b[1mA page" in WRITERS["terminal"](PAGE, color=True)
+
+
+@pytest.mark.parametrize(("format", "row"), [("terminal", "conv1 5"), ("md", "| conv1"), ("latex", "conv1 & 5")])
+def test_a_table_in_a_document(format: str, row: str) -> None:
+    table = Table("Sides", (Column("path", "Layer"), Column("side", "Side", "count")), ({"path": "conv1", "side": 5},))
+    document = Document("A page", (Section("One", tables=(table,), notes=("a note",)),))
+    text = WRITERS[format](document)
+    assert row in " ".join(text.split()) or row in text
+    assert text.index("One") < text.index("conv1") < text.index("a note")
+    assert json.loads(WRITERS["json"](document))["sections"][0]["tables"] == [[{"path": "conv1", "side": 5}]]
 
 
 def test_a_narrow_terminal_breaks_at_the_signs_of_equality() -> None:
@@ -473,9 +484,9 @@ def test_latex_compiles(traced: Traced, tmp_path: Path, model: str, layer: str |
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_every_source_compiles(tmp_path: Path) -> None:
-    lines = tuple(Line(kind, 1, "", source) for kind, source in SOURCES.items())
+    lines = tuple(Equation(kind, 1, "", source) for kind, source in SOURCES.items())
     (tmp_path / "page.tex").write_text(
-        WRITERS["latex"](Page("Sources", (Section("All", (), lines),))), encoding="utf-8"
+        WRITERS["latex"](Document("Sources", (Section("All", (), lines),))), encoding="utf-8"
     )
     ran = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"],

@@ -79,8 +79,8 @@ def explain(
     with Shown(None, format, output).chain():
         record = record_of(model, input, examples, train)
 
+    from archscope.core.document import WRITERS
     from archscope.learn.explain import explanation
-    from archscope.learn.page import WRITERS
 
     shown = explanation(record, layer)
     options = {"width": terminal_width(), "color": use_color()} if format == "terminal" and output is None else {}

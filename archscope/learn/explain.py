@@ -15,13 +15,13 @@ from archscope.analysis.columns import COLUMNS, Row, fields, rows
 from archscope.analysis.receptive_field import Field
 from archscope.analysis.tables import boundary_text, inputs_text, versions, window_text
 from archscope.analysis.verification import WHOLE, as_layer, check
+from archscope.core.document import Document, Equation, Section
 from archscope.core.errors import SpecError
 from archscope.core.expression import Expr, product, symbol, total
 from archscope.core.record import BYTES, Shape, Trace
 from archscope.core.table import did_you_mean
 from archscope.layers.formulas import REFERENCES, SOURCES, Derived, derive
 from archscope.learn.comparisons import Found, Seen, compared
-from archscope.learn.page import Line, Page, Section
 
 # what the letters of the closed forms stand for; a kind may use a letter otherwise
 LETTERS = {
@@ -150,34 +150,34 @@ def _no_form(one: Seen) -> str:
 AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
-def _sides(one: Seen, derived: Derived) -> Iterable[Line]:
+def _sides(one: Seen, derived: Derived) -> Iterable[Equation]:
     """The sides of the output, once where their derivations are the same, and its channels."""
     source, sides, n = cited(one.kind), derived.sides, len(derived.sides)
     if not derived.shapes or one.kind == "parameter":
         return
     if one.kind == "Flatten":
-        yield Line("features", sides[0], "n_out", source)
+        yield Equation("features", sides[0], "n_out", source)
     elif one.kind == "cat":
-        yield Line("channels" if one.config.get("dim") == 1 else "side", sides[0], "", source)
+        yield Equation("channels" if one.config.get("dim") == 1 else "side", sides[0], "", source)
     elif n and len(derived.shapes[0]) > n and n in AXES:
         letters = [f"{axis}_out" for axis in "thw"[-n:]]
         if len({str(side) for side in sides}) == 1:
-            yield Line(" and ".join(AXES[n]), sides[0], " = ".join(letters), source)
+            yield Equation(" and ".join(AXES[n]), sides[0], " = ".join(letters), source)
         else:
             yield from (
-                Line(name, side, letter, source) for name, side, letter in zip(AXES[n], sides, letters, strict=True)
+                Equation(name, side, letter, source) for name, side, letter in zip(AXES[n], sides, letters, strict=True)
             )
     elif n:
-        yield from (Line("side", side, "", source) for side in sides)
+        yield from (Equation("side", side, "", source) for side in sides)
     if _windowed(one):
         learned = "out_channels" in one.config
         why = "one channel a kernel" if learned else "every channel is pooled on its own"
-        yield Line("channels", derived.shapes[0][-n - 1], "c_out" if learned else "c_out = c_in", why)
+        yield Equation("channels", derived.shapes[0][-n - 1], "c_out" if learned else "c_out = c_in", why)
     elif one.kind == "Linear":
-        yield Line("features", derived.shapes[0][-1], "n_out", source)
+        yield Equation("features", derived.shapes[0][-1], "n_out", source)
 
 
-def _counts(one: Seen, derived: Derived) -> Iterable[Line]:
+def _counts(one: Seen, derived: Derived) -> Iterable[Equation]:
     source = cited(one.kind)
     held, done = source, source
     if one.kind.startswith("ConvTranspose"):
@@ -185,11 +185,11 @@ def _counts(one: Seen, derived: Derived) -> Iterable[Line]:
     elif one.kind.startswith("Conv"):
         held, done = _CONV_PARAMS, cited_text(_CONV_MACS)
     if derived.weighted or int(derived.params) or one.values["params"]:
-        yield Line("parameters", derived.params, "", held)
+        yield Equation("parameters", derived.params, "", held)
     if int(derived.buffers):
-        yield Line("buffers", derived.buffers, "", _BUFFERS)
+        yield Equation("buffers", derived.buffers, "", _BUFFERS)
     if derived.weighted or int(derived.macs):
-        yield Line("MACs", derived.macs, "", done)
+        yield Equation("MACs", derived.macs, "", done)
 
 
 def _output(one: Seen, shape: Shape) -> Expr:
@@ -210,23 +210,23 @@ def _windowed(one: Seen) -> bool:
     return one.kind[:-2] in ("Conv", "ConvTranspose", "MaxPool", "AvgPool", "AdaptiveAvgPool", "AdaptiveMaxPool")
 
 
-def _neurons(one: Seen, derived: Derived) -> Iterable[Line]:
+def _neurons(one: Seen, derived: Derived) -> Iterable[Equation]:
     if derived.weighted:
         number = _output(one, derived.shapes[0])
         if int(number) == one.values["neurons"]:
-            yield Line("neurons", number, "", cited_text(_NEURONS))
+            yield Equation("neurons", number, "", cited_text(_NEURONS))
 
 
-def _memory(one: Seen, derived: Derived) -> Iterable[Line]:
+def _memory(one: Seen, derived: Derived) -> Iterable[Equation]:
     row = one.row
     if not row.outputs or one.kind == "parameter" or row.outputs[0].dtype not in BYTES:
         return
     number = _output(one, derived.shapes[0]) * symbol("bytes", BYTES[row.outputs[0].dtype])
     if int(number) == one.values["activations"]:
-        yield Line("memory", number, "", _BYTES, "B")
+        yield Equation("memory", number, "", _BYTES, "B")
 
 
-def _field(trace: Trace, one: Seen) -> Iterable[Line]:
+def _field(trace: Trace, one: Seen) -> Iterable[Equation]:
     """The receptive field of the output, from that of the input; nothing where places have got lost."""
     before, after = window_field(trace, one)
     if before is None or after is None:
@@ -249,7 +249,7 @@ def _field(trace: Trace, one: Seen) -> Iterable[Line]:
     for name, line in zip(axes[:1] if same else axes, lines, strict=False):
         for what, number, letter in line:
             shown = what if same else f"{what}, {name}"
-            yield Line(shown, number, letter, cited_text(_FIELD))
+            yield Equation(shown, number, letter, cited_text(_FIELD))
 
 
 def window_field(trace: Trace, one: Seen) -> tuple[Field | None, Field | None]:
@@ -388,7 +388,7 @@ def cited_text(source: str) -> str:
 # ---------------------------------------------------------------------------------------------------------- pages
 
 
-def explanation(trace: Trace, layer: str | None = None) -> Page:
+def explanation(trace: Trace, layer: str | None = None) -> Document:
     """The working of a network, or of one layer, block or wildcard of it.
 
     Without a layer: every kind of layer with parameters or MACs briefly, the totals, and the comparisons that apply.
@@ -406,8 +406,8 @@ def explanation(trace: Trace, layer: str | None = None) -> Page:
     return _page(trace, f"{trace.model}, input {inputs_text(trace)}", sections)
 
 
-def _page(trace: Trace, title: str, sections: Sequence[Section], about: tuple[str, ...] = ()) -> Page:
-    return Page(title, tuple(sections), about, f"{versions(trace.versions)}")
+def _page(trace: Trace, title: str, sections: Sequence[Section], about: tuple[str, ...] = ()) -> Document:
+    return Document(title, tuple(sections), about, f"{versions(trace.versions)}")
 
 
 def _matching(trace: Trace, items: Sequence[Seen], pattern: str) -> list[str]:
@@ -469,7 +469,7 @@ def _brief(trace: Trace, items: Sequence[Seen]) -> list[Section]:
     for one in items:
         if one.values["params"] or one.values["macs"] or one.values["macs"] is None:
             section = section_of(trace, one, True)
-            worked = tuple((line.name, str(line.number)) for line in section.lines)
+            worked = tuple((line.name, str(line.number)) for line in section.equations)
             alike.setdefault((_about(one), worked, section.notes), []).append(one)
     return [section_of(trace, first, True, [o.row.path for o in more]) for first, *more in alike.values()]
 
@@ -484,7 +484,7 @@ def _totals(title: str, items: Sequence[Seen], about: tuple[str, ...]) -> Sectio
                 kind = one.row.kind if one.row.called else f"{one.row.kind} (never ran)"
                 parts[kind] = parts.get(kind, 0) + one.values[key]
         if parts:
-            lines.append(Line(name, total(*(symbol(kind, count) for kind, count in parts.items()))))
+            lines.append(Equation(name, total(*(symbol(kind, count) for kind, count in parts.items()))))
     missing = [one for one in items if one.values["macs"] is None]
     many = "1 operator is" if len(missing) == 1 else f"{len(missing)} operators are"
     notes = (f"The MACs of {many} unknown and in no sum.",) if missing else ()
@@ -496,7 +496,7 @@ def _first_of_each(trace: Trace, items: Sequence[Seen]) -> list[Section]:
     out = []
     for title, instances in compared(trace, items).items():
         section = _titled(title, instances[0].section)
-        rest = [found for found in instances if found.section.lines]
+        rest = [found for found in instances if found.section.equations]
         notes = list(section.notes)
         if len(instances) > 1:
             others = ", ".join(found.section.title for found in rest[1:4])

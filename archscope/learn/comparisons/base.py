@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 from archscope.analysis.columns import Row, kept
 from archscope.analysis.verification import Check
+from archscope.core.document import Section
 from archscope.core.expression import Expr, symbol, symbols, total
 from archscope.core.record import Layer, Op, Tensor, Trace
 from archscope.core.registry import Registry
 from archscope.layers.formulas import Derived, derive
-from archscope.learn.page import Section
 
 
 class Seen(NamedTuple):

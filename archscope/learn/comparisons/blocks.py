@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from archscope.core.document import Equation, Section
 from archscope.core.expression import product, ratio, symbol, symbols
 from archscope.core.record import Layer, Op, Tensor, Trace
 from archscope.learn.comparisons.base import (
@@ -21,7 +22,6 @@ from archscope.learn.comparisons.base import (
     sum_of,
     totals_of,
 )
-from archscope.learn.page import Line, Section
 
 _SZEGEDY = "C. Szegedy et al.: Going deeper with convolutions. arXiv:1409.4842 (2014), figure 2: naive, with reductions"
 _HE = "K. He et al.: Deep residual learning. arXiv:1512.03385 (2015), equations 1 and 2: y = F(x) + x, or + W_s·x"
@@ -57,22 +57,24 @@ def inception(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
         there = totals_of([*naive.values(), *(one.derived for one in rest)])
         widths = [t.shape[1] for t in join.inputs]
         wide = [c_in if any(_reaches(trace, t, one) for one in drawn) else t.shape[1] for t in join.inputs]
-        lines = [Line("channels out", sum_of(**{f"c_{i}": c for i, c in enumerate(widths, 1)}), "c_out", _SZEGEDY)]
+        lines = [Equation("channels out", sum_of(**{f"c_{i}": c for i, c in enumerate(widths, 1)}), "c_out", _SZEGEDY)]
         for path, (before, one) in reduced.items():
             name = short(path, layer)
             both = sum_of(reduction=int(before.derived.macs), kernel=int(one.derived.macs))
-            lines += [Line(f"{name} MACs", both), Line(f"{name} without", naive[path].macs)]
+            lines += [Equation(f"{name} MACs", both), Equation(f"{name} without", naive[path].macs)]
 
         without = {short(one.row.path, layer): one.derived for one in rest} | {
             short(p, layer): d for p, d in naive.items()
         }
         lines += [
-            Line("block MACs", parts_of({short(one.row.path, layer): int(one.derived.macs) for one in convs})),
-            Line("block MACs without", parts_of({name: int(derived.macs) for name, derived in without.items()})),
-            Line("block parameters", parts_of({short(one.row.path, layer): int(one.derived.params) for one in convs})),
-            Line("parameters without", parts_of({name: int(derived.params) for name, derived in without.items()})),
-            Line("MACs kept", ratio(symbol("with", here[1]), symbol("without", there[1]))),
-            Line("channels without", sum_of(**{f"c_{i}": c for i, c in enumerate(wide, 1)}), "c_out"),
+            Equation("block MACs", parts_of({short(one.row.path, layer): int(one.derived.macs) for one in convs})),
+            Equation("block MACs without", parts_of({name: int(derived.macs) for name, derived in without.items()})),
+            Equation(
+                "block parameters", parts_of({short(one.row.path, layer): int(one.derived.params) for one in convs})
+            ),
+            Equation("parameters without", parts_of({name: int(derived.params) for name, derived in without.items()})),
+            Equation("MACs kept", ratio(symbol("with", here[1]), symbol("without", there[1]))),
+            Equation("channels without", sum_of(**{f"c_{i}": c for i, c in enumerate(wide, 1)}), "c_out"),
         ]
         notes = [
             f"The 1×1 reductions save {there[1] - here[1]:,} of {there[1]:,} MACs and {there[0] - here[0]:,} of "
@@ -120,13 +122,13 @@ def residual(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
         own = {short(path, layer): count for path, count in weights.items()}
         for one in (by, norm):
             own.pop(short(one.row.path, layer) if one is not None else "", None)
-        lines = [Line("parameters of F", parts_of(own) if own else body, "", _HE)]
+        lines = [Equation("parameters of F", parts_of(own) if own else body, "", _HE)]
         if by is not None:
-            lines += [Line("shortcut", by.derived.params), Line("shortcut MACs", by.derived.macs)]
+            lines += [Equation("shortcut", by.derived.params), Equation("shortcut MACs", by.derived.macs)]
         if norm is not None:
-            lines.append(Line("its norm", norm.derived.params))
-        lines.append(Line("parameters", sum_of(F=body, shortcut=side)))
-        lines.append(Line("additions", elements))
+            lines.append(Equation("its norm", norm.derived.params))
+        lines.append(Equation("parameters", sum_of(F=body, shortcut=side)))
+        lines.append(Equation("additions", elements))
         about = f"y = F(x) + x with {shape}." if by is None else f"y = F(x) + W·x with {shape}."
         yield Found((layer.path,), Section(layer.path or trace.model, (about,), tuple(lines)))
 
@@ -187,11 +189,11 @@ def dense(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
         seen = [c + i * g for i in range(len(convs))]
         weights = sum(one.values["params"] for one in inside_of(items, layer))
         lines = (
-            Line("channels", c + n * g, "c_out", _HUANG),
-            Line("the last layer reads", seen[-1]),
-            Line("first layer", convs[0].derived.params),
-            Line("last layer", convs[-1].derived.params),
-            Line("block parameters", weights),
+            Equation("channels", c + n * g, "c_out", _HUANG),
+            Equation("the last layer reads", seen[-1]),
+            Equation("first layer", convs[0].derived.params),
+            Equation("last layer", convs[-1].derived.params),
+            Equation("block parameters", weights),
         )
         about = f"{n.value} layers, each adds {g.value} channels to all that went before it."
         yield Found((layer.path,), Section(layer.path or trace.model, (about,), lines))

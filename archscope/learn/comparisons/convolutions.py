@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
+from archscope.core.document import Equation, Section
 from archscope.core.expression import product, ratio, symbol, symbols
 from archscope.core.record import Tensor, Trace
 from archscope.layers.formulas import derive
@@ -19,7 +20,6 @@ from archscope.learn.comparisons.base import (
     times,
     totals_of,
 )
-from archscope.learn.page import Line, Section
 
 _HOWARD = "A. Howard et al.: MobileNets. arXiv:1704.04861 (2017), section 3.1: the last equation is the ratio"
 
@@ -49,13 +49,13 @@ def depthwise_separable(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
                 f"{deep.row.path} and {wide.row.path}",
                 (f"A {times(kernel_of(deep))} convolution of each channel alone, then a 1×1 over all channels.",),
                 (
-                    Line("depthwise MACs", deep.derived.macs),
-                    Line("pointwise MACs", wide.derived.macs),
-                    Line("together", sum_of(depthwise=int(deep.derived.macs), pointwise=int(wide.derived.macs))),
-                    Line("standard MACs", standard.macs),
-                    Line("cost ratio", share, "", _HOWARD),
-                    Line("parameters", apart),
-                    Line("standard parameters", standard.params),
+                    Equation("depthwise MACs", deep.derived.macs),
+                    Equation("pointwise MACs", wide.derived.macs),
+                    Equation("together", sum_of(depthwise=int(deep.derived.macs), pointwise=int(wide.derived.macs))),
+                    Equation("standard MACs", standard.macs),
+                    Equation("cost ratio", share, "", _HOWARD),
+                    Equation("parameters", apart),
+                    Equation("standard parameters", standard.params),
                 ),
             ),
             (here, there),
@@ -78,9 +78,9 @@ def dense_as_convolution(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]
             continue
         same = len({str(side) for side in conv.sides}) == 1
         sides = (
-            [Line("height and width", conv.sides[0], "h_out = w_out")]
+            [Equation("height and width", conv.sides[0], "h_out = w_out")]
             if same
-            else [Line("height", conv.sides[0], "h_out"), Line("width", conv.sides[1], "w_out")]
+            else [Equation("height", conv.sides[0], "h_out"), Equation("width", conv.sides[1], "w_out")]
         )
         yield Found(
             (one.row.path,),
@@ -92,10 +92,10 @@ def dense_as_convolution(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]
                 ),
                 (
                     *sides,
-                    Line("parameters", conv.params),
-                    Line("parameters as fc", one.derived.params),
-                    Line("MACs", conv.macs),
-                    Line("MACs as fc", one.derived.macs),
+                    Equation("parameters", conv.params),
+                    Equation("parameters as fc", one.derived.params),
+                    Equation("MACs", conv.macs),
+                    Equation("MACs as fc", one.derived.macs),
                 ),
                 (
                     "The same weights in another order: on a larger picture the convolution slides, the fc refuses."
@@ -146,10 +146,10 @@ def stacked(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
                 f"{first.row.path} to {last.row.path}",
                 (f"{n.value} convolutions {times(kernel_of(last))} of {c.value} channels, one behind the other.",),
                 (
-                    Line("they see", side, "K"),
-                    Line("their weights", product(n, k, k, c, c)),
-                    Line(f"one of {side.value}×{side.value}", product(wide, wide, c, c)),
-                    Line("weights kept", ratio(n * k * k, wide * wide), "", _SIMONYAN),
+                    Equation("they see", side, "K"),
+                    Equation("their weights", product(n, k, k, c, c)),
+                    Equation(f"one of {side.value}×{side.value}", product(wide, wide, c, c)),
+                    Equation("weights kept", ratio(n * k * k, wide * wide), "", _SIMONYAN),
                 ),
                 ("The MACs are in the same proportion: every place of the output takes one a weight.",),
             ),

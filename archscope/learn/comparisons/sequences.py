@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from archscope.core.document import Equation, Section
 from archscope.core.expression import Number, product, symbol, symbols
 from archscope.core.record import Trace
 from archscope.layers.formulas import derive
 from archscope.learn.comparisons.base import Found, Seen, comparison, sum_of
-from archscope.learn.page import Line, Section
 
 GATES = {"RNN": ("h'",), "GRU": ("reset", "update", "candidate"), "LSTM": ("input", "forget", "cell", "output")}
 
@@ -27,11 +27,11 @@ def gates(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
         count = symbol("gates", len(GATES[family]))
         tail = one.kind.removeprefix(family)
         alone = {**config, "num_layers": 1, "bidirectional": False}
-        lines = [Line("one gate", gate), Line("all gates", count * gate)]
+        lines = [Equation("one gate", gate), Equation("all gates", count * gate)]
         for name in GATES:
             derived = derive(f"{name}{tail}", alone, tuple(t.shape for t in one.row.inputs[:1]))
             assert derived is not None
-            lines.append(Line(f"as {name}", derived.params))
+            lines.append(Equation(f"as {name}", derived.params))
         notes = ["PyTorch keeps two biases a gate, one for the input and one for the state; many texts count one."]
         if not config["bias"]:
             notes = []
@@ -68,11 +68,11 @@ def attention(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
             continue
         heads = config["num_heads"]
         lines = (
-            Line("projections", projections),
-            Line("scores and sums", scores),
-            Line("together", sum_of(projections=projections.value, scores=scores.value)),
-            Line("parameters", one.derived.params),
-            Line("features of a head", e / symbol("heads", heads)),
+            Equation("projections", projections),
+            Equation("scores and sums", scores),
+            Equation("together", sum_of(projections=projections.value, scores=scores.value)),
+            Equation("parameters", one.derived.params),
+            Equation("features of a head", e / symbol("heads", heads)),
         )
         notes = (
             f"{heads} heads of {e.value}/{heads} features cost what one head of {e.value} costs.",
