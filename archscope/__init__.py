@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from archscope.core.registry import PROVIDED
 
 if TYPE_CHECKING:
-    from archscope.analysis.columns import totals as totals
-    from archscope.analysis.tables import layer_table as layer_table
+    from archscope.analysis.by_layer import layer_table as layer_table
+    from archscope.analysis.metrics import totals as totals
     from archscope.core.errors import ArchscopeError as ArchscopeError
     from archscope.core.errors import ShapeError as ShapeError
     from archscope.core.errors import SpecError as SpecError
@@ -41,11 +41,11 @@ _FACE = {
     "TraceError": "core.errors",
     "Trace": "core.record",
     "Table": "core.table",
-    "totals": "analysis.columns",
+    "totals": "analysis.metrics",
     "load": "sources.spec",
     "record_of": "sources.records",
     "trace": "tracing.tracer",
-    "layer_table": "analysis.tables",
+    "layer_table": "analysis.by_layer",
     "sweep": "sweeps.run",
     "weightless": "tracing.weightless",
     "assert_budget": "gate.asserts",
@@ -80,7 +80,7 @@ def _provide(what: str, place: str, name: str) -> None:
 
 
 _provide("html", "core.formats", "html")
-_provide("layer table", "analysis.tables", "layer_table")
+_provide("layer table", "analysis.by_layer", "layer_table")
 _provide("diagnosis", "shapes.doctor", "diagnose")
 _provide("explanation", "shapes.doctor", "explanation")
 

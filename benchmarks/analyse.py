@@ -27,7 +27,8 @@ from readme import write_section
 from torchinfo import summary
 
 import archscope
-from archscope.analysis.columns import COLUMNS, rows
+from archscope.analysis.metrics import METRICS
+from archscope.analysis.row import rows
 from archscope.analysis.verification import WHOLE, check, forget
 
 MODELS = ("resnet50", "resnet152", "vgg19", "densenet201", "mobilenet_v2", "mobilenet_v3_large", "googlenet")
@@ -41,7 +42,7 @@ def with_archscope(builder: Callable[[], Any]) -> tuple[int, int]:
     trace = archscope.trace(model, (SHAPE,))
     table = rows(trace)
     for key in ("output_shape", "params", "macs"):
-        COLUMNS[key](trace, table)
+        METRICS[key].of(trace, table)
     found = archscope.totals(trace)
     return found["params"], found["macs"]
 
@@ -53,8 +54,9 @@ def all_of_it(builder: Callable[[], Any]) -> tuple[int, int]:
         model = builder()
     trace = archscope.trace(model, (SHAPE,))
     table = rows(trace, None, WHOLE)
-    for column in COLUMNS.values():
-        column(trace, table)
+    for metric in METRICS.values():
+        if metric.values is not None:
+            metric.of(trace, table)
     if any(checked.agrees is False for checked in check(trace, table)):
         raise AssertionError("a closed form disagrees")
     found = archscope.totals(trace)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import archscope
-from archscope.analysis.columns import rows
+from archscope.analysis.row import rows
 from archscope.analysis.verification import WHOLE
 from archscope.core.record import Trace
 from archscope.learn.explain import seen

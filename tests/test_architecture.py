@@ -50,7 +50,7 @@ TORCH += tuple(
 )
 LATER = (
     "operators.upper_bound",
-    "analysis.tables",
+    "analysis.texts",
     "sources.",
     "peers.",
     "bench.",

@@ -20,7 +20,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from archscope import operators as ops
-from archscope.analysis.columns import totals, unknown, works
+from archscope.analysis.metrics import totals
+from archscope.analysis.observed import unknown_operators, works
 from archscope.core.errors import ShapeError
 from archscope.operators import BY_OUTPUT, RULES, VIEWS, ZERO, op, work
 from archscope.tracing.tracer import trace
@@ -250,7 +251,7 @@ def test_an_einsum_kept_whole_costs_what_its_pieces_cost(equation: str) -> None:
 def test_an_einsum_kept_whole_that_is_not_understood_is_unknown(equation: str) -> None:
     operands = [torch.zeros(3, 3) for _ in equation.partition("->")[0].split(",")]
     run = trace(Call(lambda x: x * torch.einsum(equation, *operands).sum()), ((1,),))
-    assert unknown(run) == {"aten.einsum": 1}
+    assert unknown_operators(run) == {"aten.einsum": 1}
 
 
 # ------------------------------------------------------------------------------------------------------- unknown
@@ -263,7 +264,7 @@ def test_what_nobody_knows_is_none_and_named() -> None:
         (nn.Bilinear(3, 4, 5), ((2, 3), (2, 4)), "aten._trilinear"),
     ):
         run = trace(module, inputs)
-        assert name in unknown(run)
+        assert name in unknown_operators(run)
         assert name in totals(run)["unknown"]
         by_name = dict(zip([o.name for o in run.ops], works(run), strict=True))
         assert by_name[name] is None
@@ -279,7 +280,7 @@ def test_a_custom_operator_is_unknown() -> None:
         return torch.empty_like(x)
 
     run = trace(nn.Sequential(nn.Linear(4, 4), Call(double)), ((2, 4),))
-    assert unknown(run) == {"archscope_test.double": 1}
+    assert unknown_operators(run) == {"archscope_test.double": 1}
     assert totals(run)["macs"] == 2 * 4 * 4
 
 
@@ -399,7 +400,7 @@ def test_the_rules_run_a_network_as_pytorchs_own_kernels_do(name: str) -> None:
     assert [[t.dtype for t in y.outputs] for y in by_rule.layers] == [
         [t.dtype for t in y.outputs] for y in by_kernel.layers
     ]
-    assert unknown(by_rule) == {}
+    assert unknown_operators(by_rule) == {}
     for operator, done in zip(by_rule.ops, works(by_rule), strict=True):
         if done is not None and done.shapes is not None:
             assert tuple(t.shape for t in operator.outputs) == done.shapes
@@ -412,19 +413,19 @@ def test_the_rules_run_a_network_as_pytorchs_own_kernels_do(name: str) -> None:
 def test_nothing_is_unknown_in_a_segmentation_network(name: str) -> None:
     with weightless():
         model = torchvision.models.get_model(name, weights=None, weights_backbone=None)
-    assert unknown(trace(model, ((1, 3, 64, 64),))) == {}
+    assert unknown_operators(trace(model, ((1, 3, 64, 64),))) == {}
 
 
 def test_nothing_is_unknown_in_the_backbone_of_a_detector() -> None:
     with weightless():
         model = torchvision.models.get_model("fasterrcnn_resnet50_fpn", weights=None, weights_backbone=None)
     backbone = model.get_submodule("backbone")
-    assert unknown(trace(backbone, ((1, 3, 64, 64),))) == {}
+    assert unknown_operators(trace(backbone, ((1, 3, 64, 64),))) == {}
 
 
 def test_stochastic_depth_is_known_in_training() -> None:
     block = torchvision.ops.StochasticDepth(0.5, "row")
-    assert unknown(trace(block, ((2, 3, 4, 4),), train=True)) == {}
+    assert unknown_operators(trace(block, ((2, 3, 4, 4),), train=True)) == {}
 
 
 def test_a_rule_takes_what_a_record_holds() -> None:

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 import archscope
-from archscope.analysis.columns import COLUMNS, column, rows, totals
+from archscope.analysis.metrics import METRICS, metric, totals
+from archscope.analysis.row import rows
 from archscope.analysis.verification import WHOLE
 from archscope.tracing.tracer import trace
 from archscope.zoo.catalogue import entries
@@ -65,21 +66,21 @@ def test_rows_cover_the_run_once_and_add_up(record: archscope.Trace) -> None:
     assert [row.kind for row in table[4:6]] == ["add", "flatten"]
     assert [(row.start, row.stop) for row in table] == [(i, i + 1) for i in range(7)]
     for key in ("params", "trainable", "macs", "flops", "activations"):
-        assert sum(COLUMNS[key](record, table)) == totals(record)[key]
-    assert COLUMNS["neurons"](record, table) == [MAP, None, None, None, None, None, 2 * 5]
-    assert COLUMNS["output_shape"](record, table)[3] == (2, 4, 3, 3)
+        assert sum(METRICS[key].of(record, table)) == totals(record)[key]
+    assert METRICS["neurons"].of(record, table) == [MAP, None, None, None, None, None, 2 * 5]
+    assert METRICS["output_shape"].of(record, table)[3] == (2, 4, 3, 3)
 
 
 def test_effective_stride_and_receptive_field_of_each_row(record: archscope.Trace) -> None:
     table = rows(record)
     # fc sees all 3 positions, 2 apart: 4 + (3 − 1)·2
-    assert COLUMNS["receptive_field"](record, table) == [3, 3, 3, 4, 4, 4, 8]
-    assert COLUMNS["effective_stride"](record, table) == [1, 1, 1, 2, 2, 2, None]
+    assert METRICS["receptive_field"].of(record, table) == [3, 3, 3, 4, 4, 4, 8]
+    assert METRICS["effective_stride"].of(record, table) == [1, 1, 1, 2, 2, 2, None]
 
 
-def test_a_second_column_of_one_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="the column 'macs' is registered twice"):
-        column("macs")(lambda trace, table: [])
+def test_a_second_metric_of_one_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="the metric 'macs' is registered twice"):
+        metric("macs", "MACs", "row")(lambda trace, table: [])
 
 
 @pytest.mark.parametrize("name", entries())
@@ -90,8 +91,8 @@ def test_rows_of_every_network_add_up_at_every_depth(name: str) -> None:
     for depth in (1, 2, None):
         table = rows(record, depth, WHOLE)
         for key in ("params", "trainable", "macs", "flops", "activations"):
-            assert sum(COLUMNS[key](record, table)) == sums[key], (depth, key)
-        assert sum(n or 0 for n in COLUMNS["neurons"](record, table)) == sums["neurons"]
+            assert sum(METRICS[key].of(record, table)) == sums[key], (depth, key)
+        assert sum(n or 0 for n in METRICS["neurons"].of(record, table)) == sums["neurons"]
         covered = [i for row in table for i in range(row.start, row.stop)]
         assert covered == list(range(len(record.ops)))
 

@@ -17,7 +17,7 @@ from torch import nn
 from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
 
 from archscope.analysis import verification as verify
-from archscope.analysis.columns import rows
+from archscope.analysis.row import rows
 from archscope.core.record import Tensor
 from archscope.layers.formulas import FORMULAS, Derived
 from archscope.operators import RULES, Work

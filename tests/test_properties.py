@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from archscope.analysis.columns import works
+from archscope.analysis.observed import works
 from archscope.core.errors import ArchscopeError, ShapeError
 from archscope.layers.formulas import Derived, derive
 from archscope.tracing.modules import describe

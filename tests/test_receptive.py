@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 import archscope
-from archscope.analysis.columns import COLUMNS, rows, totals
+from archscope.analysis.metrics import METRICS, totals
+from archscope.analysis.row import rows
 from archscope.tracing.tracer import trace
 
 
@@ -29,12 +30,12 @@ class Call(nn.Module):
 def fields_of(model: nn.Module, shape: tuple[int, ...]) -> list[Any]:
     """The receptive field of each row."""
     run = trace(model, (shape,))
-    return COLUMNS["receptive_field"](run, rows(run))
+    return METRICS["receptive_field"].of(run, rows(run))
 
 
 def strides_of(model: nn.Module, shape: tuple[int, ...]) -> list[Any]:
     run = trace(model, (shape,))
-    return COLUMNS["effective_stride"](run, rows(run))
+    return METRICS["effective_stride"].of(run, rows(run))
 
 
 # ------------------------------------------------------------------------------------------------------ published
@@ -160,7 +161,7 @@ def test_attention_loses_the_places() -> None:
 
     run = trace(Attends(), ((1, 1, 16, 16),))
     table = rows(run)
-    found = dict(zip([r.path for r in table], COLUMNS["receptive_field"](run, table), strict=True))
+    found = dict(zip([r.path for r in table], METRICS["receptive_field"].of(run, table), strict=True))
     assert found["conv"] == 4
     assert found["attention"] is None
     assert totals(run)["receptive_field"] is None

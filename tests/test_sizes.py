@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from archscope import trace
-from archscope.analysis.columns import rows
-from archscope.analysis.tables import boundary_mends
+from archscope.analysis.boundaries import boundary_fixes
+from archscope.analysis.row import rows
 from archscope.analysis.verification import WHOLE, check
 from archscope.core.errors import SpecError
 from archscope.learn.sizes import answers, least_input, page, ranges, working
@@ -333,7 +333,7 @@ def test_what_would_lose_nothing(layer: nn.Module, shape: tuple[int, ...], mends
     (row,) = rows(record, whole=WHOLE)
     derived = check(record, [row])[0].derived
     assert derived is not None
-    assert (boundary_mends(row, derived) if any(rest for *_, rest in derived.lost) else None) == mends
+    assert (boundary_fixes(row, derived) if any(rest for *_, rest in derived.lost) else None) == mends
 
 
 def test_a_padding_that_is_named_reaches_the_end() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import archscope
-from archscope.analysis.columns import totals
+from archscope.analysis.metrics import totals
 from archscope.core.errors import ArchscopeError
 from archscope.sources.spec import loaded, parse, source_of
 from archscope.sweeps import moulds, quick

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from archscope.analysis.columns import totals
+from archscope.analysis.metrics import totals
 from archscope.shapes.polynomial import Poly, least, letter, number
 from archscope.shapes.resize import Resized, resized
 from archscope.shapes.symbolic import Closed, in_letters, table

@@ -11,7 +11,9 @@ import torchvision  # noqa: F401  (its operators)
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from archscope.analysis.columns import COLUMNS, rows, totals, unknown
+from archscope.analysis.metrics import METRICS, totals
+from archscope.analysis.observed import unknown_operators
+from archscope.analysis.row import rows
 from archscope.core.errors import ShapeError, SpecError, TraceError
 from archscope.core.record import Trace
 from archscope.tracing.tracer import trace
@@ -400,10 +402,12 @@ def test_unknown_operators_are_named_and_never_zero() -> None:
             return torch.fft.fft(x).abs() @ x
 
     record = trace(Fourier(), ((4, 4),))
-    assert unknown(record) and all("fft" in name for name in unknown(record))
+    assert unknown_operators(record) and all("fft" in name for name in unknown_operators(record))
     assert totals(record)["macs"] == 4 * 4 * 4
     assert [
-        row.kind for row, macs in zip(rows(record), COLUMNS["macs"](record, rows(record)), strict=True) if macs is None
+        row.kind
+        for row, macs in zip(rows(record), METRICS["macs"].of(record, rows(record)), strict=True)
+        if macs is None
     ]
 
 

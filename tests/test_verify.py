@@ -14,8 +14,9 @@ from torch import nn
 
 import archscope
 from archscope.analysis import verification as verify
-from archscope.analysis.columns import rows, totals
-from archscope.analysis.tables import model_table
+from archscope.analysis.by_model import model_table
+from archscope.analysis.metrics import totals
+from archscope.analysis.row import rows
 from archscope.analysis.verification import WHOLE, check, disagreements, same_run
 from archscope.core.record import Trace
 from archscope.layers import elementwise

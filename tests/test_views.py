@@ -12,8 +12,11 @@ from torch.nn import functional
 
 import archscope
 from archscope import Table, Trace, layer_table, load, totals, trace
-from archscope.analysis.columns import rows
-from archscope.analysis.tables import SUMS, boundary_text, model_table, shape_text, window_text
+from archscope.analysis.boundaries import boundary_text
+from archscope.analysis.by_layer import SUMS
+from archscope.analysis.by_model import model_table
+from archscope.analysis.row import rows
+from archscope.analysis.texts import shape_text, window_text
 from archscope.analysis.verification import WHOLE
 from archscope.layers.formulas import derive
 from archscope.report.comparison import side_by_side

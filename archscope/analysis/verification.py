@@ -8,7 +8,9 @@ import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from archscope.analysis.columns import COLUMNS, Row, kept, rows, totals, works
+from archscope.analysis.metrics import METRICS, totals
+from archscope.analysis.observed import cached, works
+from archscope.analysis.row import Row, rows
 from archscope.core.errors import ShapeError
 from archscope.core.record import Shape, Trace
 from archscope.layers.elementwise import flops_of
@@ -103,7 +105,7 @@ def forget() -> None:
 def check(trace: Trace, table: list[Row]) -> list[Check]:
     """Compare each row with the closed form of its kind."""
     under = _elements(trace)
-    work = zip(COLUMNS["macs"](trace, table), COLUMNS["flops"](trace, table), strict=True)
+    work = zip(METRICS["macs"].of(trace, table), METRICS["flops"].of(trace, table), strict=True)
     return [
         UNCHECKED if _into(trace, row) else _check(row, under.get(row.path, 0), done, trace.train)
         for row, done in zip(table, work, strict=True)
@@ -161,7 +163,7 @@ def as_layer(row: Row) -> tuple[str, Mapping[str, Any]]:
     return "", {}
 
 
-@kept
+@cached
 def _elements(trace: Trace) -> dict[str, int]:
     """Parameter elements of each module with all it contains."""
     under: dict[str, int] = {}

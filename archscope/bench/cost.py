@@ -7,7 +7,7 @@ training step of LeNet costs 2.72 forward passes and not 3. FLOPs are 2·MACs he
 
 from typing import NamedTuple
 
-from archscope.analysis.columns import works
+from archscope.analysis.observed import works
 from archscope.core.record import Op, Tensor, Trace
 from archscope.operators import VIEWS
 

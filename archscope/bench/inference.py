@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from archscope.analysis.columns import totals, works
+from archscope.analysis.metrics import totals
+from archscope.analysis.observed import works
 from archscope.bench.cost import bytes_of, roofline
 from archscope.bench.device import (
     Clock,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from archscope.analysis.columns import totals
+from archscope.analysis.metrics import totals
 from archscope.bench.cost import Cost, cost_of
 from archscope.bench.data import check, data_of
 from archscope.bench.examples import HERE, Data, Place, Wanted

@@ -239,7 +239,7 @@ class Shown:
         except ArchscopeError as error:
             before = error.failure
             if before is not None and before.trace.ops and self.format == "terminal" and self.output is None:
-                from archscope.analysis.tables import layer_table
+                from archscope.analysis.by_layer import layer_table
 
                 self.print(layer_table(before.trace, depth, stopped=before.path))
                 error.shown = True

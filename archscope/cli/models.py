@@ -78,7 +78,7 @@ def trace(
     archscope trace alexnet --save alexnet.json    later: archscope trace alexnet.json
     archscope trace lenet --columns path,formula,params --format md
     """
-    from archscope.analysis.tables import LAYER_COLUMNS, LAYER_HIDDEN, layer_table
+    from archscope.analysis.by_layer import LAYER_COLUMNS, LAYER_HIDDEN, layer_table
     from archscope.sources.records import record_of
     from archscope.sources.spec import parse
 

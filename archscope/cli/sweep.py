@@ -188,7 +188,7 @@ def search(
 
 
 def _caption(train: bool) -> str:
-    from archscope.analysis.tables import versions
+    from archscope.analysis.texts import versions
 
     return f"{'Training mode. ' if train else ''}{versions()}"
 

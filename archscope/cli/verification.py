@@ -63,7 +63,7 @@ def verify(
     with progress(specs) as counted:
         audits = [audited(spec, input, examples, train, tools) for spec in counted]
 
-    from archscope.analysis.tables import versions
+    from archscope.analysis.texts import versions
 
     shown.print(audit_table(audits, versions()))
     if failed(audits):
@@ -101,7 +101,7 @@ def reconcile(
     tools = chosen(against)
     trace, said = reconciled(parse(model), tools, input, examples, train)
 
-    from archscope.analysis.tables import versions
+    from archscope.analysis.texts import versions
 
     shown.print(records(said, trace) if for_scripts else account_table(said, trace, versions(trace.versions)))
     if any(one.residual for one in said):

@@ -45,7 +45,7 @@ def check_table(
     with progress(lines) as counted:
         found = [one for line in counted for one in judged(line, input or "")]
 
-    from archscope.analysis.tables import versions
+    from archscope.analysis.texts import versions
 
     shown.print(verdict_table(f"{file} checked", found, versions()))
     if failed(found):

@@ -16,7 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from archscope.analysis.columns import COLUMNS, rows, totals, visible
+from archscope.analysis.metrics import METRICS, totals
+from archscope.analysis.row import rows, visible
 from archscope.analysis.verification import WHOLE
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Tensor, Trace
@@ -37,9 +38,9 @@ from archscope.zoo import catalogue as registry
 def entry_of(record: Trace, model: str, asked: Mapping[str, Any] | None = None, by: str = "command") -> Entry:
     """What a lock keeps of a run: its totals, and a line for each row of the layer table."""
     table = rows(record, None, WHOLE)
-    made = COLUMNS["activations"](record, table)
+    made = METRICS["activations"].of(record, table)
     table = [row for row, count in zip(table, made, strict=True) if count or visible(record, row)]
-    figures = [COLUMNS[key](record, table) for key in ("params", "trainable", "macs", "flops", "activations")]
+    figures = [METRICS[key].of(record, table) for key in ("params", "trainable", "macs", "flops", "activations")]
     lines = tuple(
         Line(row.path, row.kind, told_config(row.config), _shapes(row.outputs), *values)
         for row, *values in zip(table, *figures, strict=True)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from archscope.analysis.tables import uncounted, without_cost
+from archscope.analysis.texts import uncounted, without_cost
 from archscope.core.errors import SpecError
 from archscope.core.formats import escaped, text_of
 from archscope.core.registry import Registry

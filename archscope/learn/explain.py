@@ -11,9 +11,12 @@ from fractions import Fraction
 from math import prod
 from typing import Any
 
-from archscope.analysis.columns import COLUMNS, Row, fields, rows
+from archscope.analysis.boundaries import boundary_text
+from archscope.analysis.metrics import METRICS
+from archscope.analysis.observed import fields
 from archscope.analysis.receptive_field import Field
-from archscope.analysis.tables import boundary_text, inputs_text, versions, window_text
+from archscope.analysis.row import Row, rows
+from archscope.analysis.texts import inputs_text, versions, window_text
 from archscope.analysis.verification import WHOLE, as_layer, check
 from archscope.core.document import Document, Equation, Section
 from archscope.core.errors import SpecError
@@ -71,7 +74,7 @@ _BUFFERS = "running mean and variance, a number a channel each, and the batches 
 def seen(trace: Trace) -> list[Seen]:
     """Every row of the run with its closed form and its observed values."""
     table = rows(trace, whole=WHOLE)
-    values = {key: column(trace, table) for key, column in COLUMNS.items()}
+    values = {key: one.of(trace, table) for key, one in METRICS.items() if one.values is not None}
     out = []
     for i, (row, checked) in enumerate(zip(table, check(trace, table), strict=True)):
         kind, config = (row.kind, row.config) if row.layer is not None else as_layer(row)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from archscope.analysis.columns import rows
+from archscope.analysis.row import rows
 from archscope.analysis.verification import WHOLE, as_layer, check
 from archscope.core.record import Shape, Trace
 

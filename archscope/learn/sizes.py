@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from archscope.analysis.columns import rows
-from archscope.analysis.tables import boundary_text, versions, window_text
+from archscope.analysis.boundaries import boundary_text
+from archscope.analysis.row import rows
+from archscope.analysis.texts import versions, window_text
 from archscope.analysis.verification import WHOLE, check
 from archscope.core.errors import ShapeError
 from archscope.core.expression import Expr, symbol

@@ -18,7 +18,8 @@ archscope, under a reason; the same reason adds up.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from archscope.analysis.columns import kept, totals, works
+from archscope.analysis.metrics import totals
+from archscope.analysis.observed import cached, works
 from archscope.core.record import Layer, Trace
 from archscope.core.registry import Registry
 from archscope.core.table import unknown
@@ -149,7 +150,7 @@ def refused(note: str) -> Account:
     return Account(None, (), note)
 
 
-@kept
+@cached
 def owners(trace: Trace) -> list[Layer]:
     """The innermost layer call that each operator ran in."""
     out = [trace.layers[0]] * len(trace.ops)
@@ -158,7 +159,7 @@ def owners(trace: Trace) -> list[Layer]:
     return out
 
 
-@kept
+@cached
 def parents(trace: Trace) -> frozenset[str]:
     """Paths of the modules that contain modules; all others are leaves."""
     paths = {path for path in trace.modules if path}
@@ -166,7 +167,7 @@ def parents(trace: Trace) -> frozenset[str]:
     return frozenset(path.rpartition(".")[0] for path in paths if path)
 
 
-@kept
+@cached
 def leaves(trace: Trace) -> list[Layer]:
     """The calls of modules that contain no module: what tools with hooks on modules see."""
     inside = parents(trace)
@@ -185,7 +186,7 @@ def place_of(trace: Trace, index: int, name: str = "") -> str:
     return f"{path}.{name}" if path else name
 
 
-@kept
+@cached
 def live(trace: Trace) -> list[bool]:
     """For each operator, whether an output of the model depends on it; a tensor and its views are one."""
     home: dict[int, int] = {}  # of a tensor: the one whose memory it shares

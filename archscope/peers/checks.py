@@ -8,8 +8,10 @@ of these: how many numbers were compared, what disagrees, and what disagrees for
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from archscope.analysis.columns import COLUMNS, rows, totals, unknown
-from archscope.analysis.tables import of_model, uncounted, without_cost
+from archscope.analysis.metrics import METRICS, totals
+from archscope.analysis.observed import unknown_operators
+from archscope.analysis.row import rows
+from archscope.analysis.texts import of_model, uncounted, without_cost
 from archscope.analysis.verification import WHOLE, check, same_run
 from archscope.core.errors import ArchscopeError
 from archscope.core.record import Trace
@@ -150,10 +152,10 @@ def derived(record: Trace) -> Audit:
     table = rows(record, whole=WHOLE)
     checks = check(record, table)
     wrong = [f"{row.path}: {text}" for row, one in zip(table, checks, strict=True) for text in one.differences]
-    macs = COLUMNS["macs"](record, table)
+    macs = METRICS["macs"].of(record, table)
     bare = sum(one.agrees is None and bool(n or row.params) for row, one, n in zip(table, checks, macs, strict=True))
     count = sum(one.agrees is not None for one in checks)
-    return Audit(record.model, Compared(count, tuple(wrong)), bare, uncounted=uncounted(unknown(record)))
+    return Audit(record.model, Compared(count, tuple(wrong)), bare, uncounted=uncounted(unknown_operators(record)))
 
 
 def _figures(record: Trace, spec: Spec, own: bool) -> Compared:

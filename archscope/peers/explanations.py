@@ -18,7 +18,8 @@ from fractions import Fraction
 from math import isqrt, log
 from typing import Any, NamedTuple
 
-from archscope.analysis.columns import COLUMNS, Row, rows, totals
+from archscope.analysis.metrics import METRICS, totals
+from archscope.analysis.row import Row, rows
 from archscope.core.record import Trace
 from archscope.core.table import Column, Table
 from archscope.peers import published
@@ -277,7 +278,7 @@ def _parts(record: Trace, key: str) -> Iterator[Cause]:
     dense = [row for row in table if row.kind == "Linear"]
 
     def less(chosen: Callable[[Row], bool]) -> int:
-        return sum(value or 0 for value in COLUMNS[key](record, [row for row in table if not chosen(row)]))
+        return sum(value or 0 for value in METRICS[key].of(record, [row for row in table if not chosen(row)]))
 
     if dense and record.layers:
         last = dense[-1]

@@ -22,8 +22,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from archscope.analysis import columns as passes
-from archscope.analysis.columns import Row, rows
+from archscope.analysis.metrics import METRICS, totals
+from archscope.analysis.row import Row, rows
 from archscope.core.record import Trace
 from archscope.core.table import unknown
 
@@ -169,19 +169,14 @@ Count = Callable[[Trace, list[Row]], int]
 
 
 def _column(key: str) -> Count:
-    return lambda trace, table: sum(value or 0 for value in passes.COLUMNS[key](trace, table))
+    """Of some rows the sum, of a metric that only whole models have its total."""
+    if METRICS[key].values is None:
+        return lambda trace, table: totals(trace)[key]
+    return lambda trace, table: sum(value or 0 for value in METRICS[key].of(trace, table))
 
 
-def _depth(trace: Trace, table: list[Row]) -> int:
-    return passes.totals(trace)["depth"]
-
-
-QUANTITIES: dict[str, Count] = {
-    "params": _column("params"),
-    "macs": _column("macs"),
-    "neurons": _column("neurons"),
-    "depth": _depth,
-}
+# any metric that is a number may be published
+QUANTITIES: dict[str, Count] = {key: _column(key) for key, one in METRICS.items() if one.total and one.form != "share"}
 
 
 def _weights(trace: Trace, table: list[Row]) -> int:

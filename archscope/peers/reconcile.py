@@ -6,7 +6,7 @@ A `Reconciled` is one tool and one model. `records` is what scripts read, `accou
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from archscope.analysis.columns import totals
+from archscope.analysis.metrics import totals
 from archscope.core.errors import SpecError
 from archscope.core.record import Trace
 from archscope.core.table import Column, Table

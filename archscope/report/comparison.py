@@ -5,7 +5,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from archscope.analysis.tables import MODEL_COLUMNS, MODEL_HIDDEN, model_row, model_table, versions
+from archscope.analysis.by_model import MODEL_COLUMNS, MODEL_HIDDEN, model_row, model_table
+from archscope.analysis.texts import versions
 from archscope.analysis.verification import disagreements
 from archscope.bench import model_columns as figures
 from archscope.bench.model_columns import Measured

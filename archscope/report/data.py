@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from archscope.analysis.columns import totals
-from archscope.analysis.tables import LAYER_COLUMNS, LAYER_HIDDEN, MODEL_COLUMNS, inputs_text, layer_table
+from archscope.analysis.by_layer import LAYER_COLUMNS, LAYER_HIDDEN, layer_table
+from archscope.analysis.by_model import MODEL_COLUMNS
+from archscope.analysis.metrics import METRICS, totals
+from archscope.analysis.texts import inputs_text
 from archscope.analysis.verification import disagreements
 from archscope.bench.results import blocks, tables
 from archscope.core.errors import ArchscopeError
@@ -23,7 +25,7 @@ from archscope.sources.spec import source_of
 from archscope.zoo.catalogue import entries
 
 SIDES = (28, 32, 64, 96, 128, 160, 192, 224, 227, 256, 288, 299, 320, 384, 448, 512)
-MOVING = ("macs", "flops", "activations", "neurons", "receptive_field")  # what the size changes
+SIZED = [key for key, one in METRICS.items() if one.sized and one.total]  # what the size of the input changes
 LAYERS = """path kind window output_shape formula params_formula params macs_formula macs flops activations neurons
     receptive_field agrees""".split()
 MORE = (
@@ -46,7 +48,7 @@ def page_data(subjects: Iterable[Subject], sides: Sequence[int] = SIDES, runs: S
         "conventions": [
             {"key": c.name, "title": c.title, "means": c.means, "calls": c.calls} for c in COUNTERS.values()
         ],
-        "moving": list(MOVING),
+        "moving": SIZED,
         "models": [_model(subject, sides) for subject in subjects],
         "runs": [_block(block, table) for block, table in zip(blocks(runs), tables(runs), strict=True)],
     }
@@ -120,4 +122,4 @@ def _at(model: Resized, side: int) -> Mapping[str, Any] | None:
 def moving(trace: Trace) -> dict[str, Any]:
     """The figures that a size changes."""
     found = totals(trace)
-    return {**{key: found[key] for key in MOVING}, "as": predicted(trace, COUNTERS)}
+    return {**{key: found[key] for key in SIZED}, "as": predicted(trace, COUNTERS)}

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from archscope.analysis.columns import COLUMNS, Row, rows, visible
-from archscope.analysis.tables import window_text
+from archscope.analysis.metrics import METRICS
+from archscope.analysis.row import Row, rows, visible
+from archscope.analysis.texts import window_text
 from archscope.analysis.verification import WHOLE
 from archscope.core.formats import show
 from archscope.core.record import Layer, Shape, Tensor, Trace
@@ -170,7 +171,7 @@ class _Raw:
     def from_rows(self, depth: int | None, closed: frozenset[str]) -> None:
         trace = self.trace
         table = [row for row in rows(trace, depth, WHOLE | closed) if row.stop > row.start or row.inputs]
-        params, macs = COLUMNS["params"](trace, table), COLUMNS["macs"](trace, table)
+        params, macs = METRICS["params"].of(trace, table), METRICS["macs"].of(trace, table)
         for tensor in trace.inputs:
             self._enter(Node(len(self.nodes), "input", ("Input",), shape=tensor.shape, role="input"), (), (tensor,))
         enclosing = _enclosing(trace, table)

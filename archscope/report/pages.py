@@ -8,8 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from archscope.analysis.columns import COLUMNS, rows, totals
-from archscope.analysis.tables import MODEL_COLUMNS, inputs_text, layer_table, model_row
+from archscope.analysis.by_layer import layer_table
+from archscope.analysis.by_model import MODEL_COLUMNS, model_row
+from archscope.analysis.metrics import METRICS, totals
+from archscope.analysis.row import rows
+from archscope.analysis.texts import inputs_text
 from archscope.analysis.verification import WHOLE, disagreements
 from archscope.core.formats import escaped, show, text_of
 from archscope.core.record import Trace
@@ -203,7 +206,7 @@ def _is_list(value: Any) -> bool:
 def _groups(trace: Trace) -> str:
     """`Convolutions: 3.8 % of the parameters, 91.9 % of the MACs; …`"""
     table = rows(trace, None, WHOLE)
-    params, macs = COLUMNS["params"](trace, table), COLUMNS["macs"](trace, table)
+    params, macs = METRICS["params"].of(trace, table), METRICS["macs"].of(trace, table)
     sums = {group: [0, 0] for group in GROUPS}
     for row, p, m in zip(table, params, macs, strict=True):
         sums[group_of(row.kind)][0] += p
@@ -235,7 +238,7 @@ FEWEST, MOST = 3, 24
 def parts_table(trace: Trace) -> Table:
     """The model by its uppermost modules: those that open with three parts at least, 24 at most."""
     table = rows(trace, None, WHOLE)
-    values = {key: COLUMNS[key](trace, table) for key in ("params", "macs")}
+    values = {key: METRICS[key].of(trace, table) for key in ("params", "macs")}
     deepest = max((row.path.count(".") + 1 for row in table), default=1)
     chosen: dict[str, list[int]] = {}
     for level in range(1, deepest + 1):

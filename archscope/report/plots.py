@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from archscope.analysis.columns import COLUMNS, DENSE, rows, totals
+from archscope.analysis.metrics import METRICS, totals
+from archscope.analysis.metrics.parameters import DENSE
+from archscope.analysis.row import rows
 from archscope.analysis.verification import WHOLE
 from archscope.core.errors import SpecError
 from archscope.core.record import Trace
@@ -32,6 +34,8 @@ FAMILY_COLORS = {
     "resnet": "vermillion", "densenet": "green", "mobilenet": "purple", "recurrent": "sky",
 }  # fmt: skip
 LINES = ("-", "--", "-.", ":")
+
+BARS = ("params", "macs", "activations")  # what is drawn of models and of layers
 
 Data = dict[str, Any]
 
@@ -143,8 +147,7 @@ def color_of(model: str) -> str:
 
 
 def models_numbers(traces: Sequence[Trace]) -> Data:
-    keys = ("params", "macs", "activations")
-    return {"models": [{"model": t.model, **{key: totals(t)[key] for key in keys}} for t in traces]}
+    return {"models": [{"model": t.model, **{key: totals(t)[key] for key in BARS}} for t in traces]}
 
 
 def corner(shown: Sequence[Data]) -> list[Data]:
@@ -233,7 +236,7 @@ def layers_numbers(traces: Sequence[Trace]) -> Data:
     out = []
     for trace in traces:
         table = rows(trace, None, WHOLE)
-        values = {key: COLUMNS[key](trace, table) for key in ("params", "macs", "activations")}
+        values = {key: METRICS[key].of(trace, table) for key in BARS}
         kept = [i for i in range(len(table)) if any(values[key][i] for key in values)]
         out.append(
             {
@@ -258,9 +261,6 @@ def group_of(kind: str) -> str:
     return "recurrent" if kind.startswith(("RNN", "LSTM", "GRU")) else "other"
 
 
-METRICS = (("params", "Parameters"), ("macs", "MACs"), ("activations", "Activations (B)"))
-
-
 @plot_of("layers", "Parameters, MACs and activations, layer by layer", layers_numbers, most=4)
 def layers(figure: Any, data: Data) -> None:
     """Three rows of bars over the layers in run order, a column for each model."""
@@ -271,7 +271,7 @@ def layers(figure: Any, data: Data) -> None:
     used = {group for m in many for group in m["groups"]}
     for column, one in enumerate(many):
         few = len(one["paths"]) <= 50
-        for row, (key, title) in enumerate(METRICS):
+        for row, key in enumerate(BARS):
             ax = axes[row][column]
             heights = [value or 0 for value in one[key]]
             ax.bar(range(len(heights)), heights, color=[COLORS[GROUPS[g]] for g in one["groups"]], width=0.8)
@@ -279,7 +279,7 @@ def layers(figure: Any, data: Data) -> None:
             ax.grid(axis="x", visible=False)
             ax.margins(x=0.01)
             if column == 0:
-                ax.set_ylabel(title)
+                ax.set_ylabel(METRICS[key].title + (" (B)" if METRICS[key].form == "bytes" else ""))
             if row == 0:
                 ax.set_title(one["model"], fontsize=10)
         if few:
@@ -306,7 +306,7 @@ def share_numbers(traces: Sequence[Trace]) -> Data:
         sums: dict[str, dict[str, int]] = {}
         for key in ("params", "macs"):
             counted = dict.fromkeys(GROUPS, 0)
-            for row, value in zip(table, COLUMNS[key](trace, table), strict=True):
+            for row, value in zip(table, METRICS[key].of(trace, table), strict=True):
                 counted[group_of(row.kind)] += value or 0
             sums[key] = counted
         out.append({"model": trace.model, **sums})
@@ -344,8 +344,8 @@ def field_numbers(traces: Sequence[Trace]) -> Data:
     out = []
     for trace in traces:
         table = rows(trace, None, WHOLE)
-        fields = COLUMNS["receptive_field"](trace, table)
-        macs = COLUMNS["macs"](trace, table)
+        fields = METRICS["receptive_field"].of(trace, table)
+        macs = METRICS["macs"].of(trace, table)
         known = [max(f) if isinstance(f, tuple) else f for f in fields]
         weighted = 0
         steps = [[0, 1]]

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from archscope.analysis.columns import Row
-from archscope.analysis.tables import shape_text, window_text
+from archscope.analysis.row import Row
+from archscope.analysis.texts import shape_text, window_text
 from archscope.analysis.verification import WHOLE, check
 from archscope.core.errors import ArchscopeError, ShapeError
 from archscope.core.formats import text_of

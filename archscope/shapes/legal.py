@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from archscope.analysis.columns import Row, rows
+from archscope.analysis.row import Row, rows
 from archscope.analysis.verification import WHOLE
 from archscope.core.errors import SpecError
 from archscope.core.record import Trace

@@ -12,7 +12,7 @@ from functools import cached_property
 from math import isqrt, prod
 from typing import Any, NamedTuple
 
-from archscope.analysis.columns import Row
+from archscope.analysis.row import Row
 from archscope.core.errors import ArchscopeError, ShapeError
 from archscope.core.record import Op, Shape, Tensor, Trace
 from archscope.core.registry import Registry

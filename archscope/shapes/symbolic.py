@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from archscope.analysis.columns import Row, learned, rows, visible, works
-from archscope.analysis.columns import stored as observed
-from archscope.analysis.tables import versions
+from archscope.analysis.observed import parameter_ids, works
+from archscope.analysis.observed import stored_bytes as observed
+from archscope.analysis.row import Row, rows, visible
+from archscope.analysis.texts import versions
 from archscope.analysis.verification import WHOLE
 from archscope.core.formats import escaped, text_of
 from archscope.core.record import BYTES
@@ -123,7 +124,7 @@ def _sum(polys: Iterable[Poly]) -> Poly:
 def stored(walk: Walk) -> list[Poly]:
     """Bytes that each operator's outputs take, as `passes.stored` counts them: views and results in place take none."""
     trace = walk.trace
-    weights = learned(trace)
+    weights = parameter_ids(trace)
     seen = {t.id for t in trace.inputs} | {p.tensor.id for p in (*trace.params, *trace.buffers)}
     out = []
     for op in trace.ops:

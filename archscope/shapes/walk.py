@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from archscope.analysis.columns import works
+from archscope.analysis.observed import works
 from archscope.core.errors import ArchscopeError
 from archscope.core.record import Op, Shape, Tensor, Trace
 from archscope.core.registry import Registry

@@ -15,6 +15,7 @@ from fractions import Fraction
 from math import prod
 from typing import Any
 
+from archscope.analysis.metrics import TOTALS
 from archscope.core.errors import SpecError
 from archscope.core.table import unknown
 from archscope.sources.inputs import check_input
@@ -22,12 +23,6 @@ from archscope.sources.spec import Spec, parse, written
 
 INPUT, BATCH = "input", "batch"  # axes that are no arguments of the builder
 MOST = 100_000  # values of one axis
-
-# the keys of `passes.totals`, in their order; a test holds them against each other
-TOTALS = tuple(
-    """model input depth params trainable buffers memory macs flops activations neurons receptive_field fc_share
-    unknown""".split()
-)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from archscope.analysis.columns import DENSE
+from archscope.analysis.metrics.parameters import DENSE
 from archscope.sweeps.moulds import CAST, FILLED, Frozen, Mark, NotQuick, Unfilled
 from archscope.tracing.modules import kind_of
 from archscope.tracing.weightless import KIND

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from archscope.analysis import receptive_field as receptive
-from archscope.analysis.columns import field_of, shapes_of
+from archscope.analysis.metrics.windows import field_of
+from archscope.analysis.observed import shapes_of
 from archscope.analysis.receptive_field import Field
 from archscope.core.record import Op, Tensor
 from archscope.operators import VIEWS, Work

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
-from archscope.analysis.columns import totals
+from archscope.analysis.metrics import totals
 from archscope.sources.inputs import Given
 from archscope.sources.records import reason, traced
 from archscope.sources.spec import Spec, Text, fed, inputs_of, loaded

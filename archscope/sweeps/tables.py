@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from archscope.analysis.tables import MODEL_COLUMNS, MODEL_HIDDEN
+from archscope.analysis.by_model import MODEL_COLUMNS, MODEL_HIDDEN
 from archscope.core.table import Column, Table
 from archscope.sweeps.grid import INPUT, Grid, key_of
 

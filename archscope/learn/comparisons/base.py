@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from archscope.analysis.columns import Row, kept
+from archscope.analysis.observed import cached
+from archscope.analysis.row import Row
 from archscope.analysis.verification import Check
 from archscope.core.document import Section
 from archscope.core.expression import Expr, symbol, symbols, total
@@ -19,7 +20,7 @@ class Seen(NamedTuple):
     kind: str
     config: Mapping[str, Any]
     check: Check
-    values: Mapping[str, Any]  # by key of `passes.COLUMNS`
+    values: Mapping[str, Any]  # by key of `METRICS`
 
     @property
     def derived(self) -> Derived:
@@ -50,7 +51,7 @@ def compared(trace: Trace, items: Sequence[Seen]) -> dict[str, list[Found]]:
 # ------------------------------------------------------------------------------------------------- the flow of data
 
 
-@kept
+@cached
 def made_by(trace: Trace) -> dict[int, Op]:
     """The operator that made each tensor; one in place makes none."""
     out: dict[int, Op] = {}

@@ -14,7 +14,7 @@ import copy
 from math import prod
 from typing import Any
 
-from archscope.analysis.columns import kept
+from archscope.analysis.observed import cached
 from archscope.core.record import Layer, Shape, Trace
 from archscope.peers.accounts import Account, Ledger, counter, leaves, measures, owners, place_of, refused
 
@@ -58,7 +58,7 @@ def convention(trace: Trace) -> Account:
     return ledger.account()
 
 
-@kept
+@cached
 def own_params(trace: Trace) -> dict[str, list[tuple[str, int]]]:
     """The parameters of each module by its path: own name and elements, each tensor once in a module."""
     out: dict[str, list[tuple[str, int]]] = {}

@@ -1,0 +1,36 @@
+"""Every metric, and the totals of a model. Each file of this folder registers some; a new file is all that one needs.
+
+Tables, sweeps, lock files, budgets, pages and plots read `METRICS`.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from archscope.analysis.metrics.base import METRICS, Metric, arranged, metric
+from archscope.analysis.observed import cached, shapes_of, unknown_operators
+from archscope.core.record import Trace
+
+__all__ = ["METRICS", "TOTALS", "Metric", "arranged", "metric", "totals"]
+
+for _file in iter_modules(__path__):
+    import_module(f"{__name__}.{_file.name}")
+
+_FIRST = """depth params trainable buffers memory macs flops activations neurons receptive_field effective_stride
+    fc_share""".split()  # the order that people know; other metrics follow in the order of their files
+for _key in (*_FIRST, *(key for key in METRICS if key not in _FIRST)):
+    METRICS[_key] = METRICS.pop(_key)
+
+TOTALS = ("model", "input", *(key for key, one in METRICS.items() if one.total), "unknown")  # the keys of `totals`
+
+
+@cached
+def totals(trace: Trace) -> dict[str, Any]:
+    """The model in raw numbers: every metric that has a total, and which model and input it is.
+
+    `macs` and `flops` are sums over the operators whose cost is known; `unknown` names the others and how often each
+    ran (empty: nothing is missing). `memory` and `activations` are in bytes, `params`, `trainable` and `buffers` in
+    elements.
+    """
+    known = {key: one.total(trace) for key, one in METRICS.items() if one.total is not None}
+    return {"model": trace.model, "input": shapes_of(trace.inputs), **known, "unknown": unknown_operators(trace)}

@@ -1,0 +1,93 @@
+"""What a run did, operator by operator: the facts that rows, metrics and tables are made of."""
+
+import functools
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from archscope.analysis import receptive_field
+from archscope.core.record import Tensor, Trace
+from archscope.operators import VIEWS, Work, work
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def cached(function: Callable[P, T]) -> Callable[P, T]:
+    """Compute once for each trace and arguments; the result is stored with the trace, under the function's name."""
+
+    @functools.wraps(function)
+    def get(*args: P.args, **kwargs: P.kwargs) -> T:
+        trace, *rest = args
+        store: dict[Any, T] = trace.__dict__.setdefault("_kept", {})
+        key = (function.__name__, *rest, *kwargs.items())
+        if key not in store:
+            store[key] = function(*args, **kwargs)
+        return store[key]
+
+    return get
+
+
+@cached
+def works(trace: Trace) -> list[Work | None]:
+    """The work of each operator, None where it is unknown."""
+    return [work(op) for op in trace.ops]
+
+
+@cached
+def parameter_ids(trace: Trace) -> frozenset[int]:
+    """Ids of the parameters and of all tensors that are computed from parameters alone (a transposed weight, say)."""
+    ids = {p.tensor.id for p in trace.params}
+    for op in trace.ops:
+        if op.inputs and all(t.id in ids for t in op.inputs):
+            ids.update(t.id for t in op.outputs)
+    return frozenset(ids)
+
+
+@cached
+def weighted(trace: Trace) -> list[bool]:
+    """For each operator, whether it multiplies activations by parameters."""
+    weights = parameter_ids(trace)
+    return [
+        done is not None
+        and done.macs > 0
+        and any(t.id in weights for t in op.inputs)
+        and any(t.id not in weights for t in op.inputs)
+        for op, done in zip(trace.ops, works(trace), strict=True)
+    ]
+
+
+@cached
+def fields(trace: Trace) -> dict[int, receptive_field.Field]:
+    """The receptive field of each tensor that has one, by tensor id."""
+    return receptive_field.fields(trace, works(trace))
+
+
+@cached
+def unknown_operators(trace: Trace) -> dict[str, int]:
+    """Operators whose cost no rule knows, and how often each ran."""
+    return dict(Counter(op.name for op, done in zip(trace.ops, works(trace), strict=True) if done is None))
+
+
+@cached
+def stored_bytes(trace: Trace) -> list[int]:
+    """Bytes that each operator's outputs take: views, in-place results and rearranged parameters take none."""
+    weights = parameter_ids(trace)
+    seen = {t.id for t in trace.inputs} | {p.tensor.id for p in (*trace.params, *trace.buffers)}
+    out = []
+    for op in trace.ops:
+        count = 0
+        for t in op.outputs:
+            if t.id not in seen:
+                seen.add(t.id)
+                if op.name not in VIEWS and t.id not in weights:
+                    count += t.nbytes
+        out.append(count)
+    return out
+
+
+def shapes_of(tensors: tuple[Tensor, ...]) -> Any:
+    """The shape of a single tensor, a tuple of shapes of several, None where there is none."""
+    if len(tensors) == 1:
+        return tensors[0].shape
+    return tuple(t.shape for t in tensors) or None
