@@ -477,3 +477,32 @@ def test_nothing_is_claimed_that_was_not_seen() -> None:
 
     assert fitting(never) is None
     assert fitting(broken) is None
+
+
+class Behind(nn.Module):
+    """A convolution of 9 channels behind a function, which is no module that could be built otherwise."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.function = nn.Conv2d(3, 4, 3), nn.Conv2d(9, 4, 3), function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(self.function(self.a(x)))
+
+
+FUNCTIONS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], int]] = {
+    "cat": (lambda x: torch.cat([x, x], 1), 2 * 4),
+    "pad": (lambda x: nn.functional.pad(x, (1, 1)), 4),
+    "slice": (lambda x: x[:, :2], 2),
+    "upsample_nearest2d": (lambda x: nn.functional.interpolate(x, scale_factor=2), 4),
+    "pixel_shuffle": (lambda x: nn.functional.pixel_shuffle(x, 2), 4 // 2**2),
+    "permute": (lambda x: x.permute(0, 2, 3, 1), 16 - 3 + 1),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_convolution_behind_a_function(name: str) -> None:
+    function, channels = FUNCTIONS[name]
+    said = found(Behind(function), (1, 3, 16, 16)).sentence
+    assert f"b (Conv2d) expects 9 channels, gets {channels} from {name}" in said
+    assert f"b with in_channels={channels} works" in said

@@ -141,12 +141,11 @@ class Case:
 
     def rebuilt(self, path: str, also: AbstractContextManager[Any] | None = None, /, **arguments: Any) -> bool:
         """Whether the layer at `path`, built with other arguments, gets past the failure; also: another change."""
-        if self.model is None or not path:
-            return False
         config = next((dict(y.config) for y in self.trace.layers if y.path == path), None)
-        module = self.model.model.get_submodule(path)
-        cls = type(module)
-        if config is None or not cls.__module__.startswith("torch.nn"):
+        if self.model is None or not path or config is None:  # the path of a function is no module
+            return False
+        cls = type(self.model.model.get_submodule(path))
+        if not cls.__module__.startswith("torch.nn"):
             return False
         taken = inspect.signature(cls.__init__).parameters
         names = set(taken) if "args" not in taken else OF_RECURRENT
