@@ -126,6 +126,17 @@ def matmul(self: Tensor, other: Tensor) -> Work:
     return Work((shape,), macs, 2 * macs)
 
 
+@by_output("aten._trilinear")
+def trilinear(operator: Op) -> Work | None:
+    # [b, o] = Σᵢⱼ [b, i] · [o, i, j] · [b, j], as nn.Bilinear asks for it: for each o first [b, j] = Σᵢ, then [b] = Σⱼ
+    asked = [operator.args.get(key) for key in ("expand1", "expand2", "expand3", "sumdim", "unroll_dim")]
+    if asked != [(1, 3), (0,), (1, 2), (2, 3), None]:
+        return None
+    (b, i), (o, _, j) = (t.shape for t in operator.inputs[:2])
+    macs = o * (b * i * j + b * j)
+    return Work(None, macs, 2 * macs)
+
+
 @by_output("aten.einsum")
 def einsum(operator: Op) -> Work | None:
     # kept whole only between constants; otherwise it arrives as its bmm. Two operands, each letter once in each:
