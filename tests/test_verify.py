@@ -194,7 +194,7 @@ def test_of_training_nothing_is_said_where_it_differs() -> None:
     norm = Derived(((2, 4),))
     assert flops_of("BatchNorm1d", {}, ((2, 4),), norm, train=False) == 16
     assert flops_of("BatchNorm1d", {}, ((2, 4),), norm, train=True) is None
-    assert flops_of("Bilinear", {}, ((2, 4),), norm, train=False) is None
+    assert flops_of("Fourier", {}, ((2, 4),), norm, train=False) is None
     assert of_module(Net(), ((2, 3, 9, 9),), train=True)[1].wrong == []
 
 
@@ -378,6 +378,15 @@ def test_a_model_of_many_disagreements_leaves_room_for_others() -> None:
         "net: layer 0", "net: layer 1", "net: layer 2", "net: and 999 more disagreements: archscope verify net",
         "other: one",
     )  # fmt: skip
+
+
+def test_a_bilinear_layer_is_verified() -> None:
+    """5 outputs of 2 pairs: 5·(2·3·4 + 2·4) MACs, and a bias an output."""
+    record, one = of_module(nn.Bilinear(3, 4, 5), (torch.empty(2, 3), torch.empty(2, 4)))
+    assert (one.wrong, one.uncounted) == ([], ())
+    (checked,) = check(record, rows(record, whole=WHOLE))
+    assert checked.agrees and checked.derived is not None
+    assert int(checked.derived.macs) == 5 * (2 * 3 * 4 + 2 * 4) and int(checked.derived.params) == 3 * 4 * 5 + 5
 
 
 class Fourier(nn.Module):

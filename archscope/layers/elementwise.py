@@ -43,7 +43,7 @@ def flops_of(kind: str, config: Config, shapes: tuple[Shape, ...], derived: Deri
 # ------------------------------------------------------------------------------------------------ with weights
 
 
-@extra(*(f"Conv{t}{n}d" for t in ("", "Transpose") for n in (1, 2, 3)), "Linear", "LazyLinear")
+@extra(*(f"Conv{t}{n}d" for t in ("", "Transpose") for n in (1, 2, 3)), "Linear", "LazyLinear", "Bilinear")
 def bias(config: Config, shapes: tuple[Shape, ...], derived: Derived) -> int:
     """One addition an output."""
     return prod(derived.shapes[0]) if config["bias"] else 0

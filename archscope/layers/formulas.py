@@ -316,6 +316,23 @@ def linear(config: Config, shapes: tuple[Shape, ...]) -> Derived:
     )
 
 
+@formula("Bilinear", source="y = x₁·W·x₂ + b: one matrix of weights per output, first x₁·W, then that times x₂")
+def bilinear(config: Config, shapes: tuple[Shape, ...]) -> Derived:
+    """n_1·n_2·n_out + n_out parameters; n_out·(n_1·n_2 + n_2) MACs for each pair of vectors."""
+    (*rows, first), (*others, second) = shapes[:2]
+    n_1, n_2 = symbol("n_1", config["in1_features"]), symbol("n_2", config["in2_features"])
+    n_out = symbol("n_out", config["out_features"])
+    _require(rows == others, f"takes as many vectors of one as of the other, gets {list(shapes[0])}, {list(shapes[1])}")
+    _require(first == n_1.value, f"takes {n_1.value} features, gets {first}")
+    _require(second == n_2.value, f"takes {n_2.value} features, gets {second}")
+    return Derived(
+        shapes=((*rows, n_out.value),),
+        params=n_1 * n_2 * n_out + n_out if config["bias"] else n_1 * n_2 * n_out,
+        macs=product(*_per_example(tuple(rows)), n_out, n_1 * n_2 + n_2),
+        weighted=True,
+    )
+
+
 @formula("Embedding", source="one row of the table per symbol: vocabulary · dimension; a lookup, no arithmetic")
 def embedding(config: Config, shapes: tuple[Shape, ...]) -> Derived:
     vocabulary, dimension = symbol("vocabulary", config["num_embeddings"]), symbol("d", config["embedding_dim"])
