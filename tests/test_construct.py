@@ -1,11 +1,15 @@
 """Building without weights: nothing is initialised, nothing else changes."""
 
+import gc
 import threading
+import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
+from archscope.tracing.collector import MANY, gc_paused
 from archscope.tracing.weightless import LARGE, weightless
 
 
@@ -79,3 +83,84 @@ def test_attributes_are_set_as_ever() -> None:
         with pytest.raises(TypeError, match="cannot assign"):
             odd.weight = 3  # type: ignore[assignment]
     assert odd.size == 10 and "doubled" not in vars(odd)
+
+
+def test_copied_layers_are_those_that_are_built() -> None:
+    """The same attributes in the same order, and parameters and buffers of their own."""
+    makers: list[Callable[[], nn.Module]] = [
+        lambda: nn.Conv2d(3, 8, 3, bias=False),
+        lambda: nn.Conv2d(3, 8, kernel_size=(3, 1), padding="same"),
+        lambda: nn.BatchNorm2d(8),
+        lambda: nn.BatchNorm2d(8, affine=False),
+        lambda: nn.BatchNorm2d(8, track_running_stats=False),
+        lambda: nn.Linear(8, 4, dtype=torch.float64),
+        lambda: nn.ReLU(inplace=True),
+        lambda: nn.AdaptiveAvgPool2d([4, 4]),  # type: ignore[arg-type]
+    ]
+    for make in makers:
+        real = make()
+        with weightless():
+            make()
+            one, other = make(), make()
+        assert list(vars(one)) == list(vars(real)) and repr(one) == repr(real)
+        for name, value in vars(real).items():
+            if isinstance(value, (dict, set)):
+                assert type(vars(one)[name]) is type(value) and vars(one)[name] is not vars(other)[name]
+        assert [(n, p.shape, p.dtype, p.requires_grad) for n, p in one.named_parameters()] == [
+            (n, p.shape, p.dtype, p.requires_grad) for n, p in real.named_parameters()
+        ]
+        for name, buffer in one.named_buffers():
+            assert torch.equal(buffer, real.get_buffer(name))
+            buffer.fill_(7)
+            assert torch.equal(other.get_buffer(name), real.get_buffer(name))
+        storages = [p.untyped_storage()._cdata for layer in (one, other) for p in layer.parameters()]
+        assert len(set(storages)) == len(storages)
+        with weightless():
+            assert repr(make()) == repr(real)
+
+
+def test_a_list_that_was_given_stays_the_callers() -> None:
+    size = [4, 4]
+    with weightless():
+        one, other = nn.AdaptiveAvgPool2d(size), nn.AdaptiveAvgPool2d([4, 4])  # type: ignore[arg-type]
+        size[0] = 2
+    assert one.output_size == [2, 4] and other.output_size == [4, 4]
+
+
+def test_a_default_device_and_dtype_count() -> None:
+    with weightless():
+        nn.BatchNorm1d(3)
+        with torch.device("meta"):
+            assert nn.BatchNorm1d(3).running_mean.is_meta  # type: ignore[union-attr]
+        torch.set_default_dtype(torch.float64)
+        try:
+            assert nn.BatchNorm1d(3).weight.dtype == torch.float64
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert "__init__" not in vars(nn.BatchNorm2d)  # it inherits its own
+
+
+def test_the_collector_is_paused_and_goes_on() -> None:
+    """Nested pauses end with the outer one, a collector that was off stays off, and garbage is found in the end."""
+    with gc_paused():
+        with gc_paused():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.disable()
+    with gc_paused():
+        pass
+    assert not gc.isenabled()
+    gc.enable()
+
+    class Loop:
+        def __init__(self) -> None:
+            self.itself = [self]
+
+    gone = weakref.ref(Loop())
+    pieces: list[list[int]] = []
+    for _ in range(MANY // 5000 + 2):
+        with gc_paused():
+            pieces += [[] for _ in range(5000)]
+    assert gone() is None
+    assert gc.get_freeze_count() == 0

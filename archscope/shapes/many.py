@@ -28,9 +28,9 @@ from torch.nn.modules import module as hooks
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from archscope.shapes.resize import Ran, Resized, lost_by, lost_in
+from archscope.tracing.collector import gc_paused
 from archscope.tracing.modules import listening
 from archscope.tracing.tracer import LOCK, Run, _abstract, tensors_in, untouched
-from archscope.tracing.weightless import gc_paused
 
 LIBRARIES = ("torch.nn.", "torchvision.")  # whose modules are known to depend on their arguments and attributes alone
 MOST = 1 << 16  # calls that are kept

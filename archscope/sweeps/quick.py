@@ -22,9 +22,9 @@ from archscope.analysis.receptive_field import Field
 from archscope.core.record import Op, Tensor
 from archscope.operators import VIEWS, Work
 from archscope.sweeps.holdings import NUMBERS, PASSIVE, Holdings
+from archscope.tracing.collector import gc_paused
 from archscope.tracing.modules import listening
 from archscope.tracing.tracer import LOCK, Run, tensors_in, untouched
-from archscope.tracing.weightless import gc_paused
 
 MOST = 1 << 13  # shares, and numbers of layers, that are kept
 

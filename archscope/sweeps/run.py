@@ -35,7 +35,7 @@ class Evaluator:
         """A record for each point, in order."""
         from archscope.sweeps.moulds import NotQuick
         from archscope.sweeps.quick import Runs
-        from archscope.tracing.weightless import gc_paused
+        from archscope.tracing.collector import gc_paused
 
         asked = [self.subject.at(point) for point in points]
         found: list[dict[str, Any] | None] = []

@@ -31,16 +31,17 @@ from archscope.core.record import Composite, Layer, Op, Param, Tensor, Trace
 from archscope.core.version import __version__
 from archscope.operators import Work, work
 from archscope.operators.upper_bound import UPPER_BOUNDS
+from archscope.tracing.collector import gc_paused
 from archscope.tracing.dispatch import CALLS, Call, call_of, elements, heard, spelled
 from archscope.tracing.failure import Again, Failure, first_line, of_shapes, of_torch, refused_numbers, user_line
 from archscope.tracing.modules import PLAIN, describe, kind_of
-from archscope.tracing.weightless import KIND, META, NAME, gc_paused
+from archscope.tracing.weightless import KIND, META, NAME
 
 CPU = torch.device("cpu")
 SMALL = 1 << 16  # elements; a real tensor up to this size keeps its values while the model runs
 
 _DTYPES = {d: str(d).removeprefix("torch.") for d in vars(torch).values() if isinstance(d, torch.dtype)}
-LOCK = threading.RLock()  # one run at a time replaces nn.Module.__call__
+LOCK = threading.RLock()  # one run at a time replaces nn.Module._call_impl
 
 
 def trace(
@@ -346,8 +347,8 @@ class Run(TorchDispatchMode):
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Replace `nn.Module.__call__` while the model runs, in this thread, for modules of this model."""
-        original = nn.Module.__call__
+        """Replace `nn.Module._call_impl` while the model runs, in this thread, for modules of this model."""
+        original = nn.Module._call_impl  # what `__call__` ends in: replacing that one takes long
         here = threading.get_ident()
         paths, layers, stack, ops, calls = self.paths, self.layers, self.stack, self.ops, self.calls
         record, records = self.record, self.records
@@ -379,11 +380,11 @@ class Run(TorchDispatchMode):
                 layers[index] = Layer(path, call, kind, depth, config, ins, outs, start, len(ops))
             return output
 
-        nn.Module.__call__ = called  # type: ignore[method-assign]
+        nn.Module._call_impl = called  # type: ignore[method-assign]
         try:
             yield
         finally:
-            nn.Module.__call__ = original  # type: ignore[method-assign]
+            nn.Module._call_impl = original  # type: ignore[method-assign]
 
     def finish(self, train: bool) -> Trace:
         """The record."""
@@ -512,6 +513,8 @@ def untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[None
         kept.append((own, own.copy(), [(group, group.copy() if group else {}) for group in groups]))
         if train is not None:
             own["training"] = train
+        if own.get("_compiled_call_impl") is not None:
+            own["_compiled_call_impl"] = None  # `module.compile()`: it runs as it was written
     # a write that the run leaves out still counts as one for autograd, which then refuses a backward that is pending
     state = [t for own, *_ in kept for name in ("_parameters", "_buffers") for t in own[name].values()]
     written = [t for t in state if t is not None and not t.is_meta and not _is_lazy(t) and not t.is_inference()]

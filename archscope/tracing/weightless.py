@@ -6,7 +6,6 @@ only what holds weights goes to the meta device: `torch.empty`, and any other co
 The initialisers of `torch.nn.init` return such a tensor as it is. Small tensors stay real and keep their values.
 """
 
-import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,9 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from archscope.tracing.collector import gc_paused
+from archscope.tracing.layer_cache import META, cached_layers
+
 LARGE = 1 << 16  # elements; a constructor that fills its tensor goes to the meta device from here on
 
-META = torch.device("meta")
 KIND = "archscope_kind"  # the attribute of a module that is another class than the one it stands for
 NAME = "archscope_name"  # the attribute in which a model that archscope built keeps what was asked for
 
@@ -31,20 +32,7 @@ except ImportError:  # private, and may go
 
 _LOCK = threading.RLock()
 _LAYERS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase)
-_PLAIN = frozenset((bool, int, float, str, tuple))
 _FILLED = ("zeros", "ones", "full", "rand", "randn", "randint")
-
-
-@contextmanager
-def gc_paused() -> Iterator[None]:
-    """No garbage collection within this block: what is made there is kept, and looking through it finds nothing."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @contextmanager
@@ -62,13 +50,13 @@ def weightless() -> Iterator[None]:
             if name.endswith("_") and not name.startswith("_") and callable(value)
         ]
         replaced += [(layer, "reset_parameters", _reset) for layer in _LAYERS]
-        replaced += [(nn.Module, "__setattr__", _set)]
         saved = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]
         random = torch.get_rng_state()
         for owner, name, replace in replaced:
             setattr(owner, name, replace(getattr(owner, name), here))
         try:
-            yield
+            with cached_layers():
+                yield
         finally:
             for owner, name, original in saved:
                 setattr(owner, name, original)
@@ -115,18 +103,3 @@ def _reset(original: Callable[..., Any], here: int) -> Callable[..., Any]:
             original(layer)
 
     return reset
-
-
-def _set(original: Callable[..., Any], here: int) -> Callable[..., Any]:
-    """`nn.Module.__setattr__` asks of every value whether it is a parameter, a buffer or a module, which is a third of
-    the time that building takes. A number, a string or a tuple is none of them."""
-
-    def set_attribute(module: nn.Module, name: str, value: Any) -> None:
-        if type(value) in _PLAIN:
-            own = module.__dict__
-            if name in own or not (own.get("_parameters") or own.get("_buffers") or own.get("_modules")):
-                object.__setattr__(module, name, value)
-                return
-        original(module, name, value)
-
-    return set_attribute
