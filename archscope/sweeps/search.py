@@ -170,7 +170,7 @@ class Search:
         if store is None:
             yield from filter(self.see, numbered)
             return
-        yield from (record for record in kept(store, filter(self.see, numbered)))
+        yield from kept(store, filter(self.see, numbered))
         store.finish()
 
     def _numbered(self, found: Iterable[Record], first: int) -> Iterator[Record]:
