@@ -79,7 +79,7 @@ def _provide(what: str, place: str, name: str) -> None:
     PROVIDED.add(what, lambda *given: getattr(import_module(f"archscope.{place}"), name)(*given))
 
 
-_provide("html", "core.formats", "html")
+_provide("html", "core.formats.html", "render")
 _provide("layer table", "analysis.by_layer", "layer_table")
 _provide("diagnosis", "shapes.doctor", "diagnose")
 _provide("explanation", "shapes.doctor", "explanation")

@@ -422,7 +422,7 @@ def test_a_file_is_written_whole_or_not_at_all(
     def full(old: Any, new: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("archscope.core.formats.os.replace", full)
+    monkeypatch.setattr("archscope.core.files.os.replace", full)
     ran = archscope("trace", "lenet", "--format", "csv", "--output", str(target))
     assert (ran.code, ran.err) == (2, f"archscope: cannot write {target}: No space left on device\n")
     assert target.read_text() == "before"

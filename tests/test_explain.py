@@ -17,9 +17,10 @@ from torch import nn
 
 from archscope import Trace, trace
 from archscope.analysis.verification import forget
-from archscope.core.document import WRITERS, Document, Equation, Section, meanings, steps, writer
+from archscope.core.document import Document, Equation, Section, meanings, steps
 from archscope.core.errors import SpecError
 from archscope.core.expression import Expr
+from archscope.core.formats import WRITERS, writer
 from archscope.core.table import Column, Table
 from archscope.layers.formulas import FORMULAS, REFERENCES, SOURCES
 from archscope.learn.explain import LETTERS, explanation, seen

@@ -19,7 +19,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from archscope.core.formats import RENDERERS, SHOW, _width, heading, renderer, save, show, text_of
+from archscope.core.files import save
+from archscope.core.formats import RENDERERS, SHOW, heading, renderer, show, text_of
+from archscope.core.formats.terminal import _width
 from archscope.core.table import FORMS, Column, Table
 
 GOLDEN = Path(__file__).parent / "golden" / "render"
@@ -124,8 +126,8 @@ def test_a_unit_is_said_once() -> None:
 
 
 def test_names() -> None:
-    assert list(RENDERERS) == ["json", "csv", "md", "latex", "html", "terminal"]
-    with pytest.raises(ValueError, match="unknown format 'yaml': there is json, csv, md, latex, html, terminal"):
+    assert list(RENDERERS) == ["terminal", "md", "csv", "latex", "json", "html"]
+    with pytest.raises(ValueError, match="unknown format 'yaml': there is terminal, md, csv, latex, json, html"):
         text_of(TABLE, "yaml")
     with pytest.raises(ValueError, match="the format 'md' is registered twice"):
         renderer("md")(str)
@@ -542,7 +544,7 @@ def test_save_keeps_mode_and_link(tmp_path: Path) -> None:
 def test_save_to_a_stream(tmp_path: Path) -> None:
     save("gone", os.devnull)
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
-    code = "from archscope.core.formats import save; save('said', '/dev/stdout')"
+    code = "from archscope.core.files import save; save('said', '/dev/stdout')"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"said"
 
 

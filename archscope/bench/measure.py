@@ -14,7 +14,7 @@ import torch
 
 from archscope.bench.device import Flags, name_of, synchronize
 from archscope.bench.idx import cache
-from archscope.core.formats import save
+from archscope.core.files import save
 
 SIZES = {"cpu": (512, 1024, 2048)}  # sides of the matrices
 LARGER = (2048, 4096, 8192)

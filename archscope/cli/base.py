@@ -261,7 +261,7 @@ class Shown:
 
 def put(text: str | bytes, output: str | None = None) -> None:
     """Write a text to stdout, or a text or a picture to a file. Raises SpecError where that cannot be done."""
-    from archscope.core.formats import save
+    from archscope.core.files import save
 
     try:
         if output is not None:

@@ -79,7 +79,7 @@ def explain(
     with Shown(None, format, output).chain():
         record = record_of(model, input, examples, train)
 
-    from archscope.core.document import WRITERS
+    from archscope.core.formats import WRITERS
     from archscope.learn.explain import explanation
 
     shown = explanation(record, layer)

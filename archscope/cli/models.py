@@ -91,7 +91,7 @@ def trace(
     with shown.chain(level):
         record = record_of(spec, input, examples, train)
     if save is not None:
-        from archscope.core.formats import save as write
+        from archscope.core.files import save as write
 
         write(record.to_json() + "\n", save)
     table = layer_table(record, level)

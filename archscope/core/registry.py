@@ -1,6 +1,8 @@
 """The one idiom of registries: what is entered by name, each name once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -29,6 +31,17 @@ class Registry(dict[str, T]):
             return thing
 
         return decorate
+
+    def put_first(self, *names: str) -> None:
+        """Order: these names first, those of them that are known; the others follow as they were added."""
+        for name in [*(name for name in names if name in self), *(name for name in self if name not in names)]:
+            self[name] = self.pop(name)
+
+
+def import_folder(package: str, path: Iterable[str]) -> None:
+    """Import every file of a package, so that each registers what it has. path: the package's `__path__`."""
+    for file in iter_modules(path):
+        import_module(f"{package}.{file.name}")
 
 
 # what this floor shows of itself and cannot do itself; `archscope/__init__.py` adds the functions of higher rooms

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from archscope.core.errors import ArchscopeError
-from archscope.core.formats import save
+from archscope.core.files import save
 
 NAME = "archscope.lock"
 SCHEMA = 1  # of the file; a reader refuses a newer one

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from archscope.bench.results import tables
 from archscope.core.errors import SpecError
-from archscope.core.formats import save
+from archscope.core.files import save
 from archscope.report.grid import grid_of
 from archscope.report.pages import Subject, marked, pages_of, plots_of
 from archscope.report.plots import picture

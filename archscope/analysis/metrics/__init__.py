@@ -3,23 +3,18 @@
 Tables, sweeps, lock files, budgets, pages and plots read `METRICS`.
 """
 
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any
 
 from archscope.analysis.metrics.base import METRICS, Metric, arranged, metric
 from archscope.analysis.observed import cached, shapes_of, unknown_operators
 from archscope.core.record import Trace
+from archscope.core.registry import import_folder
 
 __all__ = ["METRICS", "TOTALS", "Metric", "arranged", "metric", "totals"]
 
-for _file in iter_modules(__path__):
-    import_module(f"{__name__}.{_file.name}")
-
-_FIRST = """depth params trainable buffers memory macs flops activations neurons receptive_field effective_stride
-    fc_share""".split()  # the order that people know; other metrics follow in the order of their files
-for _key in (*_FIRST, *(key for key in METRICS if key not in _FIRST)):
-    METRICS[_key] = METRICS.pop(_key)
+import_folder(__name__, __path__)
+METRICS.put_first(*"""depth params trainable buffers memory macs flops activations neurons receptive_field
+    effective_stride fc_share""".split())  # fmt: skip
 
 TOTALS = ("model", "input", *(key for key, one in METRICS.items() if one.total), "unknown")  # the keys of `totals`
 

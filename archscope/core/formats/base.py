@@ -1,0 +1,134 @@
+"""What all formats share: how one value is printed, and the registries.
+
+    text    as it is
+    count   34,944           an exact integer
+    change  +34,944          the same, by how much one grew
+    scaled  724.4 M          four significant digits; K M G T P E are powers of 1000
+    bytes   243.9 MB         the same, in bytes
+    shape   1×96×55×55       several shapes: 1×96×55×55, 1×96; a single number is a count
+    share   96.2 %           of 0.962
+    flag    ✓ ✗
+
+Unknown is empty, in every form.
+"""
+
+import numbers
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from archscope.core.registry import Registry
+from archscope.core.table import Column, Table, is_unknown
+
+RENDERERS: Registry[Callable[..., str]] = Registry("format")  # of a Table
+WRITERS: Registry[Callable[..., str]] = Registry("format")  # of a Document
+renderer, writer = RENDERERS.register, WRITERS.register
+
+
+def show(value: Any, form: str = "text", unit: str = "") -> str:
+    """One raw value as people read it: `show(34944, "count", "MAC")` is "34,944 MAC". Unknown is "".
+
+    Text in the place of a number is shown as it is.
+    """
+    if form not in SHOW:
+        raise ValueError(f"unknown form {form!r}: there is {', '.join(SHOW)}")
+    if is_unknown(value):
+        return ""
+    if isinstance(value, str):
+        return one_line(value)
+    return SHOW[form](value, unit)
+
+
+def one_line(text: str) -> str:
+    """Without line breaks and control characters: a layer's name must not move the cursor."""
+    if text.isascii() and text.isprintable():
+        return text.strip()
+    return "".join(c for c in " ".join(text.split()) if c.isprintable() or c == " ")
+
+
+def _text(value: Any, unit: str) -> str:
+    return _with(one_line(str(value)), unit)
+
+
+def _count(value: Any, unit: str) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return _with(f"{value:,}", unit)
+
+
+def _scaled(value: Any, unit: str, prefixes: str = "KMGTPE") -> str:
+    if abs(value) < 1000:
+        exact = isinstance(value, int) or float(value).is_integer()
+        return _with(str(int(value)) if exact else f"{value:.4g}", unit)
+    for power, prefix in enumerate(prefixes, 1):
+        if abs(value / 1000**power) < 999.95:  # else it would read 1000
+            return f"{value / 1000**power:#.4g} {prefix}{unit}"
+    return f"{value / 1000 ** len(prefixes):,.0f} {prefixes[-1]}{unit}"
+
+
+def _bytes(value: Any, unit: str) -> str:
+    return _scaled(value, unit or "B", "kMGTPE")
+
+
+def _shape(value: Any, unit: str) -> str:
+    if isinstance(value, int):
+        return _count(value, unit)
+    if value and isinstance(value[0], tuple | list):
+        return ", ".join(_shape(one, unit) for one in value)
+    return _with("×".join(map(str, value)) or "()", unit)
+
+
+def _share(value: Any, unit: str) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _flag(value: Any, unit: str) -> str:
+    return "✓" if value else "✗"
+
+
+def _with(number: str, unit: str) -> str:
+    return f"{number} {unit}" if unit else number
+
+
+SHOW: dict[str, Callable[[Any, str], str]] = {
+    "text": _text, "count": _count, "scaled": _scaled, "bytes": _bytes, "shape": _shape, "share": _share,
+    "flag": _flag, "change": lambda value, unit: _with(f"{value:+,}".replace("-", "−").replace("+0", "0"), unit),
+}  # fmt: skip
+
+RIGHT = {"count", "change", "scaled", "bytes", "share"}  # the forms that are aligned to the right
+
+
+def heading(column: Column) -> str:
+    """The title of a column, with its unit where neither title nor values say it."""
+    said = not column.unit or column.form == "bytes" or column.unit.lower() in column.title.lower()
+    return column.title if said else f"{column.title} ({column.unit})"
+
+
+def cells_of(table: Table, row: Mapping[str, Any]) -> list[str]:
+    return [show(row.get(column.key), column.form) for column in table.columns]
+
+
+def totals_of(table: Table) -> list[str] | None:
+    """The last row as text, called "Total" where the first column has room for that word."""
+    if table.totals is None:
+        return None
+    cells = cells_of(table, table.totals)
+    if not cells[0] and table.columns[0].form == "text":
+        cells[0] = "Total"
+    return cells
+
+
+def raw(value: Any) -> Any:
+    """A value as JSON knows it."""
+    if is_unknown(value):
+        return None
+    if isinstance(value, str | bool):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {str(key): raw(one) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [raw(one) for one in value]
+    return str(value)
