@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from archscope.gate.asserts import assert_budget as assert_budget
     from archscope.gate.asserts import assert_params as assert_params
     from archscope.gate.asserts import assert_unchanged as assert_unchanged
+    from archscope.sources.loading import load as load
     from archscope.sources.records import record_of as record_of
-    from archscope.sources.spec import load as load
     from archscope.sweeps.run import sweep as sweep
     from archscope.tracing.tracer import trace as trace
     from archscope.tracing.weightless import weightless as weightless
@@ -42,7 +42,7 @@ _FACE = {
     "Trace": "core.record",
     "Table": "core.table",
     "totals": "analysis.metrics",
-    "load": "sources.spec",
+    "load": "sources.loading",
     "record_of": "sources.records",
     "trace": "tracing.tracer",
     "layer_table": "analysis.by_layer",

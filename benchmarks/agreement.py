@@ -27,8 +27,9 @@ def compared(text: str) -> dict[str, Any]:
     from torch.utils.flop_counter import FlopCounterMode
 
     from archscope import totals
+    from archscope.sources.loading import loaded
     from archscope.sources.records import traced
-    from archscope.sources.spec import loaded, parse
+    from archscope.sources.spec import parse
 
     torch.set_num_threads(1)
     row: dict[str, Any] = {"model": text}

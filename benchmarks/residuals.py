@@ -19,8 +19,9 @@ from typing import Any
 
 from archscope.core.table import Column, Table
 from archscope.peers.reconcile import account_of, chosen
+from archscope.sources.loading import loaded
 from archscope.sources.records import reason, traced
-from archscope.sources.spec import expand, loaded, source_of
+from archscope.sources.spec import expand
 
 
 def classification() -> list[str]:
@@ -39,7 +40,6 @@ def measured(model: str, witnesses: list[str]) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     try:
         (spec,) = expand([model])
-        source = source_of(spec.source)
         built = loaded(spec)
         record = traced(spec, built)
     except Exception as error:
@@ -48,7 +48,7 @@ def measured(model: str, witnesses: list[str]) -> list[dict[str, Any]]:
     for name in witnesses:
         began = time.perf_counter()
         try:
-            with source.running(spec.name):
+            with spec.source.running(spec.name):
                 one = account_of(record, name, witness(name, *built))
             told: dict[str, Any] = {"figure": one.said.figure, "predicted": one.account.figure}
             told |= {"residual": one.residual, "note": "; ".join(one.notes)}

@@ -36,7 +36,7 @@ def warm() -> None:
     from archscope.cli import gate
     from archscope.sources.kinds import file as source_of_files
 
-    assert gate.app and source_of_files.enter
+    assert gate.app and source_of_files.Files
     public.assert_budget("lenet", params="<= 1 M")
 
 

@@ -13,8 +13,10 @@ import pytest
 
 from archscope import ShapeError, SpecError, TraceError, load, totals, trace
 from archscope.sources.kinds import torchvision as tv
+from archscope.sources.loading import defaults_of
 from archscope.sources.records import record_of
-from archscope.sources.spec import defaults_of, expand, parse, source_of
+from archscope.sources.source import source_of
+from archscope.sources.spec import expand, parse
 
 Command = Callable[..., Any]
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 import archscope
 from archscope.analysis.metrics import totals
 from archscope.core.errors import ArchscopeError
-from archscope.sources.spec import loaded, parse, source_of
+from archscope.sources.loading import loaded
+from archscope.sources.spec import parse
 from archscope.sweeps import moulds, quick
 from archscope.sweeps.grid import TOTALS
 from archscope.sweeps.moulds import moulded
@@ -24,7 +25,7 @@ def both(name: str, train: bool = False, batch: int | None = 2) -> tuple[dict[st
     """Totals by the tracer and the quick way, the second time that a layer is met."""
     spec = parse(name)
     model, arguments, named = loaded(spec, None, batch)
-    bound = source_of(spec.source).bound
+    bound = spec.source.upper_bound
     slow = totals(archscope.trace(model, arguments or named, name=name, train=train, bound=bound))
     with Runs() as runs:
         runs.totals(model, arguments, named, name, train, bound)

@@ -32,8 +32,9 @@ from archscope.bench.results import SCHEMA, key_of
 from archscope.bench.worker import Job, definition
 from archscope.core.errors import ArchscopeError
 from archscope.core.version import __version__
+from archscope.sources.loading import inputs_of
 from archscope.sources.records import record_of
-from archscope.sources.spec import inputs_of, parse
+from archscope.sources.spec import parse
 
 ENOUGH = 1.0  # seconds for each batch size
 MOST = 200  # steps for each

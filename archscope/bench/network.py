@@ -13,8 +13,9 @@ from archscope.bench.examples import HERE, Data, Place, Wanted
 from archscope.bench.recipes import Recipe
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Trace
+from archscope.sources.loading import inputs_of
 from archscope.sources.records import record_of
-from archscope.sources.spec import Spec, inputs_of, parse, source_of, written
+from archscope.sources.spec import Spec, parse, written
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def fitted(text: str, recipe: Recipe, dataset: str, place: Place = HERE) -> tupl
     spec = parse(text)
     network = _network(spec, recipe)
     data = data_of(dataset, network.wanted, place)
-    keys = source_of(spec.source).keys(spec.name) or {}
+    keys = spec.keys
     changed: dict[str, Any] = {}
     if "num_classes" in keys and "num_classes" not in spec.arguments and data.classes != network.wanted.classes:
         changed["num_classes"] = data.classes
@@ -102,9 +103,8 @@ def per_example(network: Network) -> tuple[int | None, int | None]:
 def built(spec: Spec, recipe: Recipe, seed: int) -> nn.Module:
     """The network with weights on the CPU, the same for the same seed, begun as the recipe says."""
     torch.manual_seed(seed)
-    here = source_of(spec.source)
     try:
-        model = here.build(spec.name, spec.arguments)
+        model = spec.source.build(spec.name, spec.arguments)
     except ArchscopeError:
         raise
     except Exception as error:

@@ -156,7 +156,7 @@ def _jobs(
     }  # fmt: skip
     jobs = []
     for spec in expand(models):
-        name = spec.name if spec.source == "zoo" else spec.text
+        name = spec.name if spec.in_zoo else spec.text
         chosen = recipe_of("adam" if batches else recipe, name, None if batches else given)
         for seed in range(1 if batches else whole_number("--seeds", seeds) or 1):
             jobs.append({"model": spec.text, "recipe": chosen.to_dict(), "seed": seed, **common})

@@ -65,7 +65,8 @@ def over_a_grid(
 
     from archscope.core.table import unknown
     from archscope.report.sweep_plot import picture
-    from archscope.sources.spec import expand, inputs_of
+    from archscope.sources.loading import inputs_of
+    from archscope.sources.spec import expand
     from archscope.sweeps.factory import Subject
     from archscope.sweeps.grid import TOTALS, Grid, typed_axes
     from archscope.sweeps.run import records
@@ -148,7 +149,7 @@ def search(
     archscope search nets.py:space --best 'macs / params' --top 5 --seed 1
     archscope search nets.py:space --trials 1000000 --where 'macs < 1e8' --jobs 8 --output found.parquet
     """
-    from archscope.sources.spec import inputs_of
+    from archscope.sources.loading import inputs_of
     from archscope.sweeps.search import Search, space_of
     from archscope.sweeps.store import is_store
     from archscope.sweeps.tables import columns_of, sweep_table, told

@@ -19,8 +19,8 @@ from archscope.gate.drift import Drift, changes, drift_of, sentence
 from archscope.gate.judge import entry_of, path_of, run, told_config
 from archscope.gate.lock import Entry, Line, read, shown, update
 from archscope.gate.reports import MOST, drift_lines, headline
-from archscope.sources.inputs import parse_inputs
-from archscope.sources.spec import load, tensor_of, texts_of
+from archscope.sources.inputs import parse_inputs, texts_of
+from archscope.sources.loading import load, tensor_of
 
 
 def assert_unchanged(

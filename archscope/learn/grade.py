@@ -389,7 +389,7 @@ def trace_for(sheet: Sheet, model: str | None = None, known: dict[Any, Trace] | 
     text, batch = sheet.told.get("input", "default"), sheet.told.get("batch")
     if batch is not None and not batch.isdecimal():
         raise SpecError(unknown("batch", batch, ("1", "2")))
-    given = None if text == "default" or spec.source == "trace" else text.split()
+    given = None if text == "default" or spec.source.saved else text.split()
     key = (named, text, batch)
     known = {} if known is None else known
     if key not in known:

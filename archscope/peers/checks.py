@@ -19,8 +19,10 @@ from archscope.core.table import Column, Table
 from archscope.peers import published
 from archscope.peers.reconcile import Reconciled, Said, account_of
 from archscope.sources.guard import user_code
+from archscope.sources.inputs import Text
+from archscope.sources.loading import loaded
 from archscope.sources.records import reason, record_of
-from archscope.sources.spec import Spec, Text, loaded, source_of
+from archscope.sources.spec import Spec
 from archscope.zoo.catalogue import entries
 
 
@@ -67,9 +69,8 @@ def audited(
 
 
 def _audit(spec: Spec, input: Text, batch: int | None, train: bool, against: Sequence[str]) -> Audit:
-    here = source_of(spec.source)
     own = not input and batch is None and not train
-    if here.record is not None:
+    if spec.source.saved:
         record = record_of(spec, input, batch, train)
         kept = ("a saved trace: there is no model to run again",)
         return derived(record)._replace(
@@ -78,8 +79,8 @@ def _audit(spec: Spec, input: Text, batch: int | None, train: bool, against: Seq
             witnesses=Compared(missing=kept if against else ()),
         )
     model, arguments, named = loaded(spec, input, batch)
-    with here.running(spec.name):
-        record, told = of_module(model, arguments, named, spec.text, train, against, here.bound)
+    with spec.source.running(spec.name):
+        record, told = of_module(model, arguments, named, spec.text, train, against, spec.source.upper_bound)
     return told if told.error else told._replace(figures=_figures(record, spec, own))
 
 
@@ -126,12 +127,11 @@ def reconciled(
     names: of counters. Those of a saved trace are only predicted.
     """
     record = record_of(spec, input, batch, train)
-    here = source_of(spec.source)
-    if here.record is not None:
+    if spec.source.saved:
         said = Said(None, "a saved trace: there is no model to run again")
         return record, [account_of(record, name, said) for name in names]
     model, arguments, named = loaded(spec, input, batch)
-    with here.running(spec.name):
+    with spec.source.running(spec.name):
         return record, _asked(names, record, model, arguments, named, train)
 
 
@@ -196,12 +196,12 @@ def _where(verdict: published.Verdict) -> str:
 
 def _source_figures(spec: Spec) -> Iterable[tuple[str, int, int]]:
     """(quantity, number, how far off still agrees): the registration's exact ones, else those of the model's source."""
-    if spec.source == "zoo":
+    if spec.in_zoo:
         entry = entries()[spec.name]
         yield "params", entry.params, 0
         yield "macs", entry.macs, 0
         return
-    said = source_of(spec.source).published(spec.name)
+    said = spec.source.published(spec.name)
     if said.get("params") is not None:
         yield "params", said["params"], 0
     if said.get("macs") is not None:

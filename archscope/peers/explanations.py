@@ -27,8 +27,9 @@ from archscope.peers.model_names import Known, candidates, in_torchvision, neare
 from archscope.peers.printed_table import Cell, Line
 from archscope.peers.published import Rounded
 from archscope.peers.tools import COUNTERS
+from archscope.sources.loading import inputs_of
 from archscope.sources.records import reason, record_of
-from archscope.sources.spec import inputs_of, parse, source_of
+from archscope.sources.spec import parse
 from archscope.zoo.catalogue import entries
 
 
@@ -256,7 +257,7 @@ def _own_side(spec: str) -> int:
 def _rebuilt(spec: str) -> Iterator[tuple[str, str, str]]:
     """Other arguments of the builder: classes, channels, auxiliary heads."""
     parsed = parse(spec)
-    keys = source_of(parsed.source).keys(parsed.name)
+    keys = parsed.source.keys(parsed.name)
 
     def may(key: str) -> bool:
         return key not in parsed.arguments and (keys is None or key in keys)

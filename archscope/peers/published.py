@@ -243,7 +243,8 @@ def answers(trace: Trace, figure: Figure) -> bool:
     ran = trace.inputs[0].shape
     if figure.input:
         return ran == (1, *map(int, figure.input.split("x")))
-    from archscope.sources.spec import input_of, parse
+    from archscope.sources.loading import input_of
+    from archscope.sources.spec import parse
 
     return ran == input_of(parse(figure.model)).shape
 

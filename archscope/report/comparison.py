@@ -12,9 +12,10 @@ from archscope.bench import model_columns as figures
 from archscope.bench.model_columns import Measured
 from archscope.core.table import Column, Table
 from archscope.peers.reconcile import columns_as, predicted
-from archscope.sources.inputs import check_input
+from archscope.sources.inputs import Text, check_input, texts_of
+from archscope.sources.loading import inputs_of
 from archscope.sources.records import reason, record_of
-from archscope.sources.spec import Spec, Text, inputs_of, source_of, texts_of
+from archscope.sources.spec import Spec
 from archscope.sweeps.workers import in_order
 from archscope.zoo.catalogue import Entry, entries
 
@@ -69,23 +70,23 @@ def _rows(
 
 def _died(spec: Spec) -> dict[str, Any]:
     error = "the process that ran it died (out of memory?)"
-    return {"model": spec.text, "source": spec.source, "verified": False, "error": error}
+    return {"model": spec.text, "source": spec.source.name, "verified": False, "error": error}
 
 
 def _row(spec: Spec, input: Text, batch: int | None, train: bool, counters: Sequence[str]) -> dict[str, Any]:
-    row: dict[str, Any] = {"model": spec.text, "source": spec.source, "verified": False}
+    row: dict[str, Any] = {"model": spec.text, "source": spec.source.name, "verified": False}
     try:
-        if source_of(spec.source).record is None and (given := inputs_of(spec, input, batch)):
+        if not spec.source.saved and (given := inputs_of(spec, input, batch)):
             row["input"] = given[0].input.shape
         record = record_of(spec, input, batch, train)
         differences = disagreements(record, _published(spec, input, batch, train))
         told = {"differences": differences, **predicted(record, counters)}
-        return model_row(record, spec.source, not differences) | told
+        return model_row(record, spec.source.name, not differences) | told
     except Exception as error:  # whatever one model does, the others are still printed
         return row | {"error": reason(error)}
 
 
 def _published(spec: Spec, input: Text, batch: int | None, train: bool) -> Entry | None:
     """The registration, where its counts are those of what was asked for."""
-    as_registered = spec.source == "zoo" and not spec.arguments and not input and batch is None and not train
+    as_registered = spec.in_zoo and not spec.arguments and not input and batch is None and not train
     return entries()[spec.name] if as_registered else None

@@ -21,7 +21,6 @@ from archscope.report.pages import Subject
 from archscope.report.runs import Row, curves_of, speed_of
 from archscope.report.solids import svg
 from archscope.shapes.resize import Resized, resized
-from archscope.sources.spec import source_of
 from archscope.zoo.catalogue import entries
 
 SIDES = (28, 32, 64, 96, 128, 160, 192, 224, 227, 256, 288, 299, 320, 384, 448, 512)
@@ -74,7 +73,7 @@ def _column(column: Column) -> dict[str, Any]:
 
 def _model(subject: Subject, sides: Sequence[int]) -> dict[str, Any]:
     trace = subject.trace
-    entry = entries().get(subject.spec.name) if subject.spec.source == "zoo" else None
+    entry = entries().get(subject.spec.name) if subject.spec.in_zoo else None
     told = disagreements(trace, subject.entry)
     layers = layer_table(trace)
     found = totals(trace)
@@ -85,8 +84,8 @@ def _model(subject: Subject, sides: Sequence[int]) -> dict[str, Any]:
         "model": subject.spec.text,
         "input_text": inputs_text(trace),
         "side": own if sizes else None,
-        "family": entry.family if entry is not None else subject.spec.source,
-        "paper": source_of(subject.spec.source).published(subject.spec.name).get("paper") or "",
+        "family": entry.family if entry is not None else subject.spec.source.name,
+        "paper": subject.spec.source.published(subject.spec.name).get("paper") or "",
         "verified": not told,
         "told": [*told, *(_verdict(v) for v in (published.checks(trace) if subject.own else ()))],
         "notes": list(layers.notes),

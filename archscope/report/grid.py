@@ -4,8 +4,10 @@ from collections.abc import Iterable, Sequence
 
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Trace
+from archscope.sources.inputs import Text
+from archscope.sources.loading import inputs_of
 from archscope.sources.records import record_of
-from archscope.sources.spec import Spec, Text, inputs_of, parse, source_of
+from archscope.sources.spec import Spec, parse
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)  # Howard et al. 2017, table 6
 PARTS = (4, 5, 6, 7)  # sevenths of the side: 128, 160, 192 and 224, as in their table 7
@@ -25,8 +27,7 @@ def grid_of(
     """
     specs = list(specs)
     if len(specs) == 1 and "width" not in specs[0].arguments:
-        keys = source_of(specs[0].source).keys(specs[0].name) or {}
-        if isinstance(keys.get("width"), float):
+        if isinstance(specs[0].keys.get("width"), float):
             own = specs[0].text
             specs = [specs[0], *(parse(f"{own}@width={width:g}") for width in WIDTHS[1:])]
     out = []

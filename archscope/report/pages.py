@@ -25,7 +25,8 @@ from archscope.report.draw import mermaid
 from archscope.report.graph import graph_of
 from archscope.report.plots import PLOTS, corner, digest, group_of, models_numbers, numbers_of
 from archscope.report.solids import is_figure, svg_of_solids
-from archscope.sources.spec import Spec, Text, source_of, written
+from archscope.sources.inputs import Text
+from archscope.sources.spec import Spec, written
 from archscope.zoo.catalogue import Entry, entries
 
 FIELD = "lenet alexnet vgg16 googlenet resnet50 densenet121 mobilenet-v2".split()  # of the plots of a few
@@ -55,7 +56,7 @@ class Subject:
     @property
     def entry(self) -> Entry | None:
         """The registration, where its counts are those of this run."""
-        plain = self.own and self.spec.source == "zoo" and not self.spec.arguments
+        plain = self.own and self.spec.in_zoo and not self.spec.arguments
         return entries()[self.spec.name] if plain else None
 
 
@@ -97,7 +98,7 @@ def overview(subjects: Sequence[Subject], plots: Mapping[str, str], bench: Seque
     """The first page: the table with links to the pages, and the plots."""
     listed = []
     for subject in subjects:
-        row = model_row(subject.trace, subject.spec.source, not disagreements(subject.trace, subject.entry))
+        row = model_row(subject.trace, subject.spec.source.name, not disagreements(subject.trace, subject.entry))
         listed.append({**row, "model": f"@@{subject.spec.text}@@{subject.file}@@"})
     columns = tuple(c for c in MODEL_COLUMNS if c.key != "memory")
     caption = "Input: each model's own, without a batch of more than one." if all(s.own for s in subjects) else ""
@@ -179,10 +180,9 @@ def squeezed(text: str) -> str:
 
 
 def _facts(subject: Subject) -> str:
-    trace, found, here = subject.trace, totals(subject.trace), source_of(subject.spec.source)
-    said = here.published(subject.spec.name)
-    keys = here.keys(subject.spec.name) or {}
-    default, changed = dict(keys), subject.spec.arguments
+    trace, found = subject.trace, totals(subject.trace)
+    said = subject.spec.source.published(subject.spec.name)
+    default, changed = dict(subject.spec.keys), subject.spec.arguments
     told = [
         ("Paper", _md(str(said["paper"])) if said.get("paper") else ""),
         ("Input", inputs_text(trace)),

@@ -23,7 +23,8 @@ from archscope.core.table import Column, Table
 from archscope.shapes.legal import by_formula
 from archscope.shapes.mismatches import MISMATCHES, Case, Mismatch, batch_or_channels
 from archscope.shapes.resize import Resized, resized
-from archscope.sources.spec import Spec, inputs_of, parse, source_of
+from archscope.sources.loading import inputs_of
+from archscope.sources.spec import Spec, parse
 
 WIDEST = 1 << 14  # input sides are searched up to here
 NEXT = 8  # sides behind the first that works, which must work too before a range is named
@@ -110,7 +111,7 @@ def _layout(error: ShapeError, spec: Spec | None) -> str:
     """The layout of the input, where the source of the model tells it."""
     shape = error.failure.trace.inputs[0].shape
     try:
-        given = inputs_of(spec) if spec is not None and not source_of(spec.source).record else ()
+        given = inputs_of(spec) if spec is not None and not spec.source.saved else ()
     except ArchscopeError:
         return ""
     return given[0].layout if given and len(given[0].layout) == len(shape) else ""
@@ -118,8 +119,7 @@ def _layout(error: ShapeError, spec: Spec | None) -> str:
 
 def _in_channels(spec: Spec, channels: int) -> str:
     """What to type for this number of channels."""
-    keys = source_of(spec.source).keys(spec.name) or {}
-    if "in_channels" not in keys or spec.arguments.get("in_channels") == channels:
+    if "in_channels" not in spec.keys or spec.arguments.get("in_channels") == channels:
         return ""
     head, *pairs = spec.text.split("@")
     kept = "".join(f"@{pair}" for pair in pairs if not pair.startswith("in_channels="))

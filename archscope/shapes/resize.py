@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Op, Trace
-from archscope.sources.inputs import of_shape
-from archscope.sources.spec import Spec, Text, inputs_of, loaded, parse, source_of
+from archscope.sources.inputs import Text, of_shape
+from archscope.sources.loading import inputs_of, loaded
+from archscope.sources.spec import Spec, parse
 from archscope.tracing.tracer import trace
 
 SIDES = "dhw"  # letters of a layout that stand for the sides of a picture; without them, t of a sequence moves
@@ -189,14 +190,16 @@ def layout_of(shape: Sequence[int], dtype: str = "") -> str:
 def resized(spec: str | Spec, input: Text = None, batch: int | None = None, train: bool = False) -> Resized:
     """The model of a spec, to be run at other sizes. Raises SpecError for a saved record: it cannot be run."""
     wanted = parse(spec) if isinstance(spec, str) else spec
-    here = source_of(wanted.source)
-    if here.record is not None:
-        here.record(wanted.name)  # what is wrong with the file is said first
+    source = wanted.source
+    if source.saved:
+        source.record(wanted.name)  # what is wrong with the file is said first
         raise SpecError(f"{wanted.name} is the record of one run: there is no model in it to run at another size")
     model, arguments, named = loaded(wanted, input, batch)
     given = inputs_of(wanted, input, batch)
     layout = given[0].layout if given else ""
-    return Resized(model, arguments, named, layout, wanted.text, train, here.bound, _again(here.running, wanted.name))
+    return Resized(
+        model, arguments, named, layout, wanted.text, train, source.upper_bound, _again(source.running, wanted.name)
+    )
 
 
 class _again(AbstractContextManager[Any]):

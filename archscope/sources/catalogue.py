@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from archscope.core.table import Column, Table
 from archscope.sources.inputs import Given
-from archscope.sources.spec import Spec, inputs_of, source_of, written
+from archscope.sources.loading import inputs_of
+from archscope.sources.spec import Spec, written
 
 COLUMNS = (
     Column("name", "Name"),
@@ -20,19 +21,18 @@ def listing(specs: Iterable[Spec]) -> Table:
     """One row a model: name, default input, published or derived counts, arguments, paper."""
     listed, several = [], list(specs)
     for spec in several:
-        here = source_of(spec.source)
-        given = _given(spec, alone=len(several) == 1) if here.record is None else ()
-        published = here.published(spec.name)
-        said = {} if spec.arguments else published  # the counts are those of the default build
-        keys = {key: spec.arguments.get(key, value) for key, value in (here.keys(spec.name) or spec.arguments).items()}
+        given = () if spec.source.saved else _given(spec, alone=len(several) == 1)
+        published = spec.source.published(spec.name)
+        counts = {} if spec.arguments else published  # they are those of the default build
+        keys = {key: spec.arguments.get(key, value) for key, value in (spec.keys or spec.arguments).items()}
         listed.append(
             {
                 "name": spec.text,
-                "source": spec.source,
+                "source": spec.source.name,
                 "input": given[0].input.shape if len(given) == 1 else tuple(g.input.shape for g in given) or None,
                 "dtype": given[0].input.dtype if given else None,
-                "params": said.get("params"),
-                "macs": said.get("macs"),
+                "params": counts.get("params"),
+                "macs": counts.get("macs"),
                 "keys": " ".join(f"{key}={written(value)}" for key, value in keys.items()),
                 "paper": published.get("paper"),
             }

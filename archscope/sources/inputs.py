@@ -35,6 +35,27 @@ class Given(NamedTuple):
     name: str = ""
     listed: bool = False
 
+    def with_axis(self, letter: str, side: int) -> "Given":
+        """The same with another size on the axis of that letter, where its layout has one."""
+        if letter not in self.layout:
+            return self
+        axis, shape = self.layout.index(letter), self.input.shape
+        return self._replace(input=self.input._replace(shape=(*shape[:axis], side, *shape[axis + 1 :])))
+
+
+Text = str | int | Sequence[int] | Sequence[str] | None  # an input, or several, as a user writes them
+
+
+def texts_of(input: Text) -> list[str]:
+    """The same as text: 227 and (8, 3, 227, 227) are one input, ["1x128:int64", "1x128:bool"] are two."""
+    if input is None:
+        return []
+    if isinstance(input, str | int):
+        return [str(input)]
+    if all(isinstance(side, int) for side in input):
+        return ["x".join(map(str, input))]
+    return [str(one) for one in input]
+
 
 def shape_and_dtype(text: str) -> tuple[list[int], str]:
     shape, _, dtype = text.strip().lower().replace("×", "x").partition(":")

@@ -6,30 +6,36 @@ from dataclasses import dataclass
 from typing import Any
 
 from archscope.core.errors import SpecError
-from archscope.sources.inputs import Given
-from archscope.sources.spec import Source, Spec, Text, parse, source, source_of
+from archscope.sources.inputs import Given, Text
+from archscope.sources.source import SOURCES, Source, source_of
+from archscope.sources.spec import Spec, parse
 from archscope.sweeps.grid import BATCH, INPUT, spelled
 
 FACTORIES: dict[str, Callable[..., Any]] = {}  # what Python code hands over, by name
 
 
-@source("factory")
-def enter() -> Source:
-    from archscope.sources.kinds.file import guess
+@SOURCES.register("factory")
+class Factories(Source):
+    closed = False
+    guesses = True
 
-    return Source(names=lambda pattern: FACTORIES, build=_build, inputs=_inputs, closed=False, guess=guess)
+    def names(self, pattern: str) -> list[str]:
+        return list(FACTORIES)
 
+    def build(self, name: str, arguments: dict[str, Any]) -> Any:
+        return FACTORIES[name](**arguments)
 
-def _build(name: str, arguments: dict[str, Any]) -> Any:
-    return FACTORIES[name](**arguments)
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+        from archscope.sources.kinds.file import examples
 
+        factory = FACTORIES[name]
+        holder = sys.modules.get(getattr(factory, "__module__", None) or "")
+        return examples(holder, getattr(factory, "__qualname__", name)) if holder is not None else ()
 
-def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
-    from archscope.sources.kinds.file import examples
+    def guess(self, model: Any, text: str) -> tuple[Given, ...]:
+        from archscope.sources.kinds.file import guess
 
-    factory = FACTORIES[name]
-    holder = sys.modules.get(getattr(factory, "__module__", None) or "")
-    return examples(holder, getattr(factory, "__qualname__", name)) if holder is not None else ()
+        return guess(model, text)
 
 
 @dataclass(frozen=True)
@@ -49,10 +55,9 @@ class Subject:
         """Where the model comes from; in another process the factory is entered there first."""
         if self.factory is not None:
             FACTORIES[self.spec.name] = self.factory
-        here = source_of(self.spec.source)
-        if here.record is not None:
+        if self.spec.source.saved:
             raise SpecError(f"{self.spec.name} is the record of one run: nothing of it can be varied")
-        return here
+        return self.spec.source
 
     def at(self, point: Mapping[str, Any]) -> tuple[Spec, Text, int | None]:
         """Model, input and batch of a point."""
@@ -76,4 +81,4 @@ def subject_of(
     while FACTORIES.setdefault(name, factory) is not factory:
         n += 1
         name = f"{plain}-{n}"
-    return Subject(Spec(plain.rpartition("<locals>.")[2], "factory", name), factory, input, batch, train)
+    return Subject(Spec(plain.rpartition("<locals>.")[2], source_of("factory"), name), factory, input, batch, train)

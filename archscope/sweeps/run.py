@@ -12,9 +12,10 @@ from functools import partial
 from typing import Any, cast
 
 from archscope.analysis.metrics import totals
-from archscope.sources.inputs import Given
+from archscope.sources.inputs import Given, Text
+from archscope.sources.loading import forward_arguments, inputs_of, loaded
 from archscope.sources.records import reason, traced
-from archscope.sources.spec import Spec, Text, fed, inputs_of, loaded
+from archscope.sources.spec import Spec
 from archscope.sweeps.factory import Subject, subject_of
 from archscope.sweeps.grid import INPUT, TOTALS, Grid, grid_of, key_of
 
@@ -73,15 +74,15 @@ class Evaluator:
 
     def _quick(self, runs: Any, model: Any, spec: Spec, text: Text, batch: int | None) -> dict[str, Any]:
         given = self._given(spec, text, batch)
-        arguments, named = fed(spec, model, given, text, batch)
+        arguments, named = forward_arguments(spec, model, given, text, batch)
         with self.source.running(spec.name):
-            found = runs.totals(model, arguments, named, spec.text, self.subject.train, self.source.bound)
+            found = runs.totals(model, arguments, named, spec.text, self.subject.train, self.source.upper_bound)
         return {**found, "error": None}
 
     def _given(self, spec: Spec, text: Text, batch: int | None) -> tuple[Given, ...]:
         """What the model is run on: of these sources it depends on no argument of the builder but the channels."""
         key = (repr(text), batch, spec.arguments.get("in_channels"))
-        if spec.source not in ("zoo", "file", "module", "factory"):
+        if spec.source.name not in ("zoo", "file", "module", "factory"):
             return inputs_of(spec, text, batch)
         if key not in self.given:
             if len(self.given) > 1000:

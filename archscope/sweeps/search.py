@@ -25,7 +25,8 @@ from typing import Any
 
 from archscope.core.errors import SpecError, TraceError
 from archscope.core.table import did_you_mean
-from archscope.sources.spec import Spec, Text, parse
+from archscope.sources.inputs import Text
+from archscope.sources.spec import Spec, parse
 from archscope.sweeps.conditions import Condition
 from archscope.sweeps.factory import Subject
 from archscope.sweeps.grid import TOTALS, Grid, grid_of, key_of

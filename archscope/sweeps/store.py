@@ -100,7 +100,7 @@ def signature(subject: Subject, points: Any) -> dict[str, Any]:
     else:
         found["points"] = getattr(points, "signature", None) or sha256(repr(list(points)).encode()).hexdigest()
     file = Path(subject.spec.name.rpartition(":")[0]).expanduser()
-    if subject.spec.source == "file" and file.is_file():
+    if subject.spec.source.name == "file" and file.is_file():
         found["code"] = sha256(file.read_bytes()).hexdigest()
     return found
 

@@ -13,18 +13,27 @@ from typing import Any
 
 from archscope.core.errors import SpecError
 from archscope.sources.inputs import Given, of_shape
-from archscope.sources.spec import Source, source
+from archscope.sources.source import SOURCES, Source
 
 
-@source("exported")
-def enter() -> Source:
-    return Source(
-        names=lambda pattern: sorted(glob(pattern)),
-        build=_build,
-        inputs=_inputs,
-        keys=lambda name: {},
-        closed=False,
-    )
+@SOURCES.register("exported")
+class ExportedPrograms(Source):
+    form = r".+\.pt2"
+    help = "an exported program"
+    order = 11
+    closed = False
+
+    def names(self, pattern: str) -> list[str]:
+        return sorted(glob(pattern))
+
+    def build(self, name: str, arguments: dict[str, Any]) -> Any:
+        return _module(name)
+
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+        return _inputs(name)
+
+    def keys(self, name: str) -> dict[str, Any]:
+        return {}
 
 
 @cache
@@ -66,7 +75,7 @@ def _tensors_only() -> Iterator[None]:
         torch.load, pickle.loads = load, loads
 
 
-def _build(path: str, arguments: dict[str, Any]) -> Any:
+def _module(path: str) -> Any:
     """The program as a module, with the modules it was exported from inside, each with its old kind."""
     import torch
 
@@ -85,7 +94,7 @@ def _build(path: str, arguments: dict[str, Any]) -> Any:
     return model
 
 
-def _inputs(path: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+def _inputs(path: str) -> tuple[Given, ...]:
     given = _program(path).example_inputs
     if given is None:
         raise SpecError(f"{path} was saved without the inputs it was exported with")

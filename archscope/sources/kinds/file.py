@@ -16,38 +16,64 @@ from archscope.core.errors import ArchscopeError, SpecError, TraceError
 from archscope.core.table import did_you_mean
 from archscope.sources.guard import user_code
 from archscope.sources.inputs import Given, Input, of_shape, parse_input, shape_and_dtype
-from archscope.sources.spec import Source, source
+from archscope.sources.source import SOURCES, Source
 
 EXAMPLE = "example_inputs"  # beside the model, or an attribute of it
 
 _FILES: dict[Path, ModuleType] = {}
 
 
-@source("file")
-def enter() -> Source:
-    return Source(names=names, build=build, inputs=inputs, closed=False, guess=guess)
+class PythonModels(Source):
+    """What a file and a package have in common: a module of Python, and the name of a model in it."""
+
+    closed = False
+    guesses = True
+
+    def holder(self, where: str) -> ModuleType:
+        """The module of Python at a place. Raises SpecError where there is none, TraceError where it fails."""
+        raise NotImplementedError
+
+    def names(self, pattern: str) -> list[str]:
+        where = pattern.rpartition(":")[0]
+        return [f"{where}:{name}" for name in models_in(self.holder(where))]
+
+    def build(self, name: str, arguments: dict[str, Any]) -> Any:
+        where, _, attribute = name.rpartition(":")
+        return made(self.holder(where), where, attribute, arguments)
+
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+        """What `example_inputs()` beside the model gives."""
+        where, _, attribute = name.rpartition(":")
+        return examples(self.holder(where), attribute)
+
+    def guess(self, model: Any, text: str) -> tuple[Given, ...]:
+        return guess(model, text)
 
 
-def names(pattern: str) -> list[str]:
-    """The modules, and the functions that say they return one, which the files of a pattern define."""
-    files, _, _ = pattern.rpartition(":")
-    paths = sorted(glob(files)) if glob(files) else [files]
-    return [f"{path}:{name}" for path in paths for name in models_in(module_at(path))]
+@SOURCES.register("file")
+class Files(PythonModels):
+    form = r".+\.py(:[^:]*)?"
+    help = "file.py:NAME"
+    order = 4
+
+    def holder(self, where: str) -> ModuleType:
+        return module_at(where)
+
+    def names(self, pattern: str) -> list[str]:
+        """The modules, and the functions that say they return one, which the files of a pattern define."""
+        where = pattern.rpartition(":")[0]
+        paths = sorted(glob(where)) or [where]
+        return [name for path in paths for name in PythonModels.names(self, f"{path}:")]
+
+    def keys(self, name: str) -> None:
+        """Only the builder knows its arguments. Raises SpecError where no class or function is named."""
+        if name.endswith(".py"):
+            raise SpecError(
+                f"name the class or function in {name}, such as {name}:Net; `archscope list '{name}:*'` shows them"
+            )
 
 
-def build(name: str, arguments: dict[str, Any]) -> Any:
-    """The model of that name. Raises SpecError where there is none, or it takes other arguments."""
-    path, _, attribute = name.rpartition(":")
-    return made(module_at(path), path, attribute, arguments)
-
-
-def inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
-    """What `example_inputs()` beside the model gives; empty where there is none."""
-    path, _, attribute = name.rpartition(":")
-    return examples(module_at(path), attribute)
-
-
-# ------------------------------------------------------------------------------------- what `module` uses as well
+# ----------------------------------------------------------------------------------------------- models in a module
 
 
 def models_in(holder: ModuleType) -> list[str]:
@@ -79,8 +105,10 @@ def _required(factory: Any) -> list[str]:
 
 
 def _returns_module(function: Any, module: type) -> bool:
-    told = getattr(function, "__annotations__", {}).get("return")
-    return isinstance(told, type) and issubclass(told, module) or (isinstance(told, str) and told.endswith("Module"))
+    stated = getattr(function, "__annotations__", {}).get("return")
+    if isinstance(stated, str):
+        return stated.endswith("Module")
+    return isinstance(stated, type) and issubclass(stated, module)
 
 
 def made(holder: ModuleType, where: str, attribute: str, arguments: dict[str, Any]) -> Any:
@@ -220,8 +248,8 @@ def module_at(path: str) -> ModuleType:
         if not isinstance(error, Exception) or isinstance(error, ArchscopeError):
             raise
         where = f" (line {error.lineno})" if isinstance(error, SyntaxError) else _line(error, str(full))
-        told = error.msg if isinstance(error, SyntaxError) else error
-        raise TraceError(f"{path} cannot be imported: {type(error).__name__}: {told}{where}") from error
+        message = error.msg if isinstance(error, SyntaxError) else error
+        raise TraceError(f"{path} cannot be imported: {type(error).__name__}: {message}{where}") from error
     finally:
         sys.path.remove(str(full.parent))
     _FILES[full] = holder

@@ -6,48 +6,35 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
 
 from archscope.core.errors import SpecError, TraceError
 from archscope.core.table import did_you_mean
 from archscope.sources.guard import user_code
-from archscope.sources.inputs import Given
-from archscope.sources.kinds.file import examples, guess, made, models_in
-from archscope.sources.spec import NAMED, Source, source
+from archscope.sources.kinds.file import PythonModels
+from archscope.sources.source import SOURCES, prefixes
 
 
-@source("module")
-def enter() -> Source:
-    return Source(names=_names, build=_build, inputs=_inputs, keys=_keys, closed=False, guess=guess)
+@SOURCES.register("module")
+class Packages(PythonModels):
+    form = r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^:]*"
+    help = "package.module:NAME"
+    order = 12  # a file may be called `run:1.json`
 
+    def holder(self, where: str) -> ModuleType:
+        return _imported(where)
 
-def _names(pattern: str) -> list[str]:
-    where, _, _ = pattern.rpartition(":")
-    return [f"{where}:{name}" for name in models_in(_imported(where))]
-
-
-def _build(name: str, arguments: dict[str, Any]) -> Any:
-    where, _, attribute = name.rpartition(":")
-    return made(_imported(where), where, attribute, arguments)
-
-
-def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
-    where, _, attribute = name.rpartition(":")
-    return examples(_imported(where), attribute)
-
-
-def _keys(name: str) -> None:
-    """Only the builder knows its arguments. Raises SpecError where there is no such package; none is imported."""
-    where, _, _ = name.rpartition(":")
-    with _here():
-        if find_spec(where.partition(".")[0]) is None:
-            raise SpecError(_absent(where))
+    def keys(self, name: str) -> None:
+        """Only the builder knows its arguments. Raises SpecError where there is no such package; none is imported."""
+        where, _, _ = name.rpartition(":")
+        with _here():
+            if find_spec(where.partition(".")[0]) is None:
+                raise SpecError(_absent(where))
 
 
 def _absent(where: str) -> str:
-    question = did_you_mean(where, NAMED)
+    question = did_you_mean(where, prefixes())
     asked = f"there is no source of models and no package {where!r}"
-    return f"{asked}{f': {question}' if question else ''} (sources are {', '.join(NAMED)})"
+    return f"{asked}{f': {question}' if question else ''} (sources are {', '.join(prefixes())})"
 
 
 @contextmanager

@@ -7,12 +7,27 @@ from typing import Any
 
 from archscope.core.errors import SpecError
 from archscope.sources.inputs import Given, Input
-from archscope.sources.spec import Source, source
+from archscope.sources.source import SOURCES, Source
 
 
-@source("timm")
-def enter() -> Source:
-    return Source(names=lambda pattern: _names(), build=_build, inputs=_inputs)
+@SOURCES.register("timm")
+class Timm(Source):
+    help = "timm:NAME"
+    order = 2
+
+    def names(self, pattern: str) -> Iterable[str]:
+        return _names()
+
+    def build(self, name: str, arguments: dict[str, Any]) -> Any:
+        return _timm().create_model(name, pretrained=False, **arguments)
+
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+        """The input of the default weights, or what `img_size` and `in_chans` make of it."""
+        config = _timm().models.get_pretrained_cfg(name)
+        shape = config.input_size if config is not None and config.input_size else (3, 224, 224)
+        side = arguments.get("img_size")
+        sides = (side, side) if isinstance(side, int) else tuple(side) if side else shape[1:]
+        return (Given(Input((1, arguments.get("in_chans", shape[0]), *sides)), "nchw"),)
 
 
 def _timm() -> Any:
@@ -25,16 +40,3 @@ def _timm() -> Any:
 @cache
 def _names() -> Iterable[str]:
     return tuple(_timm().list_models())
-
-
-def _build(name: str, arguments: dict[str, Any]) -> Any:
-    return _timm().create_model(name, pretrained=False, **arguments)
-
-
-def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
-    """The input of the default weights, or what `img_size` and `in_chans` make of it."""
-    config = _timm().models.get_pretrained_cfg(name)
-    shape = config.input_size if config is not None and config.input_size else (3, 224, 224)
-    side = arguments.get("img_size")
-    sides = (side, side) if isinstance(side, int) else tuple(side) if side else shape[1:]
-    return (Given(Input((1, arguments.get("in_chans", shape[0]), *sides)), "nchw"),)

@@ -7,29 +7,44 @@ named to the builder, and their loading is left out.
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from typing import Any
 
 from archscope.sources.inputs import Given, Input
-from archscope.sources.spec import Source, source
+from archscope.sources.source import SOURCES, Source
 
 FRAMES = 16  # of a video, for which torchvision publishes its counts
 IMAGE = 800  # side of an image given to a detector; it resizes to its own
 FLOW = (1, 3, 512, 512)  # each of the two images of an optical flow
 
 
-@source("torchvision")
-def enter() -> Source:
-    return Source(
-        names=lambda pattern: _models().list_models(),
-        build=_build,
-        inputs=_inputs,
-        published=_published,
-        running=_running,
-        bound=True,
-    )
+@SOURCES.register("torchvision")
+class Torchvision(Source):
+    help = "torchvision:NAME"
+    order = 1
+    upper_bound = True
+
+    def names(self, pattern: str) -> Iterable[str]:
+        return _models().list_models()
+
+    def build(self, name: str, arguments: dict[str, Any]) -> Any:
+        return _build(name, arguments)
+
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+        return _inputs(name, arguments)
+
+    def published(self, name: str) -> Mapping[str, Any]:
+        """Parameters, and MACs as printed (in units of 10⁶), of the default weights' metadata."""
+        weights = _weights(name)
+        if weights is None:
+            return {}
+        meta = weights.meta
+        return {"params": meta.get("num_params"), "macs": round(meta["_ops"] * 1e9) if "_ops" in meta else None}
+
+    def running(self, name: str) -> AbstractContextManager[tuple[str, ...]]:
+        return _running(name)
 
 
 def _models() -> Any:
@@ -98,7 +113,7 @@ def _unloaded(names: dict[str, Any]) -> Iterator[None]:
             setattr(owner, key, original)
 
 
-# ------------------------------------------------------------------------------------------------ inputs, counts
+# ------------------------------------------------------------------------------------------------ ------ inputs
 
 
 def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
@@ -123,15 +138,6 @@ def _pair(sides: Any) -> tuple[int, int]:
     return (values[0], values[-1])
 
 
-def _published(name: str) -> Mapping[str, Any]:
-    """Parameters, and MACs as printed (in units of 10⁶), of the default weights' metadata."""
-    weights = _weights(name)
-    if weights is None:
-        return {}
-    meta = weights.meta
-    return {"params": meta.get("num_params"), "macs": round(meta["_ops"] * 1e9) if "_ops" in meta else None}
-
-
 # ------------------------------------------------------------------------------------------------------ running
 
 
@@ -145,7 +151,7 @@ _LOOPS = {  # of detectors' last steps: what stands in for a loop over the boxes
         masks.new_empty(len(masks), 1, *shape)
     ),
 }
-_SAID = (
+_NOTE = (
     "suppression class by class, and drawing masks or keypoints at the size of the image, are left out of the record"
 )
 
@@ -158,8 +164,8 @@ def _nms(boxes: Any, scores: Any, threshold: float) -> Any:
 
 @contextmanager
 def _running(name: str) -> Iterator[tuple[str, ...]]:
-    """Detectors end in loops over the boxes found, which multiply by no weight; taken at its largest, such a loop would
-    go over tens of thousands. They are left out, and that is said."""
+    """Detectors end in loops over the boxes found, which multiply by no weight. At its upper bound such a loop would
+    go over tens of thousands. They are left out, and a note of the record says so."""
     if _family(name) != "detection":
         yield ()
         return
@@ -168,7 +174,7 @@ def _running(name: str) -> Iterator[tuple[str, ...]]:
     for (module, key), replacement in zip(places, _LOOPS.values(), strict=True):
         setattr(module, key, replacement)
     try:
-        yield (_SAID,)
+        yield (_NOTE,)
     finally:
         for (module, key), original in zip(places, saved, strict=True):
             setattr(module, key, original)

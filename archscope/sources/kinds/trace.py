@@ -7,19 +7,31 @@ from typing import Any
 from archscope.core.errors import SpecError
 from archscope.core.record import Trace
 from archscope.sources.inputs import Given, of_shape
-from archscope.sources.spec import Source, source
+from archscope.sources.source import SOURCES, Source
 
 
-@source("trace")
-def enter() -> Source:
-    return Source(
-        names=lambda pattern: sorted(glob(pattern)),
-        build=_build,
-        inputs=_inputs,
-        keys=lambda name: {},
-        closed=False,
-        record=read,
-    )
+@SOURCES.register("trace")
+class SavedTraces(Source):
+    form = r".+\.json"
+    help = "a saved trace"
+    order = 10
+    closed = False
+    saved = True
+
+    def names(self, pattern: str) -> list[str]:
+        return sorted(glob(pattern))
+
+    def build(self, name: str, arguments: dict[str, Any]) -> Any:
+        raise SpecError(f"{name} is a record of a run: there is no model in it to build")
+
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+        return tuple(of_shape(tensor.shape, tensor.dtype) for tensor in read(name).inputs)
+
+    def keys(self, name: str) -> dict[str, Any]:
+        return {}
+
+    def record(self, name: str) -> Trace:
+        return read(name)
 
 
 def read(path: str) -> Trace:
@@ -31,11 +43,3 @@ def read(path: str) -> Trace:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         why = str(error) if type(error) is ValueError else "it is damaged"
         raise SpecError(f"{path} is no record of archscope: {why}") from error
-
-
-def _build(path: str, arguments: dict[str, Any]) -> Any:
-    raise SpecError(f"{path} is a record of a run: there is no model in it to build")
-
-
-def _inputs(path: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
-    return tuple(of_shape(tensor.shape, tensor.dtype) for tensor in read(path).inputs)

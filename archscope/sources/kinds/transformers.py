@@ -6,8 +6,8 @@ configuration is the default one), or a model type (`bert`). Nothing is looked u
 
 import inspect
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -15,16 +15,30 @@ from typing import Any
 from archscope.core.errors import SpecError
 from archscope.core.table import did_you_mean
 from archscope.sources.inputs import Given, Input
-from archscope.sources.spec import Source, source
+from archscope.sources.source import SOURCES, Source
 
 TOKENS = 128  # of a default text; what a model holds at most, where that is less
 SECONDS = 1  # of a default sound
 RATE = 16_000  # samples of sound a second
 
 
-@source("transformers")
-def enter() -> Source:
-    return Source(names=_names, build=_build, inputs=_inputs, running=lambda name: _running(), closed=False)
+@SOURCES.register("transformers")
+class Transformers(Source):
+    help = "transformers:CLASS"
+    order = 3
+    closed = False
+
+    def names(self, pattern: str) -> Iterable[str]:
+        return sorted(set(_types().values()))
+
+    def build(self, name: str, arguments: dict[str, Any]) -> Any:
+        return _build(name, arguments)
+
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+        return _inputs(name, arguments)
+
+    def running(self, name: str) -> AbstractContextManager[tuple[str, ...]]:
+        return _running()
 
 
 def _transformers() -> Any:
@@ -42,10 +56,6 @@ def _types() -> dict[str, str]:
     auto = _transformers().models.auto
     bare = auto.modeling_auto.MODEL_MAPPING_NAMES
     return {kind: name for kind, name in auto.configuration_auto.CONFIG_MAPPING_NAMES.items() if kind in bare}
-
-
-def _names(pattern: str) -> list[str]:
-    return sorted(set(_types().values()))
 
 
 def _class(name: str) -> Any:

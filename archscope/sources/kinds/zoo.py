@@ -1,29 +1,31 @@
 """The networks of archscope's own zoo."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from archscope.sources.inputs import Given, Input, shape_and_dtype
-from archscope.sources.spec import Source, source
-from archscope.zoo import catalogue as registry
+from archscope.sources.source import SOURCES, Source
+from archscope.zoo.catalogue import build, entries
 
 
-@source("zoo")
-def enter() -> Source:
-    return Source(
-        names=lambda pattern: registry.entries(),
-        build=lambda name, arguments: registry.build(name, **arguments),
-        inputs=_inputs,
-        keys=lambda name: registry.entries()[name].keys,
-        published=_published,
-    )
+@SOURCES.register("zoo")
+class Zoo(Source):
+    help = "a network"
+    order = 0
 
+    def names(self, pattern: str) -> Iterable[str]:
+        return entries()
 
-def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
-    entry = registry.entries()[name]
-    shape, dtype = shape_and_dtype(entry.input)
-    return (Given(Input(tuple(shape), dtype), entry.layout),)
+    def build(self, name: str, arguments: dict[str, Any]) -> Any:
+        return build(name, **arguments)
 
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+        shape, dtype = shape_and_dtype(entries()[name].input)
+        return (Given(Input(tuple(shape), dtype), entries()[name].layout),)
 
-def _published(name: str) -> dict[str, Any]:
-    entry = registry.entries()[name]
-    return {"params": entry.params, "macs": entry.macs, "paper": entry.paper}
+    def keys(self, name: str) -> dict[str, Any]:
+        return entries()[name].keys
+
+    def published(self, name: str) -> dict[str, Any]:
+        entry = entries()[name]
+        return {"params": entry.params, "macs": entry.macs, "paper": entry.paper}

@@ -1,0 +1,121 @@
+"""A `Spec` -> its model, built without weights, and the inputs of its forward on the meta device."""
+
+import inspect
+import re
+from typing import Any, NamedTuple
+
+from archscope.core.errors import ArchscopeError, SpecError, TraceError
+from archscope.sources.guard import user_code
+from archscope.sources.inputs import Given, Input, Text, parse_inputs, texts_of
+from archscope.sources.spec import Spec, parse
+
+
+class Loaded(NamedTuple):
+    """A model built without weights, and the arguments of its forward on the meta device."""
+
+    model: Any
+    arguments: tuple[Any, ...]
+    named: dict[str, Any]
+
+
+def load(spec: str | Spec, input: Text = None, batch: int | None = None) -> tuple[Any, Any]:
+    """Build a model without weights, and its inputs on the meta device.
+
+    spec: "alexnet", "mobilenet-v1@width=0.5", "torchvision:resnet50", "nets.py:Net", or what `parse` returned. input:
+    227, (8, 3, 227, 227), "8x3x227x227", "1x128:int64", or a list of such texts, "name=SHAPE" for an argument by name.
+    Returns the model and its inputs: a tuple, so that `model(*inputs)` runs, or a dict where they go by name, so that
+    `model(**inputs)` does; `trace(model, inputs)` takes either. Raises SpecError for a wrong name, key or input, and
+    for a value that the builder refuses; TraceError where the builder fails.
+    """
+    model, arguments, named = loaded(parse(spec) if isinstance(spec, str) else spec, input, batch)
+    if named and arguments:
+        return model, dict(inspect.signature(model.forward).bind(*arguments, **named).arguments)
+    return model, named or arguments
+
+
+def loaded(spec: Spec, input: Text = None, batch: int | None = None) -> Loaded:
+    """Build a model without weights, and the arguments of its forward. Raises what `load` raises."""
+    given = inputs_of(spec, input, batch)  # an error in the input is reported before anything is built
+    model = built(spec)
+    return Loaded(model, *forward_arguments(spec, model, given, input, batch))
+
+
+# ------------------------------------------------------------------------------------------------------- inputs
+
+
+def defaults_of(spec: Spec) -> tuple[Given, ...]:
+    """The default inputs. The builder's `in_channels` sets their channels."""
+    found = spec.source.inputs(spec.name, spec.arguments)
+    channels = spec.arguments.get("in_channels")
+    return tuple(given.with_axis("c", channels) for given in found) if isinstance(channels, int) else found
+
+
+def inputs_of(spec: Spec, input: Text = None, batch: int | None = None) -> tuple[Given, ...]:
+    """The inputs that a model will be run on, empty where only the built model can say. Raises SpecError."""
+    found = defaults_of(spec)
+    return parse_inputs(texts_of(input), found, batch) if found or not spec.source.guesses else ()
+
+
+def input_of(spec: Spec, text: Text = None, batch: int | None = None) -> Input:
+    """The first input that a model will be run on. Raises SpecError where there is none."""
+    found = inputs_of(spec, text, batch)
+    if not found:
+        raise SpecError(f"{spec.name} has no default input: give one, such as 1x3x224x224")
+    return found[0].input
+
+
+def forward_arguments(
+    spec: Spec, model: Any, given: tuple[Given, ...], input: Text = None, batch: int | None = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a model's forward, by position and by name, on the meta device. given: what `inputs_of` says."""
+    if not given and spec.source.guesses:
+        texts = texts_of(input)
+        given = parse_inputs(texts, spec.source.guess(model, texts[0] if len(texts) == 1 else ""), batch)
+        if not given:
+            raise SpecError(
+                f"{spec.name} has no default input: give --input 1x3x224x224, or write example_inputs() beside it"
+            )
+    made = [(each.name, tensor_of(each)) for each in given]
+    return tuple(t for name, t in made if not name), {name: t for name, t in made if name}
+
+
+def tensor_of(given: Given) -> Any:
+    """An input on the meta device. Raises SpecError for a dtype that this torch does not have."""
+    import torch
+
+    try:
+        made = torch.empty(given.input.shape, dtype=getattr(torch, given.input.dtype), device="meta")
+    except (AttributeError, RuntimeError) as error:
+        raise SpecError(f"torch {torch.__version__} makes no input of dtype {given.input.dtype}") from error
+    return [made] if given.listed else made
+
+
+# ------------------------------------------------------------------------------------------------------- models
+
+
+def built(spec: Spec) -> Any:
+    """The model, without weights. Raises SpecError and TraceError."""
+    import torch
+
+    from archscope.tracing.weightless import NAME, weightless
+
+    try:
+        try:
+            with weightless(), user_code():
+                model = spec.source.build(spec.name, spec.arguments)
+        except RuntimeError as error:
+            if "device meta" not in str(error):
+                raise
+            with weightless(), user_code(), torch.device("meta"):  # it runs a part of itself while it is built
+                model = spec.source.build(spec.name, spec.arguments)
+    except ArchscopeError:
+        raise
+    except (ValueError, ZeroDivisionError) as error:
+        raise SpecError(f"{spec.text}: {error}") from error
+    except Exception as error:
+        unknown_key = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if isinstance(error, TypeError) and unknown_key and unknown_key[1] in spec.arguments:
+            raise SpecError(f"{spec.name} has no argument {unknown_key[1]!r}") from error
+        raise TraceError(f"{spec.text} could not be built: {type(error).__name__}: {error}") from error
+    object.__setattr__(model, NAME, spec.text)
+    return model

@@ -1,0 +1,125 @@
+"""What a source of models is, and how one is found.
+
+A source is a file of `archscope/sources/kinds/` that registers a class under its name. The folder is listed: a new
+source is its file and nothing else. A file is imported when it is needed, and imports its library later still.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from archscope.core.errors import SpecError
+from archscope.core.record import Trace
+from archscope.core.registry import Registry
+from archscope.core.table import unknown
+from archscope.sources import kinds
+from archscope.sources.inputs import Given
+
+Keys = Mapping[str, Any]
+SOURCES: Registry[type["Source"]] = Registry("source")
+
+
+class Source:
+    """Where models come from. A subclass has at least `names` and `build`.
+
+    form: a regular expression for the names that belong to this source without a prefix, such as `.+\\.json`. With ""
+    a name belongs to it by its prefix, `torchvision:resnet50`.
+    help: how its names are written. order: its place in lists and among the forms, the lowest first.
+    closed: whether `names("*")` are all names, so that any other name is wrong.
+    upper_bound: whether sizes that depend on values are taken at their largest.
+    guesses: whether `guess` is asked where a model has no default input.
+    saved: whether a name is that of a record, so that nothing is built.
+    """
+
+    form = ""
+    help = ""
+    order = 100
+    closed = True
+    upper_bound = False
+    guesses = False
+    saved = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return source_of, (self.name,)  # another process finds its own
+
+    def names(self, pattern: str) -> Iterable[str]:
+        """The names that can match a wildcard, in order."""
+        raise NotImplementedError
+
+    def build(self, name: str, arguments: dict[str, Any]) -> Any:
+        """The module of that name."""
+        raise NotImplementedError
+
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+        """The default inputs, empty where there are none."""
+        return ()
+
+    def keys(self, name: str) -> Keys | None:
+        """The arguments of the builder with their defaults, None where only the builder knows them."""
+        return None
+
+    def published(self, name: str) -> Mapping[str, Any]:
+        """What the source says of a model: "params", "macs", "paper"."""
+        return {}
+
+    def running(self, name: str) -> AbstractContextManager[tuple[str, ...]]:
+        """The circumstances that a run needs, with the notes that they add to the record."""
+        return nullcontext(())
+
+    def guess(self, model: Any, text: str) -> tuple[Given, ...]:
+        """Inputs for a built model without default inputs. text: the input as typed, "" where there is none."""
+        return ()
+
+    def record(self, name: str) -> Trace:
+        """The saved record of that name."""
+        raise NotImplementedError
+
+
+@cache
+def _files() -> tuple[str, ...]:
+    return tuple(module.name for module in iter_modules(kinds.__path__))
+
+
+@cache
+def _instance(made: type[Source], name: str) -> Source:
+    return made(name)
+
+
+def source_of(name: str) -> Source:
+    """The source of that name. Raises SpecError where there is none."""
+    if name not in SOURCES:
+        if name not in _files():
+            raise SpecError(unknown("source of models", name, [*_files(), *SOURCES]))
+        import_module(f"archscope.sources.kinds.{name}")
+    return _instance(SOURCES[name], name)
+
+
+def every_source() -> list[Source]:
+    """All sources, in their order."""
+    return sorted(map(source_of, {**dict.fromkeys(_files()), **SOURCES}), key=lambda each: each.order)
+
+
+def prefixes() -> list[str]:
+    """The names of the sources that stand before a colon."""
+    return [source.name for source in every_source() if not source.form]
+
+
+def source_and_name(head: str) -> tuple[Source, str]:
+    """The source that `[SOURCE:]NAME` belongs to, and the name there. Raises SpecError where it belongs to none."""
+    prefix, colon, name = head.rpartition(":")
+    if colon and (prefix in SOURCES or prefix in _files()) and not source_of(prefix).form:
+        return source_of(prefix), name
+    if colon or re.search(r"\.[a-z]\w*$", head):  # all files are imported only for what may have a form
+        for source in every_source():
+            if source.form and re.fullmatch(source.form, head):
+                return source, head
+    if colon:
+        raise SpecError(f"{head!r} names no model: write NAME, SOURCE:NAME, file.py:NAME or package.module:NAME")
+    return source_of("zoo"), head
