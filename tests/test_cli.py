@@ -172,10 +172,10 @@ def test_channels_that_do_not_match(archscope: Command) -> None:
 
 def test_a_check_that_does_not_hold(archscope: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     from archscope.analysis.verification import _derived
-    from archscope.layers.formulas import FORMULAS, Derived
+    from archscope.layers import LAYERS, Derived
 
     _derived.cache_clear()
-    monkeypatch.setitem(FORMULAS, "Sigmoid", lambda config, shapes: Derived(((7, 7),)))
+    monkeypatch.setitem(LAYERS, "Sigmoid", LAYERS["Sigmoid"]._replace(form=lambda *_: Derived(((7, 7),))))
     ran = archscope("trace", "lenet")
     assert (ran.code, ran.err) == (1, "")
     assert "sigmoid1: formula and observation disagree: output [[7, 7]] by formula" in ran.out

@@ -14,7 +14,7 @@ from torch import nn
 
 from archscope import Trace, trace
 from archscope.analysis.verification import forget
-from archscope.layers.formulas import FORMULAS
+from archscope.layers import LAYERS
 from archscope.sources.records import record_of
 from archscope.zoo.catalogue import entries
 
@@ -74,7 +74,7 @@ def test_what_is_not_derived_is_told(coverage: Any, monkeypatch: pytest.MonkeyPa
     every = 8 * 8 + 8 + (4 * 8 * 8 + 4)
     assert before.params == 8 * 8 / every and before.own == 8 / every
     assert before.rest == ("Pair",) and before.macs is None and not before.disagree
-    monkeypatch.setitem(FORMULAS, "Linear", lambda config, shapes: None)
+    monkeypatch.setitem(LAYERS, "Linear", LAYERS["Linear"]._replace(form=lambda config, shapes: None))
     forget()
     after = coverage.coverage(trace(nn.Sequential(nn.Linear(8, 8, bias=False)), ((2, 8),)))
     forget()

@@ -22,7 +22,7 @@ from archscope.core.errors import SpecError
 from archscope.core.expression import Expr
 from archscope.core.formats import WRITERS, writer
 from archscope.core.table import Column, Table
-from archscope.layers.formulas import FORMULAS, REFERENCES, SOURCES
+from archscope.layers import LAYERS, REFERENCES, derive
 from archscope.learn.explain import LETTERS, explanation, seen
 from archscope.tracing.modules import describe
 from archscope.zoo.catalogue import entries
@@ -112,7 +112,7 @@ def test_batch_normalisation_learns_two_and_keeps_two_and_one(traced: Traced) ->
 )  # fmt: skip
 def test_buffers_are_those_of_the_module(module: nn.Module) -> None:
     kind, config = describe(module)
-    derived = FORMULAS[kind](config, ((2, 8, 4, 4),))
+    derived = derive(kind, config, ((2, 8, 4, 4),))
     assert derived is not None
     assert int(derived.buffers) == sum(buffer.numel() for buffer in module.buffers())
 
@@ -155,13 +155,14 @@ def test_what_belongs_to_no_layer() -> None:
 
 
 def test_a_row_that_disagrees_is_told(monkeypatch: pytest.MonkeyPatch, archscope) -> None:
-    original = FORMULAS["Conv2d"]
+    original = LAYERS["Conv2d"]
     forget()
-    monkeypatch.setitem(FORMULAS, "Conv2d", lambda config, shapes: original({**config, "bias": False}, shapes))
+    without = original._replace(form=lambda config, shapes: original.form({**config, "bias": False}, shapes))
+    monkeypatch.setitem(LAYERS, "Conv2d", without)
     ran = archscope("explain", "lenet", "conv1")
     forget()
     assert ran.code == 1
-    assert "The run disagrees: 150 parameters by formula, 156 observed." in " ".join(ran.out.split())
+    assert "The run disagrees: 150 parameters by formula, 156 observed" in " ".join(ran.out.split())
 
 
 # -------------------------------------------------------------------------------------- where the literature stumbles
@@ -361,7 +362,7 @@ def test_the_derived_totals_are_the_networks(traced: Traced) -> None:
 
 def test_letters_and_references() -> None:
     assert all(LETTERS.values())
-    cited = set(itertools.chain.from_iterable(re.findall(r"\[([A-Z])\]", source) for source in SOURCES.values()))
+    cited = set(itertools.chain.from_iterable(re.findall(r"\[([A-Z])\]", one.source) for one in LAYERS.values()))
     assert cited <= REFERENCES.keys()
     assert all(re.search(r"\(\d{4}\)$", work) for work in REFERENCES.values())
 
@@ -485,7 +486,7 @@ def test_latex_compiles(traced: Traced, tmp_path: Path, model: str, layer: str |
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_every_source_compiles(tmp_path: Path) -> None:
-    lines = tuple(Equation(kind, 1, "", source) for kind, source in SOURCES.items())
+    lines = tuple(Equation(kind, 1, "", one.source) for kind, one in LAYERS.items())
     (tmp_path / "page.tex").write_text(
         WRITERS["latex"](Document("Sources", (Section("All", (), lines),))), encoding="utf-8"
     )

@@ -19,7 +19,7 @@ from archscope import operators as ops
 from archscope.analysis import verification as verify
 from archscope.core.errors import ShapeError
 from archscope.core.expression import Expr
-from archscope.layers.formulas import FORMULAS, SOURCES, Derived, derive, formula, window
+from archscope.layers import LAYERS, Derived, Layer, derive, layer, window
 from archscope.operators import RULES, Work
 from archscope.tracing import tracer
 from archscope.tracing.modules import describe
@@ -360,11 +360,10 @@ def test_what_is_not_known_is_not_derived() -> None:
 
 
 def test_every_formula_has_a_source() -> None:
-    assert SOURCES.keys() == FORMULAS.keys()
-    assert all(len(source) > 10 for source in SOURCES.values())
+    assert all(len(entry.source) > 10 for entry in LAYERS.values())
     with pytest.raises(ValueError, match="the closed form of 'Conv2d' is registered twice"):
-        formula("Conv2d", source="")(lambda config, shapes: Derived(()))
-    assert SOURCES["Conv2d"]  # and nothing has changed
+        layer("Conv2d", source="")(lambda config, shapes: Derived(()))
+    assert LAYERS["Conv2d"].source  # and nothing has changed
 
 
 # ------------------------------------------------------------------------------------------------ independence
@@ -415,10 +414,10 @@ def test_the_network_without_a_planted_error_is_verified() -> None:
     assert told() == []
 
 
-def changed(kind: str, **config: Any) -> Callable[..., Derived | None]:
-    """The formula of a kind, told another configuration than the layer has."""
-    original = FORMULAS[kind]
-    return lambda given, shapes: original({**given, **config}, shapes)
+def changed(kind: str, **config: Any) -> Layer:
+    """The entry of a kind whose form gets another configuration than the layer has."""
+    original = LAYERS[kind]
+    return original._replace(form=lambda given, shapes: original.form({**given, **config}, shapes))
 
 
 FORMULA_ERRORS: list[tuple[str, str, Any]] = [
@@ -439,7 +438,7 @@ FORMULA_ERRORS: list[tuple[str, str, Any]] = [
 def test_an_error_in_a_formula_is_reported(
     monkeypatch: pytest.MonkeyPatch, error: str, kind: str, config: dict[str, Any]
 ) -> None:
-    monkeypatch.setitem(FORMULAS, kind, changed(kind, **config))
+    monkeypatch.setitem(LAYERS, kind, changed(kind, **config))
     assert told(), f"{error} goes unnoticed"
 
 

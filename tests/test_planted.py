@@ -1,6 +1,6 @@
 """A wrong number must not pass: errors are planted in every closed form and every operator rule, one at a time.
 
-For each entry of `FORMULAS` and `RULES` a small network runs in which it is used, with a copy of the entry in its place
+For each entry of `LAYERS` and `RULES` a small network runs in which it is used, with a copy of the entry in its place
 that is wrong in one way: the kernel off by one, the bias forgotten, groups ignored, floor for ceiling, the stride on
 the wrong axis, one row or one operation too many. Wherever the planted error changes a number, verify has to disagree.
 """
@@ -19,7 +19,7 @@ from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedW
 from archscope.analysis import verification as verify
 from archscope.analysis.row import rows
 from archscope.core.record import Tensor
-from archscope.layers.formulas import FORMULAS, Derived
+from archscope.layers import LAYERS, Derived
 from archscope.operators import RULES, Work
 from archscope.peers.checks import of_module
 from archscope.tracing import tracer
@@ -156,7 +156,7 @@ def cases() -> Iterator[Case]:
     for window in (ShiftedWindowAttention, ShiftedWindowAttentionV2):
         yield Case(lambda window=window: window(8, [2, 3], [1, 1], 2), ((1, 4, 6, 8),))
     # what only functions call
-    unary = [name.removeprefix("aten.") for name in RULES if name.removeprefix("aten.").rstrip("_") in verify._UNARY]
+    unary = [name.removeprefix("aten.") for name in RULES if name.removeprefix("aten.") in LAYERS["ReLU"].functions]
     for name in [*unary, "rrelu_"]:
         given = {"threshold": (0.1, 0.0), "threshold_": (0.1, 0.0)}.get(name, ())
         yield Case(lambda name=name, given=given: Call(lambda t: getattr(torch.ops.aten, name)(t * 1, *given)), (x,))
@@ -262,7 +262,7 @@ class PlantedRule(Planted):
 
 def _numbers(said: Any) -> Any:
     if isinstance(said, Derived):
-        return said.shapes, int(said.params), int(said.macs)
+        return said.shapes, int(said.params), int(said.macs), said.flops()
     return said and (said.shapes, said.macs, said.flops)
 
 
@@ -302,6 +302,12 @@ def _one_more(field: str) -> Callable[[Any], Any]:
     return lambda said: said._replace(**{field: int(getattr(said, field)) + 1})
 
 
+def _one_operation_more(said: Any) -> Any:
+    if not isinstance(said, Derived):
+        return _one_more("flops")(said)
+    return said if said.operations is None else _one_more("operations")(said)
+
+
 def _same(said: Any) -> Any:
     return said
 
@@ -320,14 +326,14 @@ SPOILS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "stride on the wrong axis": _with(stride=_turned),
 }
 AFTERS: dict[str, Callable[[Any], Any]] = {"one row too many": _grown, "one multiply-add too many": _one_more("macs")}
-FORMULA_ERRORS = [*SPOILS, *AFTERS, "one parameter too many"]
+FORMULA_ERRORS = [*SPOILS, *AFTERS, "one parameter too many", "one operation too many"]
 RULE_ERRORS = [*SPOILS, *AFTERS, "one operation too many"]
-AFTERS |= {"one parameter too many": _one_more("params"), "one operation too many": _one_more("flops")}
+AFTERS |= {"one parameter too many": _one_more("params"), "one operation too many": _one_operation_more}
 
 
 def planted(registry: dict[str, Any], name: str, error: str) -> Planted:
-    make = PlantedFormula if registry is FORMULAS else PlantedRule
-    return make(registry[name], SPOILS.get(error, _as_given), AFTERS.get(error, _same))
+    make, original = (PlantedFormula, registry[name].form) if registry is LAYERS else (PlantedRule, registry[name])
+    return make(original, SPOILS.get(error, _as_given), AFTERS.get(error, _same))
 
 
 def changes(entry: Any, asked: list[dict[str, Any]]) -> bool:
@@ -343,7 +349,8 @@ def changes(entry: Any, asked: list[dict[str, Any]]) -> bool:
 
 def told(case: Case, registry: dict[str, Any], name: str, error: str, patch: pytest.MonkeyPatch) -> list[str]:
     """What verify says of a network with a planted error."""
-    patch.setitem(registry, name, planted(registry, name, error))
+    wrong = planted(registry, name, error)
+    patch.setitem(registry, name, LAYERS[name]._replace(form=wrong) if registry is LAYERS else wrong)
     patch.setattr(tracer, "CALLS", {})  # the rules that were looked up already
     verify.forget()
     return of_module(case.build(), case.inputs)[1].wrong
@@ -351,7 +358,7 @@ def told(case: Case, registry: dict[str, Any], name: str, error: str, patch: pyt
 
 def unseen(registry: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The planted errors of an entry that change a number somewhere and that verify reports nowhere."""
-    word, errors = ("formula", FORMULA_ERRORS) if registry is FORMULAS else ("rule", RULE_ERRORS)
+    word, errors = ("formula", FORMULA_ERRORS) if registry is LAYERS else ("rule", RULE_ERRORS)
     missed = set()
     for error in errors:
         where = [use.case for use in cast()[word, name] if changes(planted(registry, name, error), use.asked)]
@@ -389,13 +396,13 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
 
 def test_every_entry_is_used_in_a_network() -> None:
     used = cast()
-    assert {kind for kind in FORMULAS if ("formula", kind) not in used} == set(NEVER)
+    assert {kind for kind in LAYERS if ("formula", kind) not in used} == set(NEVER)
     assert {name for name in RULES if ("rule", name) not in used} == set()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FORMULAS if kind not in NEVER])
+@pytest.mark.parametrize("kind", [kind for kind in LAYERS if kind not in NEVER])
 def test_an_error_in_a_closed_form_is_reported(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert unseen(FORMULAS, kind, monkeypatch) == EXCEPTIONS.get(kind, (set(), ""))[0]
+    assert unseen(LAYERS, kind, monkeypatch) == EXCEPTIONS.get(kind, (set(), ""))[0]
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from archscope.analysis.observed import works
 from archscope.core.errors import ArchscopeError, ShapeError
-from archscope.layers.formulas import Derived, derive
+from archscope.layers import Derived, derive
 from archscope.tracing.modules import describe
 from archscope.tracing.tracer import trace
 

@@ -1,6 +1,7 @@
 """`archscope verify`: what is compared with what, what counts as a disagreement, and what the command says."""
 
 import json
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,15 +14,14 @@ import torch.nn.functional as F
 from torch import nn
 
 import archscope
+from archscope import layers
 from archscope.analysis import verification as verify
 from archscope.analysis.by_model import model_table
 from archscope.analysis.metrics import totals
 from archscope.analysis.row import rows
 from archscope.analysis.verification import WHOLE, check, disagreements, same_run
 from archscope.core.record import Trace
-from archscope.layers import elementwise
-from archscope.layers.elementwise import EXTRA, extra, flops_of
-from archscope.layers.formulas import FORMULAS, Derived
+from archscope.layers import LAYERS, derive
 from archscope.operators import RULES
 from archscope.peers import checks as audit
 from archscope.peers import published
@@ -184,39 +184,42 @@ FLOPS: list[tuple[nn.Module, tuple[int, ...], int]] = [
 @pytest.mark.parametrize(("module", "shape", "more"), FLOPS, ids=lambda value: type(value).__name__)
 def test_operations_by_hand(module: nn.Module, shape: tuple[int, ...], more: int) -> None:
     kind, config = describe(module)
-    form = FORMULAS[kind](config, (shape,))
+    form = derive(kind, config, (shape,))
     assert form is not None
-    assert flops_of(kind, config, (shape,), form, train=False) == 2 * int(form.macs) + more
+    assert form.flops() == 2 * int(form.macs) + more
     assert totals(tracer.trace(module, (shape,)))["flops"] == 2 * int(form.macs) + more
 
 
-def test_of_training_nothing_is_said_where_it_differs() -> None:
-    norm = Derived(((2, 4),))
-    assert flops_of("BatchNorm1d", {}, ((2, 4),), norm, train=False) == 16
-    assert flops_of("BatchNorm1d", {}, ((2, 4),), norm, train=True) is None
-    assert flops_of("Fourier", {}, ((2, 4),), norm, train=False) is None
+def test_flops_that_differ_in_training_are_unknown_there() -> None:
+    norm = derive("BatchNorm1d", {"num_features": 4, "affine": True}, ((2, 4),))
+    assert norm is not None and (norm.flops(), norm.flops(train=True)) == (16, None)
+    unknown = derive("MultiheadAttention", describe(nn.MultiheadAttention(4, 2))[1], ((3, 2, 4),) * 3)
+    assert unknown is not None and unknown.flops() is None
     assert of_module(Net(), ((2, 3, 9, 9),), train=True)[1].wrong == []
 
 
-def test_it_shares_no_code_with_the_rules() -> None:
-    """As `formulas.py`: what agrees with `ops.py` must not have been read there."""
-    text = Path(elementwise.__file__).read_text(encoding="utf-8")
-    assert {line.split()[1] for line in text.splitlines() if line.startswith("from archscope")} == {
-        "archscope.layers.formulas",
-        "archscope.core.record",
-        "archscope.core.registry",
-    }
+def test_closed_forms_share_no_code_with_the_rules() -> None:
+    """What agrees with the rules of operators must not have been read there."""
+    for path in Path(layers.__file__).parent.glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for line in re.findall(r"^from (archscope\S*)", text, re.MULTILINE):
+            assert line.startswith(("archscope.layers.", "archscope.core.")), (path.name, line)
 
 
 def test_a_kind_is_entered_once() -> None:
-    with pytest.raises(ValueError, match="the count of operations of 'ReLU' is registered twice"):
-        extra("ReLU")(EXTRA["ReLU"])
-    assert set(EXTRA) <= set(FORMULAS)
+    with pytest.raises(ValueError, match="the closed form of 'ReLU' is registered twice"):
+        layers.layer("ReLU", source="")(LAYERS["ReLU"].form)
 
 
 def test_operations_that_disagree_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     verify.forget()
-    monkeypatch.setitem(EXTRA, "Linear", lambda config, shapes, form: 0)
+    linear = LAYERS["Linear"].form
+
+    def without_bias(config: Any, shapes: Any) -> Any:
+        form = linear(config, shapes)
+        return None if form is None else form._replace(operations=0)
+
+    monkeypatch.setitem(LAYERS, "Linear", LAYERS["Linear"]._replace(form=without_bias))
     assert of_module(Net(), ((2, 3, 9, 9),))[1].wrong == ["fc: 160 FLOPs by formula, 170 observed"]
     verify.forget()
 
@@ -261,14 +264,14 @@ def test_as_json(archscope: Callable[..., Any]) -> None:
 
 
 def test_a_disagreement_is_exit_1(archscope: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    original = FORMULAS["Linear"]
+    original = LAYERS["Linear"].form
 
     def wrong(config: Any, shapes: Any) -> Any:
         form = original(config, shapes)
         return None if form is None else form._replace(macs=int(form.macs) + 1)
 
     verify.forget()
-    monkeypatch.setitem(FORMULAS, "Linear", wrong)
+    monkeypatch.setitem(LAYERS, "Linear", LAYERS["Linear"]._replace(form=wrong))
     ran = archscope("verify", "lenet", "--input", "28", "--batch", "1")
     verify.forget()
     assert ran.code == 1

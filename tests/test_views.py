@@ -18,7 +18,7 @@ from archscope.analysis.by_model import model_table
 from archscope.analysis.row import rows
 from archscope.analysis.texts import shape_text, window_text
 from archscope.analysis.verification import WHOLE
-from archscope.layers.formulas import derive
+from archscope.layers import derive
 from archscope.report.comparison import side_by_side
 from archscope.sources.catalogue import listing
 from archscope.sources.records import record_of

@@ -5,7 +5,7 @@ from typing import Any
 from archscope.analysis.row import Row
 from archscope.analysis.verification import as_layer
 from archscope.core.errors import ShapeError
-from archscope.layers.formulas import Derived, derive
+from archscope.layers import Derived, derive
 
 NAMES = {1: ("position",), 2: ("row", "column"), 3: ("plane", "row", "column")}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from archscope.core.record import Trace
 from archscope.core.version import __version__
-from archscope.layers.formulas import Derived
+from archscope.layers import Derived
 
 
 def inputs_text(trace: Trace) -> str:

@@ -1,7 +1,7 @@
-"""Do the derivations agree? The one place where closed forms and observations meet.
+"""Do the two derivations agree? The one place where closed forms and observations meet.
 
-`formulas.py` derives a layer from its configuration; `ops.py`, through the trace, says what its operators did. A row
-agrees when output shape, parameters and MACs are the same by both.
+`layers` derives a layer from its configuration; `operators`, through the trace, counts what its operators did. A row
+agrees when output shape, parameters, MACs and FLOPs are the same by both.
 """
 
 import functools
@@ -13,46 +13,19 @@ from archscope.analysis.observed import cached, works
 from archscope.analysis.row import Row, rows
 from archscope.core.errors import ShapeError
 from archscope.core.record import Shape, Trace
-from archscope.layers.elementwise import flops_of
-from archscope.layers.formulas import FORMULAS, Derived, derive
+from archscope.layers import LAYERS, Derived, derive
 from archscope.zoo.catalogue import Entry
 
-WHOLE = frozenset(FORMULAS)  # kinds with a closed form are one row, whatever they call inside
+WHOLE = frozenset(LAYERS)  # kinds with a closed form are one row, whatever they call inside
+# operator: the layer that computes the same, and the arguments that a call may leave out
+FUNCTIONS = {name: (kind, defaults) for kind, layer in LAYERS.items() for name, defaults in layer.functions.items()}
 
-
-_UNARY = """relu relu6 sigmoid tanh gelu silu mish hardswish hardsigmoid hardtanh elu selu celu leaky_relu threshold exp
-    exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal neg abs square sin cos erf erfinv floor ceil round sign trunc
-    frac""".split()
-
-# operators whose closed form is that of the layer that does the same, with the arguments that a call may leave out
-FUNCTIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{f"{mode}_pool{n}d": (f"{mode.title()}Pool{n}d", {}) for mode in ("max", "avg") for n in (1, 2, 3)},
-    **{f"max_pool{n}d_with_indices": (f"MaxPool{n}d", {}) for n in (1, 2, 3)},
-    **{f"adaptive_{m}_pool{n}d": (f"Adaptive{m.title()}Pool{n}d", {}) for m in ("max", "avg") for n in (1, 2, 3)},
-    **{f"{name}{end}": ("ReLU", {}) for name in _UNARY for end in ("", "_")},
-    **{f"{name}{end}": ("arithmetic", {}) for name in "add sub mul div pow".split() for end in ("", "_")},
-    "rsub": ("arithmetic", {}),
-    **{name: ("RReLU", {}) for name in ("rrelu", "rrelu_")},
-    **{name: ("addmm", {}) for name in ("addmm", "baddbmm", "addmv")},
-    "addbmm": ("addbmm", {}),
-    "_grouped_mm": ("grouped_mm", {}),
-    "stack": ("stack", {}),
-    "dropout": ("Dropout", {}),
-    "flatten": ("Flatten", {"start_dim": 0, "end_dim": -1}),
-    "softmax": ("Softmax", {}),
-    "log_softmax": ("LogSoftmax", {}),
-    **{name: ("matmul", {}) for name in ("mm", "bmm", "mv", "dot", "vdot", "matmul")},
-    **{name: ("cat", {}) for name in ("cat", "concat")},
-    "scaled_dot_product_attention": ("scaled_dot_product_attention", {}),
-}
-
-
-# those that are given their weights
+# operators that take their weights as an input
 WEIGHTED = {
     "linear": "Linear",
     **{f"conv{n}d": f"Conv{n}d" for n in (1, 2, 3)},
     **{f"conv_transpose{n}d": f"ConvTranspose{n}d" for n in (1, 2, 3)},
-    "convolution": "",  # one or the other, and of as many sides as the weight has
+    "convolution": "",  # plain or transposed, with the sides of the weight
     "_convolution": "",
 }
 
@@ -68,37 +41,21 @@ class Check(NamedTuple):
 UNCHECKED = Check(None, None)
 
 
-_Config = tuple[tuple[str, Any], ...]
-
-
 @functools.lru_cache(maxsize=4096)
-def _derived(
-    kind: str, config: _Config, shapes: tuple[Shape, ...], train: bool
-) -> tuple[Derived | str | None, int | None]:
-    """The closed form of a layer, or why it does not apply, and its FLOPs, None where they have no closed form."""
-    arguments = dict(config)
-    form = _form(kind, arguments, shapes)
-    if not isinstance(form, Derived):
-        return form, None
+def _derived(kind: str, config: tuple[tuple[str, Any], ...], shapes: tuple[Shape, ...]) -> Derived | str | None:
+    """The closed form of a layer, or why it does not apply, or None where none is known."""
     try:
-        return form, flops_of(kind, arguments, shapes, form, train)
-    except (LookupError, TypeError, ValueError):  # a class that only looks like the layer
-        return form, None
-
-
-def _form(kind: str, config: dict[str, Any], shapes: tuple[Shape, ...]) -> Derived | str | None:
-    try:
-        return derive(kind, config, shapes)
+        return derive(kind, dict(config), shapes)
     except ShapeError as error:
         return f"the closed form refuses it: {error}"
-    except KeyError:  # a class of the user's with a name of PyTorch's: it does not have that layer's arguments
+    except KeyError:  # a user's class with a name of PyTorch's, without the arguments of that layer
         return None
-    except (LookupError, TypeError, ValueError, ArithmeticError) as error:  # a class that only looks like the layer
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:  # a user's class with other arguments
         return f"the closed form does not apply: {type(error).__name__}: {error}"
 
 
 def forget() -> None:
-    """Drop the closed forms that were derived before: equal layers are derived once in a process."""
+    """Clear the cache of closed forms: equal layers are derived once in a process."""
     _derived.cache_clear()
 
 
@@ -107,39 +64,37 @@ def check(trace: Trace, table: list[Row]) -> list[Check]:
     under = _elements(trace)
     work = zip(METRICS["macs"].of(trace, table), METRICS["flops"].of(trace, table), strict=True)
     return [
-        UNCHECKED if _into(trace, row) else _check(row, under.get(row.path, 0), done, trace.train)
+        UNCHECKED if _has_out(trace, row) else _check(row, under.get(row.path, 0), done, trace.train)
         for row, done in zip(table, work, strict=True)
     ]
 
 
-def _into(trace: Trace, row: Row) -> bool:
-    """Whether a container's own operator was given a tensor for its output, which is no input."""
+def _has_out(trace: Trace, row: Row) -> bool:
+    """Whether a container's own operator writes into a given tensor (`out=`), which is no input."""
     return row.layer is None and row.stop > row.start and "out" in trace.ops[row.start].args
 
 
 def _check(row: Row, params: int, work: tuple[int | None, int | None], train: bool) -> Check:
-    """Compare a row with its closed form. params, work: the parameters, MACs and FLOPs that were observed, None where
-    they are unknown."""
-    macs, flops = work
-    if not row.inputs or "computed" in row.config:  # how its weights come about is the user's own affair
+    """Compare a row with its closed form. params, work: observed parameters, MACs and FLOPs, None where unknown."""
+    if not row.inputs or "computed" in row.config:  # weights that the user's own code computes
         return UNCHECKED
     kind, config = (row.kind, row.config) if row.layer is not None else as_layer(row)
-    derived, expected = _derived(kind, tuple(config.items()), tuple([t.shape for t in row.inputs]), train)
+    derived = _derived(kind, tuple(config.items()), tuple([t.shape for t in row.inputs]))
     if derived is None:
         return UNCHECKED
     if isinstance(derived, str):
         return Check(None, False, (derived,))
-    told = []
+    found = []
     seen = tuple([t.shape for t in row.outputs[: len(derived.shapes)]])
     if seen != derived.shapes[: len(seen)] or not seen:
-        told.append(f"output {list(map(list, derived.shapes))} by formula, {list(map(list, seen))} observed")
-    if row.layer is not None and params != int(derived.params):
-        told.append(f"{int(derived.params):,} parameters by formula, {params:,} observed")
-    if macs is not None and macs != int(derived.macs):
-        told.append(f"{int(derived.macs):,} MACs by formula, {macs:,} observed")
-    if None not in (flops, expected) and flops != expected:
-        told.append(f"{expected:,} FLOPs by formula, {flops:,} observed")
-    return Check(derived, not told, tuple(told))
+        found.append(f"output {list(map(list, derived.shapes))} by formula, {list(map(list, seen))} observed")
+    counts = [("MACs", int(derived.macs), work[0]), ("FLOPs", derived.flops(train), work[1])]
+    if row.layer is not None:
+        counts.insert(0, ("parameters", int(derived.params), params))
+    for name, expected, observed in counts:
+        if expected is not None and observed is not None and expected != observed:
+            found.append(f"{expected:,} {name} by formula, {observed:,} observed")
+    return Check(derived, not found, tuple(found))
 
 
 def as_layer(row: Row) -> tuple[str, Mapping[str, Any]]:
@@ -176,46 +131,46 @@ def _elements(trace: Trace) -> dict[str, int]:
 
 
 def same_run(trace: Trace, other: Trace) -> list[str]:
-    """Where two runs of one model differ in the shapes that their operators give, one sentence each.
+    """Where two runs of one model differ in the output shapes of their operators, one sentence each.
 
-    trace: by the rules of `ops.py`, whole or up to where it stopped. other: by PyTorch's own kernels.
+    trace: by the rules of `operators`, complete or up to where it stopped. other: by PyTorch's own kernels.
     """
-    told = [
+    found = [
         f"{op.name}: its rule gives {[list(s) for s in done.shapes]}, the run {[list(t.shape) for t in op.outputs]}"
         for op, done in zip(trace.ops, works(trace), strict=True)
         if done is not None
         and done.shapes not in (None, tuple([t.shape for t in op.outputs]))
-        and "out" not in op.args  # that tensor is given, and takes another shape
+        and "out" not in op.args  # a given tensor, which is resized
     ]
     for i, (one, its) in enumerate(zip(trace.ops, other.ops, strict=False)):
         if one.name != its.name:
-            told.append(f"operator {i} is {one.name} by the rules, {its.name} by PyTorch's kernels")
-            return told  # what follows belongs together no more
+            found.append(f"operator {i} is {one.name} by the rules, {its.name} by PyTorch's kernels")
+            return found  # the operators after this one do not correspond
         ours, theirs = ([(*t.shape, t.dtype) for t in op.outputs] for op in (one, its))
         if ours != theirs:
             place = next(layer.path for layer in reversed(other.layers) if layer.start <= i < layer.stop)
             shapes = [", ".join(f"[{'×'.join(map(str, shape))}]" for shape in each) for each in (ours, theirs)]
-            told.append(
+            found.append(
                 f"{place or one.name}: {one.name} gives {shapes[0]} by its rule, {shapes[1]} by PyTorch's kernel"
             )
-    return told
+    return found
 
 
 def disagreements(trace: Trace, entry: Entry | None = None) -> list[str]:
-    """Every difference between the derivations of a model, one sentence each; empty when it is verified.
+    """Every difference between the two derivations of a model, one sentence each; empty when it is verified.
 
-    entry: the registration whose published or derived counts the totals are held against.
+    entry: a network of the zoo, whose published or derived counts are compared with the totals.
     """
     table = rows(trace, whole=WHOLE)
-    told = [
+    found = [
         f"{row.path}: {difference}"
         for row, checked in zip(table, check(trace, table), strict=True)
         for difference in checked.differences
     ]
     if entry is not None:
-        found = totals(trace)
-        if found["params"] != entry.params:
-            told.append(f"{found['params']:,} parameters, {entry.params:,} published or derived")
-        if found["macs"] != entry.macs:
-            told.append(f"{found['macs']:,} MACs, {entry.macs:,} published or derived")
-    return told
+        total = totals(trace)
+        if total["params"] != entry.params:
+            found.append(f"{total['params']:,} parameters, {entry.params:,} published or derived")
+        if total["macs"] != entry.macs:
+            found.append(f"{total['macs']:,} MACs, {entry.macs:,} published or derived")
+    return found

@@ -23,7 +23,7 @@ from archscope.core.errors import SpecError
 from archscope.core.expression import Expr, product, symbol, total
 from archscope.core.record import BYTES, Shape, Trace
 from archscope.core.table import did_you_mean
-from archscope.layers.formulas import REFERENCES, SOURCES, Derived, derive
+from archscope.layers import LAYERS, REFERENCES, Derived, derive
 from archscope.learn.comparisons import Found, Seen, compared
 
 # what the letters of the closed forms stand for; a kind may use a letter otherwise
@@ -43,28 +43,7 @@ LETTERS = {
     "w": "width", "before": "padding before", "after": "padding after", "factor": "factor", "n": "elements",
     "t": "steps", "f": "sides", "out": "side asked for",
 }  # fmt: skip
-OTHERWISE = {
-    "Embedding": {"d": "numbers a symbol"},
-    "LayerNorm": {"d": "side that is normalised"},
-    "RMSNorm": {"d": "side that is normalised"},
-    "MultiheadAttention": {"s": "keys"},
-    "scaled_dot_product_attention": {"s": "keys"},
-    "matmul": {"n": "rows", "m": "sums of", "p": "columns"},
-    "ShiftedWindowAttention": {"h": "height of the map", "w": "width of the map"},
-    "ShiftedWindowAttentionV2": {"h": "height of the map", "w": "width of the map"},
-    "PixelShuffle": {"h": "height of the input"},
-    "PixelUnshuffle": {"h": "height of the input"},
-    "GLU": {"n": "side of the axis"},
-}
 
-_CONV_PARAMS = "each of c_out kernels: k_h·k_w weights for every input channel of its group, and one bias"
-_CONV_MACS = "[H] equation 2: every place of the output takes one multiply–accumulate a weight"
-_SPREAD_PARAMS = (
-    "for every pair of an input and an output channel of its group k_h·k_w weights; one bias an output channel"
-)
-_SPREAD_MACS = (
-    "every place of the input is spread over the places that the kernel covers: one multiply–accumulate a weight"
-)
 _FIELD = "[A] equation 2, one layer of its sum: the field grows by (p − 1) jumps, the jump by the stride"
 _NEURONS = "[K] section 3.5 counts neurons so: the elements of the output"
 _BYTES = "the elements of the output, in the bytes of their type"
@@ -103,7 +82,7 @@ def section_of(trace: Trace, one: Seen, brief: bool = False, alike: Sequence[str
     if brief:
         return Section(title, (), tuple(lines), brief=True, facts=facts)
     lines += [*_neurons(one, derived), *_field(trace, one), *_memory(one, derived)]
-    letters = LETTERS | OTHERWISE.get(one.kind, {})
+    letters = {**LETTERS, **LAYERS[one.kind].letters}
     return Section(title, (_shapes(row),), tuple(lines), tuple(_notes(trace, one, derived)), letters, facts=facts)
 
 
@@ -172,7 +151,7 @@ def _sides(one: Seen, derived: Derived) -> Iterable[Equation]:
             )
     elif n:
         yield from (Equation("side", side, "", source) for side in sides)
-    if _windowed(one):
+    if LAYERS[one.kind].window:
         learned = "out_channels" in one.config
         why = "one channel a kernel" if learned else "every channel is pooled on its own"
         yield Equation("channels", derived.shapes[0][-n - 1], "c_out" if learned else "c_out = c_in", why)
@@ -181,23 +160,18 @@ def _sides(one: Seen, derived: Derived) -> Iterable[Equation]:
 
 
 def _counts(one: Seen, derived: Derived) -> Iterable[Equation]:
-    source = cited(one.kind)
-    held, done = source, source
-    if one.kind.startswith("ConvTranspose"):
-        held, done = _SPREAD_PARAMS, _SPREAD_MACS
-    elif one.kind.startswith("Conv"):
-        held, done = _CONV_PARAMS, cited_text(_CONV_MACS)
+    entry = LAYERS[one.kind]
     if derived.weighted or int(derived.params) or one.values["params"]:
-        yield Equation("parameters", derived.params, "", held)
+        yield Equation("parameters", derived.params, "", cited_text(entry.of_params or entry.source))
     if int(derived.buffers):
         yield Equation("buffers", derived.buffers, "", _BUFFERS)
     if derived.weighted or int(derived.macs):
-        yield Equation("MACs", derived.macs, "", done)
+        yield Equation("MACs", derived.macs, "", cited_text(entry.of_macs or entry.source))
 
 
 def _output(one: Seen, shape: Shape) -> Expr:
     """The elements of an output: places, channels and examples where it is a map."""
-    n = int(one.kind[-2]) if _windowed(one) else 0
+    n = LAYERS[one.kind].sides
     if n:
         letters, sides = [*(f"{axis}_out" for axis in "thw"[-n:]), "c_out"], [*shape[-n:], shape[-n - 1]]
         batch = prod(shape[: -n - 1])
@@ -207,10 +181,6 @@ def _output(one: Seen, shape: Shape) -> Expr:
         letters, sides, batch = [f"n_{i}" for i in range(1, len(shape) + 1)], list(shape) or [1], 1
     factors = [symbol(letter, side) for letter, side in zip(letters, sides, strict=False)]
     return product(*([symbol("N", batch)] if batch != 1 else []), *factors) if factors else symbol("n", 1)
-
-
-def _windowed(one: Seen) -> bool:
-    return one.kind[:-2] in ("Conv", "ConvTranspose", "MaxPool", "AvgPool", "AdaptiveAvgPool", "AdaptiveMaxPool")
 
 
 def _neurons(one: Seen, derived: Derived) -> Iterable[Equation]:
@@ -257,7 +227,8 @@ def _field(trace: Trace, one: Seen) -> Iterable[Equation]:
 
 def window_field(trace: Trace, one: Seen) -> tuple[Field | None, Field | None]:
     """The receptive fields before and after a sliding window; None where there is none."""
-    sliding = one.kind[:-2] in ("Conv", "MaxPool", "AvgPool") and one.row.inputs and one.row.outputs
+    entry = LAYERS.get(one.kind)
+    sliding = entry is not None and entry.window == "sliding" and one.row.inputs and one.row.outputs
     known = fields(trace) if sliding else {}
     return (known.get(one.row.inputs[0].id), known.get(one.row.outputs[0].id)) if sliding else (None, None)
 
@@ -378,7 +349,7 @@ REMARKS: dict[tuple[str, str], Callable[[Trace, Seen], Iterable[str]]] = {
 
 def cited(kind: str) -> str:
     """The source of a kind's rule, the work written out: `V. Dumoulin, …, relationship 6`."""
-    return cited_text(SOURCES.get(kind, ""))
+    return cited_text(LAYERS[kind].source)
 
 
 def cited_text(source: str) -> str:

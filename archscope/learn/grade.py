@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from archscope.core.errors import ShapeError, SpecError
 from archscope.core.record import Shape, Trace
 from archscope.core.table import Column, Table, unknown
-from archscope.layers.formulas import derive
+from archscope.layers import derive
 from archscope.learn.mistakes import OUTPUT, PARAMS, Anything, missed
 from archscope.learn.quiz import Question, questions
 from archscope.sources.records import record_of

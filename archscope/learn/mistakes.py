@@ -12,7 +12,7 @@ from typing import Any
 
 from archscope.core.errors import ShapeError
 from archscope.core.record import Shape
-from archscope.layers.formulas import Derived, derive, window
+from archscope.layers import LAYERS, Derived, derive, window
 
 Config = Mapping[str, Any]
 Mistake = Callable[[str, Config, tuple[Shape, ...]], Any]
@@ -326,17 +326,14 @@ def one_of_two(kind: str, config: Config, shapes: tuple[Shape, ...]) -> int | No
 @mistake("one bias a gate: PyTorch keeps two", PARAMS)
 def half_biases(kind: str, config: Config, shapes: tuple[Shape, ...]) -> int | None:
     _, weights, biases = _forms(kind, config, shapes)
-    return weights + biases // 2 if kind.removesuffix("Cell") in _GATES and biases else None
+    return weights + biases // 2 if LAYERS[kind].gates and biases else None
 
 
 @mistake("the gates forgotten: each has its own weights", PARAMS)
 def one_gate(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Any:
-    gates = _GATES.get(kind.removesuffix("Cell"), 1)
+    gates = len(LAYERS[kind].gates)
     derived, weights, biases = _forms(kind, config, shapes)
     return {int(derived.params) // gates, weights // gates, (weights + biases // 2) // gates} if gates > 1 else None
-
-
-_GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
 
 @mistake("multiply–accumulates counted: a weight is counted once, however often it is used", PARAMS)

@@ -35,7 +35,7 @@ lists is *unknown*: its cost is `None`, never 0, and it is named under every tab
 
 A rule takes the operator's arguments by their schema names, tensors as `ir.Tensor`, and returns a `Work`. It refuses
 what PyTorch refuses (PyTorch's own meta kernels are more lenient than its real ones). Rules see shapes only, never
-module configurations: `formulas.py` derives the same figures from those, and neither knows of the other.
+module configurations: the closed forms of layers derive the same figures from those, and neither knows of the other.
 """
 
 from importlib import import_module

@@ -7,22 +7,12 @@ from typing import Any
 
 from torch import nn
 
+from archscope.layers import LAYERS
 from archscope.tracing.weightless import KIND
 
 PLAIN = frozenset((int, bool, float, str, type(None)))  # values that are kept as they are
 
 _KINDS: dict[type, tuple[str, tuple[str, ...]]] = {}
-
-# arguments that a class does not name in `__constants__`
-_EXTRA = {
-    "MultiheadAttention": ("embed_dim", "num_heads", "kdim", "vdim", "dropout", "add_zero_attn"),
-    "LayerNorm": ("normalized_shape", "elementwise_affine"),
-    "Softmax": ("dim",),
-    "Flatten": ("start_dim", "end_dim"),
-    "Dropout": ("p",),
-    "ShiftedWindowAttention": ("window_size", "num_heads"),
-    "ShiftedWindowAttentionV2": ("window_size", "num_heads"),
-}
 
 
 def kind_of(cls: type) -> str:
@@ -37,7 +27,8 @@ def _kind(cls: type) -> tuple[str, tuple[str, ...]]:
         layer = owner.__module__.startswith("torch.nn.modules") and owner.__module__ != "torch.nn.modules.container"
         layer = layer and owner is not nn.Module and not owner.__name__.startswith("_")
         kind = owner.__name__ if layer else cls.__name__
-        names = dict.fromkeys((*_EXTRA.get(kind, ()), *getattr(cls, "__constants__", ())))
+        more = LAYERS[kind].arguments if kind in LAYERS else ()  # that the class does not name in `__constants__`
+        names = dict.fromkeys((*more, *getattr(cls, "__constants__", ())))
         known = _KINDS[cls] = (kind, tuple(names))
     return known
 

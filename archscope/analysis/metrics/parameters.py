@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from archscope.analysis.metrics.base import metric
 from archscope.analysis.row import Row
 from archscope.core.record import Param, Tensor, Trace
+from archscope.layers import LAYERS
 
-DENSE = frozenset(("Linear", "LazyLinear", "Bilinear"))  # the kinds that are fully connected layers
+DENSE = frozenset(kind for kind, layer in LAYERS.items() if layer.family == "linear")  # fully connected layers
 
 
 def _distinct(params: Iterable[Param]) -> dict[int, Tensor]:

@@ -10,7 +10,7 @@ from archscope.core.document import Section
 from archscope.core.expression import Expr, symbol, symbols, total
 from archscope.core.record import Layer, Op, Tensor, Trace
 from archscope.core.registry import Registry
-from archscope.layers.formulas import Derived, derive
+from archscope.layers import Derived, derive
 
 
 class Seen(NamedTuple):

@@ -6,7 +6,7 @@ from fractions import Fraction
 from archscope.core.document import Equation, Section
 from archscope.core.expression import product, ratio, symbol, symbols
 from archscope.core.record import Tensor, Trace
-from archscope.layers.formulas import derive
+from archscope.layers import derive
 from archscope.learn.comparisons.base import (
     Found,
     Seen,

@@ -5,18 +5,16 @@ from collections.abc import Iterator, Sequence
 from archscope.core.document import Equation, Section
 from archscope.core.expression import Number, product, symbol, symbols
 from archscope.core.record import Trace
-from archscope.layers.formulas import derive
+from archscope.layers import LAYERS, derive
 from archscope.learn.comparisons.base import Found, Seen, comparison, sum_of
-
-GATES = {"RNN": ("h'",), "GRU": ("reset", "update", "candidate"), "LSTM": ("input", "forget", "cell", "output")}
 
 
 @comparison("The gates of a recurrent layer")
 def gates(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
     """One gate is an fc layer over input and state; a GRU has three, an LSTM four."""
     for one in items:
-        family = one.kind.removesuffix("Cell")
-        if family not in GATES or not one.check.agrees:
+        names = LAYERS[one.kind].gates if one.kind in LAYERS else ()
+        if not names or not one.check.agrees:
             continue
         config = one.config
         i, h = symbols(**{"in": config["input_size"], "h": config["hidden_size"]})
@@ -24,11 +22,11 @@ def gates(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
             continue
         weights = h * (i + h)
         gate = weights + 2 * h if config["bias"] else weights
-        count = symbol("gates", len(GATES[family]))
-        tail = one.kind.removeprefix(family)
+        count = symbol("gates", len(names))
+        tail = "Cell" if one.kind.endswith("Cell") else ""
         alone = {**config, "num_layers": 1, "bidirectional": False}
         lines = [Equation("one gate", gate), Equation("all gates", count * gate)]
-        for name in GATES:
+        for name in ("RNN", "GRU", "LSTM"):
             derived = derive(f"{name}{tail}", alone, tuple(t.shape for t in one.row.inputs[:1]))
             assert derived is not None
             lines.append(Equation(f"as {name}", derived.params))
@@ -43,9 +41,8 @@ def gates(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
             )
         if directions > 1:
             notes.append("Two directions: all of this twice, once for each.")
-        names = ", ".join(GATES[family])
         many = "gates" if count.value > 1 else "gate"
-        about = f"{count.value} {many} ({names}), each a fully connected layer over input and state."
+        about = f"{count.value} {many} ({', '.join(names)}), each a fully connected layer over input and state."
         yield Found((one.row.path,), Section(one.row.path or trace.model, (about,), tuple(lines), tuple(notes)))
 
 
