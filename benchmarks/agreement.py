@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from readme import write_section
+from measured_page import write_section
 
 
 def compared(text: str) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+", help="names and wildcards, such as 'timm:*'")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=None, help="JSON lines; what stands there is not done again")
-    parser.add_argument("--readme", action="store_true", help="write the table into the README")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/explanation/measured.md")
     parser.add_argument("--every", type=int, default=1, help="only every N-th model")
     options = parser.parse_args()
 
@@ -125,7 +125,7 @@ def main() -> None:
             kept.flush()
             bar.advance(task)
     report(list(rows.values()))
-    if options.readme:
+    if options.write:
         write_section("agreement", table(list(rows.values())))
 
 

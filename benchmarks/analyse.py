@@ -1,6 +1,6 @@
 """Build and analyse networks with archscope, torchinfo and fvcore, alternately in one process; print the ratios.
 
-    python benchmarks/analyse.py [--rounds 5] [--json FILE] [--readme]
+    python benchmarks/analyse.py [--rounds 5] [--json FILE] [--write]
 
 Each tool starts from torchvision's default constructor and ends with the output shape, parameters and
 multiply–accumulates of every layer and of the whole, for an input of 1×3×224×224. archscope builds without weights. The
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 import torchvision
 from fvcore.nn import FlopCountAnalysis, parameter_count
-from readme import write_section
+from measured_page import write_section
 from torchinfo import summary
 
 import archscope
@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write the seconds and counts to a file")
-    parser.add_argument("--readme", action="store_true", help="also write the table into README.md")
+    parser.add_argument("--write", action="store_true", help="also write the table into docs/explanation/measured.md")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)  # fvcore names every operator that it skips
@@ -130,7 +130,7 @@ def main() -> None:
         f"torch {torch.__version__}, {torch.get_num_threads()} threads."
     )
     print(text)
-    if asked.readme:
+    if asked.write:
         write_section("analyse", text)
     if asked.json:
         asked.json.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")

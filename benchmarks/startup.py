@@ -1,6 +1,6 @@
 """Time and peak memory of whole commands against a bare import, alternately; print the ratios.
 
-    python benchmarks/startup.py [--rounds 7] [--readme]
+    python benchmarks/startup.py [--rounds 7] [--write]
 
 Each command of archscope is run in turn with the import that it cannot do without. The ratio is the median of the
 ratios of neighbouring runs; memory is the peak resident size that the operating system reports.
@@ -14,7 +14,7 @@ import sys
 import time
 from typing import NamedTuple
 
-from readme import write_section
+from measured_page import write_section
 
 ARCHSCOPE = [sys.executable, "-m", "archscope"]
 LIGHT, TORCH = "import typer, rich", "import torch"
@@ -78,11 +78,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--readme", action="store_true", help="also write the table into README.md")
+    parser.add_argument("--write", action="store_true", help="also write the table into docs/explanation/measured.md")
     asked = parser.parse_args()
     text = report(asked.rounds)
     print(text)
-    if asked.readme:
+    if asked.write:
         write_section("startup", text)
 
 

@@ -1,6 +1,6 @@
 """Architectures per second: a MobileNet-like space, with archscope, torchinfo, fvcore, ptflops and thop in one run.
 
-    python benchmarks/sweep.py [--rounds 5] [--each 16] [--points 50000] [--json FILE] [--readme]
+    python benchmarks/sweep.py [--rounds 5] [--each 16] [--points 50000] [--json FILE] [--write]
 
 Each tool is given the same architectures of the space below, one after the other, in one thread, and ends with the
 parameters and multiply–accumulates of each for an input of 1×3×224×224; archscope gives every other total as well. Each
@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=16, help="architectures of a turn")
     parser.add_argument("--points", type=int, default=50_000, help="for one and two processes; 0: not measured")
     parser.add_argument("--json", type=Path, help="also write the seconds to a file")
-    parser.add_argument("--readme", action="store_true", help="also write the table into README.md")
+    parser.add_argument("--write", action="store_true", help="also write the table into docs/explanation/measured.md")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)  # fvcore names every operator that it skips
@@ -221,8 +221,8 @@ def main() -> None:
     spent = scaling(asked.points) if asked.points else {}
     text = report(times, spent, asked.points)
     print(text)
-    if asked.readme:
-        from readme import write_section
+    if asked.write:
+        from measured_page import write_section
 
         write_section("sweep", text)
     if asked.json:

@@ -1,6 +1,6 @@
 """The textbook training loop and archscope's, alternately in one process on one machine; print the ratios.
 
-    python benchmarks/train.py [--rounds 3] [--threads 2] [--examples 60000] [--only lenet] [--calm 0.1] [--readme]
+    python benchmarks/train.py [--rounds 3] [--threads 2] [--examples 60000] [--only lenet] [--calm 0.1] [--write]
 
 Textbook, as `d2l.train_ch6` and most tutorials have it: a DataLoader with 0 or 2 workers, `Resize` and `ToTensor` of
 every image on its own, two `.item()` a step. archscope: `archscope.bench.loop.train`, also with `--channels-last`.
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measured_page import write_section
 from PIL import Image
-from readme import write_section
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--calm", type=float, default=1.0, help="the share that other programs may take")
     parser.add_argument("--only", choices=list(SETS))
     parser.add_argument("--json", type=Path, help="also write every figure to a file")
-    parser.add_argument("--readme", action="store_true", help="also write the table into README.md")
+    parser.add_argument("--write", action="store_true", help="also write the table into docs/explanation/measured.md")
     asked = parser.parse_args()
     if asked.threads:
         torch.set_num_threads(asked.threads)
@@ -208,7 +208,7 @@ def main() -> None:
         f"{taken:.0%} of the processors."
     )
     print(text)
-    if asked.readme:
+    if asked.write:
         write_section("train", text)
     if asked.json:
         asked.json.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")

@@ -99,7 +99,7 @@ def test_the_snippets_of_the_documentation_are_yaml_and_name_real_options() -> N
 
     from archscope import cli
 
-    text = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "howto" / "ci.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert len(blocks) >= 5 and all(yaml.safe_load(block) for block in blocks)
     check = get_command(cli.app).commands["check"]  # type: ignore[attr-defined]

@@ -39,7 +39,7 @@ def said(book: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.skipif(not all(map(find_spec, NEEDED)), reason=f"notebooks are run with {', '.join(NEEDED)}")
-@pytest.mark.parametrize("path", sorted(DOCS.glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.ipynb")), ids=lambda path: path.stem)
 def test_it_runs_and_prints_what_it_shows(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     shown = said(json.loads(text))

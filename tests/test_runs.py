@@ -110,10 +110,10 @@ def test_seven_settings_are_too_many() -> None:
         numbers_of("curves", [row(recipe=f"r{i}") for i in range(7)])
 
 
-def test_the_picture_of_the_readme_is_up_to_date() -> None:
-    """When it is not: archscope plot curves examples/runs.jsonl --output docs/curves.svg"""
+def test_the_picture_of_the_docs_is_up_to_date() -> None:
+    """When it is not: archscope plot curves examples/runs.jsonl --output docs/images/curves.svg"""
     data = numbers_of("curves", results.read([EXAMPLE]))
-    assert digest(data) in (ROOT / "docs" / "curves.svg").read_text(encoding="utf-8")
+    assert digest(data) in (ROOT / "docs" / "images" / "curves.svg").read_text(encoding="utf-8")
 
 
 # ------------------------------------------------------------------------------------------------------ the command
