@@ -35,8 +35,8 @@ def test_every_node_is_on_a_way_from_the_input_to_the_output(name: str, traced: 
     ids = {node.id for node in graph.nodes}
     assert {e.source for e in graph.edges} | {e.target for e in graph.edges} == ids
     begins, ends = ids - {e.target for e in graph.edges}, ids - {e.source for e in graph.edges}
-    assert {graph.node(n).role for n in begins} == {"input"}
-    assert {graph.node(n).role for n in ends} == {"output"}
+    assert {graph.by_id[n].role for n in begins} == {"input"}
+    assert {graph.by_id[n].role for n in ends} == {"output"}
     for block in graph.blocks:
         assert set(block.nodes) <= ids
 
@@ -45,7 +45,7 @@ def named(graph: Graph) -> dict[str, list[str]]:
     """Node -> the nodes that it goes to, by path."""
     out: dict[str, list[str]] = {node.path: [] for node in graph.nodes}
     for edge in graph.edges:
-        out[graph.node(edge.source).path].append(graph.node(edge.target).path)
+        out[graph.by_id[edge.source].path].append(graph.by_id[edge.target].path)
     return out
 
 
@@ -73,7 +73,7 @@ def test_repeated_blocks_are_drawn_once(traced: Callable[..., Trace]) -> None:
         ("layer1.0", 1), ("layer1.1", 2), ("layer2.0", 1), ("layer2.1", 7),
         ("layer3.0", 1), ("layer3.1", 35), ("layer4.0", 1), ("layer4.1", 2),
     ]  # fmt: skip
-    edges = {(graph.node(e.source).path, graph.node(e.target).path): e.shape for e in graph.edges}
+    edges = {(graph.by_id[e.source].path, graph.by_id[e.target].path): e.shape for e in graph.edges}
     assert edges["layer3.1.add", "layer4.0.conv1"] == (1, 1024, 14, 14)
 
 
@@ -86,7 +86,7 @@ def test_dense_layers_are_drawn_once_though_they_widen(traced: Callable[..., Tra
     wide = [64 + 32 * i for i in range(6)]
     assert list(first.params) == [2 * c + 1 * 1 * c * 128 + 2 * 128 for c in wide]  # norm, 1×1, norm
     assert counts_words(first).startswith("8.576 K to 29.38 K params")
-    edges = {(graph.node(e.source).path, graph.node(e.target).path): e.shape for e in graph.edges}
+    edges = {(graph.by_id[e.source].path, graph.by_id[e.target].path): e.shape for e in graph.edges}
     assert edges["features.denseblock1.cat", "features.transition1.conv"] == (1, 64 + 6 * 32, 56, 56)
 
 

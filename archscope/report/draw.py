@@ -6,21 +6,12 @@ and on black.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from archscope.core.registry import Registry
-from archscope.report.graph import (
-    Block,
-    Graph,
-    Node,
-    block_words,
-    counts_words,
-    kind_words,
-    name_in,
-    shape_words,
-)
+from archscope.report.graph import Block, Graph, Node, block_words, counts_words, kind_words, name_in, shape_words
 from archscope.report.layout import Frame, Layout, layered
 
 GREY = "#767676"  # contrast 4.5 to white and to black
@@ -77,13 +68,18 @@ def words_of(graph: Graph, node: Node) -> list[str]:
     return [line for line in (name, kinds, counts_words(node)) if line]
 
 
-def _children(graph: Graph, block: Block | None) -> tuple[list[Node], list[Block]]:
-    """The nodes and blocks that stand directly in a block, or in none."""
+def nested(graph: Graph, block: Block | None = None, indent: str = "  ") -> Iterator[tuple[str, Node | Block | None]]:
+    """Indents with the nodes and blocks as they contain each other: a block, what is in it, None at its end."""
     inside = graph.blocks if block is None else [b for b in graph.blocks if _within(b, block)]
     direct = [b for b in inside if not any(_within(b, other) for other in inside)]
     taken = {n for b in direct for n in b.nodes}
-    mine = None if block is None else set(block.nodes)
-    return [n for n in graph.nodes if n.id not in taken and (mine is None or n.id in mine)], direct
+    nodes = [n for n in graph.nodes if n.id not in taken and (block is None or n.id in block.nodes)]
+    items: list[tuple[int, Node | Block]] = [*((n.id, n) for n in nodes), *((min(b.nodes), b) for b in direct)]
+    for _, item in sorted(items, key=lambda pair: pair[0]):
+        yield indent, item
+        if isinstance(item, Block):
+            yield from nested(graph, item, indent + "  ")
+            yield indent, None
 
 
 def _within(one: Block, other: Block) -> bool:
@@ -97,22 +93,15 @@ def _within(one: Block, other: Block) -> bool:
 def mermaid(graph: Graph) -> str:
     """A flowchart for a ```mermaid block on GitHub."""
     out = ['%%{init: {"flowchart": {"wrappingWidth": 420}}}%%', "flowchart TD"]
-
-    def write(block: Block | None, indent: str) -> None:
-        nodes, blocks = _children(graph, block)
-        items: list[tuple[int, Node | Block]] = [(n.id, n) for n in nodes]
-        items += [(min(b.nodes), b) for b in blocks]
-        for _, item in sorted(items, key=lambda pair: pair[0]):
-            if isinstance(item, Node):
-                text = "<br/>".join(map(_mermaid_text, words_of(graph, item)))
-                left, right = ("([", "])") if item.role in ("input", "output") else ("[", "]")
-                out.append(f'{indent}n{item.id}{left}"{text}"{right}:::{look_of(item)}')
-            else:
-                out.append(f'{indent}subgraph b{graph.blocks.index(item)}["{_mermaid_text(block_words(item))}"]')
-                write(item, indent + "  ")
-                out.append(f"{indent}end")
-
-    write(None, "  ")
+    for indent, item in nested(graph):
+        if isinstance(item, Node):
+            text = "<br/>".join(map(_mermaid_text, words_of(graph, item)))
+            left, right = ("([", "])") if item.role in ("input", "output") else ("[", "]")
+            out.append(f'{indent}n{item.id}{left}"{text}"{right}:::{look_of(item)}')
+        elif isinstance(item, Block):
+            out.append(f'{indent}subgraph b{graph.blocks.index(item)}["{_mermaid_text(block_words(item))}"]')
+        else:
+            out.append(f"{indent}end")
     out += [f'  n{e.source} -->|"{shape_words(e.shape)}"| n{e.target}' for e in graph.edges]
     used = {look_of(node) for node in graph.nodes}
     out += [f"  classDef {k} fill:{v.fill},stroke:{v.line},color:{INK}" for k, v in LOOKS.items() if k in used]
@@ -139,23 +128,18 @@ def dot(graph: Graph) -> str:
         f'fontcolor="{INK}"];',
         f'  edge [fontname="Helvetica" fontsize=10 color="{GREY}" fontcolor="{GREY}"];',
     ]
-
-    def write(block: Block | None, indent: str) -> None:
-        nodes, blocks = _children(graph, block)
-        for node in nodes:
-            look = LOOKS[look_of(node)]
-            text = _quoted("\n".join(words_of(graph, node)))
-            out.append(f'{indent}n{node.id} [label={text} fillcolor="{look.fill}" color="{look.line}"];')
-        for inner in blocks:
-            out.append(f"{indent}subgraph cluster_{graph.blocks.index(inner)} {{")
+    for indent, item in nested(graph):
+        if isinstance(item, Node):
+            look, text = LOOKS[look_of(item)], _quoted("\n".join(words_of(graph, item)))
+            out.append(f'{indent}n{item.id} [label={text} fillcolor="{look.fill}" color="{look.line}"];')
+        elif isinstance(item, Block):
+            out.append(f"{indent}subgraph cluster_{graph.blocks.index(item)} {{")
             out.append(
-                f'{indent}  label={_quoted(block_words(inner))} labeljust=l style="rounded,dashed" '
+                f'{indent}  label={_quoted(block_words(item))} labeljust=l style="rounded,dashed" '
                 f'color="{GREY}" fontcolor="{GREY}" fontname="Helvetica" fontsize=11;'
             )
-            write(inner, indent + "  ")
+        else:
             out.append(f"{indent}}}")
-
-    write(None, "  ")
     out += [f"  n{e.source} -> n{e.target} [label={_quoted(shape_words(e.shape))}];" for e in graph.edges]
     return "\n".join([*out, "}"]) + "\n"
 
@@ -181,6 +165,13 @@ def number(value: float) -> str:
     return "0" if text == "-0" else text
 
 
+def tag(name: str, text: str | None = None, **attributes: Any) -> str:
+    """An element of SVG: floats to a tenth, `_` in a name for `-`. text: what it contains, escaped."""
+    values = {k.replace("_", "-"): number(v) if isinstance(v, float) else v for k, v in attributes.items()}
+    start = f"<{name} " + " ".join(f'{k}="{v}"' for k, v in values.items())
+    return f"{start}/>" if text is None else f"{start}>{escape(text)}</{name}>"
+
+
 def svg_of(graph: Graph) -> str:
     """The graph as a picture: layers from top to bottom, frames around blocks, shapes beside the lines."""
     words = {node.id: words_of(graph, node) for node in graph.nodes}
@@ -190,21 +181,23 @@ def svg_of(graph: Graph) -> str:
     }
     titles = {i: wide(block_words(b), 11) + 24 for i, b in enumerate(graph.blocks)}
     laid = layered(graph, sizes, titles)
-    body = [_frame(frame) for frame in laid.frames]
-    body += [_way(points) for points in laid.ways]
-    body += _flowing(graph, laid)
-    body += [_title(frame) for frame in laid.frames]
-    for node in graph.nodes:
-        body.append(_box(laid, node, words[node.id]))
+    body = [
+        tag("rect", x=f.x, y=f.y, width=f.width, height=f.height, rx=10, fill=GREY, fill_opacity="0.07", stroke=GREY,
+            stroke_dasharray="5 4")
+        for f in laid.frames
+    ]  # fmt: skip
+    body += [*map(_way, laid.ways), *_flowing(graph, laid), *map(_title, laid.frames)]
+    body += [_box(laid, node, words[node.id]) for node in graph.nodes]
     return document(laid.width, laid.height, body, f"{graph.model}: its graph")
 
 
 def document(width: float, height: float, body: list[str], title: str) -> str:
     """An SVG document: transparent, named for screen readers."""
+    w, h = number(width), number(height)
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{number(width)}" height="{number(height)}" '
-            f'viewBox="0 0 {number(width)} {number(height)}" role="img" font-family="{FONT}">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{w}" height="{h}" viewBox="0 0 {w} {h}" role="img" '
+            f'font-family="{FONT}">',
             f"<title>{escape(title)}</title>",
             f'<defs><marker id="to" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
             f'orient="auto"><path d="M0,0.5 L8,4 L0,7.5 z" fill="{GREY}"/></marker></defs>',
@@ -215,68 +208,46 @@ def document(width: float, height: float, body: list[str], title: str) -> str:
     )
 
 
-def _frame(frame: Frame) -> str:
-    return (
-        f'<rect x="{number(frame.x)}" y="{number(frame.y)}" width="{number(frame.width)}" '
-        f'height="{number(frame.height)}" rx="10" fill="{GREY}" fill-opacity="0.07" stroke="{GREY}" '
-        f'stroke-dasharray="5 4"/>'
-    )
-
-
 def _title(frame: Frame) -> str:
     """The name of a block, on a tab over its frame."""
     text = block_words(frame.block)
-    return (
-        f'<rect x="{number(frame.x + 8)}" y="{number(frame.y - 9)}" width="{number(wide(text, 11) * 0.97 + 14)}" '
-        f'height="18" rx="9" fill="#f4f4f4" stroke="{GREY}"/>'
-        f'<text x="{number(frame.x + 15)}" y="{number(frame.y + 4)}" font-size="11" font-weight="600" '
-        f'fill="{INK}">{escape(text)}</text>'
+    tab = wide(text, 11) * 0.97 + 14
+    return tag("rect", x=frame.x + 8, y=frame.y - 9, width=tab, height=18, rx=9, fill="#f4f4f4", stroke=GREY) + tag(
+        "text", text, x=frame.x + 15, y=frame.y + 4, font_size=11, font_weight=600, fill=INK
     )
 
 
 def _way(points: list[tuple[float, float]]) -> str:
     path = f"M{number(points[0][0])},{number(points[0][1])}"
     for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
-        middle = (y0 + y1) / 2
-        path += (
-            f" L{number(x1)},{number(y1)}"
-            if abs(x1 - x0) < 0.6
-            else f" C{number(x0)},{number(middle)} {number(x1)},{number(middle)} {number(x1)},{number(y1)}"
-        )
-    return f'<path d="{path}" fill="none" stroke="{GREY}" stroke-width="1.2" marker-end="url(#to)"/>'
+        end, middle = f"{number(x1)},{number(y1)}", number((y0 + y1) / 2)
+        path += f" L{end}" if abs(x1 - x0) < 0.6 else f" C{number(x0)},{middle} {number(x1)},{middle} {end}"
+    return tag("path", d=path, fill="none", stroke=GREY, stroke_width="1.2", marker_end="url(#to)")
 
 
 def _flowing(graph: Graph, laid: Layout) -> list[str]:
     """The shape of what flows, under the node that it comes from: once where all its lines carry the same."""
     out = []
-    told: set[tuple[int, str]] = set()
+    seen: set[tuple[int, str]] = set()
     for edge, way in zip(graph.edges, laid.ways, strict=True):
         shape = shape_words(edge.shape)
-        if (edge.source, shape) in told or graph.node(edge.source).role == "input":
+        if (edge.source, shape) in seen or graph.by_id[edge.source].role == "input":
             continue
-        told.add((edge.source, shape))
-        (x, y), several = way[0], sum(s == edge.source for s, _ in told) - 1
+        seen.add((edge.source, shape))
+        (x, y), several = way[0], sum(s == edge.source for s, _ in seen) - 1
         ends = [w[1][0] - x for e, w in zip(graph.edges, laid.ways, strict=True) if e.source == edge.source]
-        left = max(ends) > 4 and min(ends) > -4  # on the side where no line goes
-        out.append(
-            f'<text x="{number(x + (-6 if left else 6))}" y="{number(y + 12 + 11 * several)}" font-size="10" '
-            f'text-anchor="{"end" if left else "start"}" fill="{GREY}">{escape(shape)}</text>'
-        )
+        side, anchor = (-6, "end") if max(ends) > 4 and min(ends) > -4 else (6, "start")  # where no line goes
+        out.append(tag("text", shape, x=x + side, y=y + 12 + 11 * several, font_size=10, text_anchor=anchor, fill=GREY))
     return out
 
 
 def _box(laid: Layout, node: Node, lines: list[str]) -> str:
     box, look = laid.boxes[node.id], LOOKS[look_of(node)]
     left, top = box.x - box.width / 2, box.y - box.height / 2
-    out = [
-        f'<rect x="{number(left)}" y="{number(top)}" width="{number(box.width)}" height="{number(box.height)}" '
-        f'rx="{12 if node.role in ("input", "output") else 5}" fill="{look.fill}" stroke="{look.line}" '
-        f'stroke-width="1.2"/>'
-    ]
+    round = 5 if node.role in ("layer", "block") else 12
+    out = tag("rect", x=left, y=top, width=box.width, height=box.height, rx=round, fill=look.fill, stroke=look.line,
+              stroke_width="1.2")  # fmt: skip
     for i, line in enumerate(lines):
-        style = 'font-size="12" font-weight="600"' if i == 0 else 'font-size="10.5"'
-        out.append(
-            f'<text x="{number(box.x)}" y="{number(top + 16 + 14.5 * i)}" text-anchor="middle" fill="{INK}" '
-            f"{style}>{escape(line)}</text>"
-        )
-    return "".join(out)
+        style = {"font_size": "12", "font_weight": 600} if i == 0 else {"font_size": "10.5"}
+        out += tag("text", line, x=box.x, y=top + 16 + 14.5 * i, text_anchor="middle", fill=INK, **style)
+    return out

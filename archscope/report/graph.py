@@ -5,6 +5,7 @@ is drawn in the node that it belongs to ("Conv2d 3×3 · BatchNorm2d · ReLU"), 
 and a block that follows itself is drawn once, with how often it stands there.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -90,13 +91,9 @@ class Graph:
     blocks: tuple[Block, ...]
     notes: tuple[str, ...] = ()
 
-    def node(self, number: int) -> Node:
-        return self._by_id[number]
-
-    @property
-    def _by_id(self) -> dict[int, Node]:
-        found: dict[int, Node] = self.__dict__.setdefault("_ids", {n.id: n for n in self.nodes})
-        return found
+    @functools.cached_property
+    def by_id(self) -> dict[int, Node]:
+        return {node.id: node for node in self.nodes}
 
     @property
     def is_chain(self) -> bool:
@@ -119,14 +116,12 @@ def shape_words(shape: Shape | None) -> str:
 
 def counts_words(node: Node) -> str:
     """`9,408 params · 118.0 M MACs`, the smallest and largest where a repeated node has several; empty for none."""
-    told = []
-    if any(node.params):
-        told.append(f"{_span(node.params)} params")
+    words = [f"{_span(node.params)} params"] if any(node.params) else []
     if None in node.macs:
-        told.append("MACs unknown")
+        words.append("MACs unknown")
     elif any(node.macs):
-        told.append(f"{_span(node.macs)} MACs")
-    return " · ".join(told)
+        words.append(f"{_span(node.macs)} MACs")
+    return " · ".join(words)
 
 
 def _span(values: Sequence[Any]) -> str:
@@ -137,15 +132,12 @@ def _span(values: Sequence[Any]) -> str:
 
 def kind_words(node: Node) -> str:
     """`Conv2d 3×3/2 p1 · BatchNorm2d · ReLU`."""
-    named = [f"{kind} {node.window}" if kind == node.main and node.window else kind for kind in node.kinds]
-    return " · ".join(named)
+    return " · ".join(f"{kind} {node.window}".strip() if kind == node.main else kind for kind in node.kinds)
 
 
 def name_in(node: Node, block: Block | None) -> str:
     """The node's path within its frame."""
-    if block is None or not node.path.startswith(f"{block.path}."):
-        return node.path
-    return node.path.removeprefix(f"{block.path}.")
+    return node.path if block is None else node.path.removeprefix(f"{block.path}.")
 
 
 def block_words(block: Block) -> str:
@@ -204,16 +196,13 @@ class _Raw:
             self._enter(Node(len(self.nodes), "output", ("Output",), shape=ends[0].shape, role="output"), ends, ())
 
     def _taken(self, row: Row) -> list[Tensor]:
-        """The tensors that a row has from others: those that were made before, and not inside it."""
+        """The tensors that a row takes from others: those that were made before it."""
         seen: dict[int, Tensor] = {}
         inside: set[int] = set()
-        ops = self.trace.ops[row.start : row.stop]
-        for op in ops:
-            for t in op.inputs:
-                if t.id in self.maker and t.id not in inside:
-                    seen.setdefault(t.id, t)
+        for op in self.trace.ops[row.start : row.stop]:
+            seen |= {t.id: t for t in op.inputs if t.id in self.maker and t.id not in inside and t.id not in seen}
             inside.update(t.id for t in op.outputs)
-        if not ops:
+        if row.stop == row.start:
             seen = {t.id: t for t in row.inputs if t.id in self.maker}
         return list(seen.values())
 
@@ -239,20 +228,17 @@ class _Raw:
         for before in (True, False):
             for number in sorted(self.nodes, reverse=not before):
                 node = self.nodes.get(number)
-                if node is None or node.role != "layer" or not all(map(_BESIDE.match, node.kinds)):
-                    continue
                 into = {e.source for e in self.into.get(number, ())}
                 out = {e.target for e in self.out.get(number, ())}
-                if before and len(into) == 1:
-                    other = self.nodes[next(iter(into))]
-                    alone = len({e.target for e in self.out[other.id]}) == 1
-                    if alone and other.role == "layer" and self._near(other, node):
-                        self._merge(other.id, number, first=other.id)
-                elif not before and len(out) == 1 and len(into) == 1:
-                    other = self.nodes[next(iter(out))]
-                    alone = len({e.source for e in self.into[other.id]}) == 1
-                    if alone and other.role == "layer" and self._near(other, node) and not _is_merge(other):
-                        self._merge(other.id, number, first=number)
+                if node is None or node.role != "layer" or not all(map(_BESIDE.match, node.kinds)):
+                    continue
+                if len(into) != 1 or not before and len(out) != 1:
+                    continue
+                other = self.nodes[next(iter(into if before else out))]
+                ends = {e.target for e in self.out[other.id]} if before else {e.source for e in self.into[other.id]}
+                if len(ends) == 1 and other.role == "layer" and self._near(other, node):
+                    if before or not _is_merge(other):
+                        self._merge(other.id, number, before)
 
     def _near(self, one: Node, other: Node) -> bool:
         """Whether two nodes stand in one block; a mere sequence is none."""
@@ -261,13 +247,17 @@ class _Raw:
         apart = {*one.inside} ^ {*other.inside}
         return all(self.trace.layers[i].kind in _NAMELESS for i in apart)
 
-    def _merge(self, keep: int, drop: int, first: int) -> None:
+    def _merge(self, keep: int, drop: int, before: bool) -> None:
+        """Draw one node in another. before: that runs first."""
         kept, gone = self.nodes[keep], self.nodes.pop(drop)
-        kinds = gone.kinds + kept.kinds if first == drop else kept.kinds + gone.kinds
-        shape = kept.shape if first == drop else gone.shape
+        first, last = (kept, gone) if before else (gone, kept)
         macs = None if None in (kept.macs[0], gone.macs[0]) else kept.macs[0] + gone.macs[0]  # type: ignore[operator]
         self.nodes[keep] = replace(
-            kept, kinds=kinds, shape=shape, params=(kept.params[0] + gone.params[0],), macs=(macs,)
+            kept,
+            kinds=first.kinds + last.kinds,
+            shape=last.shape,
+            params=(kept.params[0] + gone.params[0],),
+            macs=(macs,),
         )
         for edge in [*self.into.pop(drop, ()), *self.out.pop(drop, ())]:
             self.out.get(edge.source, {}).pop(edge, None)
@@ -286,23 +276,16 @@ def _has_inside(trace: Trace, layer: Layer) -> bool:
 
 
 def _enclosing(trace: Trace, table: Sequence[Row]) -> list[tuple[int, ...]]:
-    """For each row, the calls of the modules that it stands in, outermost first, the root left out."""
-    calls = [(i, layer) for i, layer in enumerate(trace.layers) if i and layer.stop > layer.start]
-    out: list[tuple[int, ...]] = []
-    stack: list[tuple[int, Layer]] = []
-    at = 0
-    for row in table:
-        while at < len(calls) and calls[at][1].start <= row.start:
-            index, layer = calls[at]
-            while stack and (stack[-1][1].stop <= layer.start or stack[-1][1].depth >= layer.depth):
-                stack.pop()
-            stack.append((index, layer))
-            at += 1
-        while stack and stack[-1][1].stop <= row.start:
-            stack.pop()
-        own = row.layer.depth if row.layer is not None else row.depth
-        out.append(tuple(i for i, layer in stack if layer.depth < own))
-    return out
+    """For each row, the calls of the modules around it, outermost first, the root left out."""
+    around: list[list[int]] = [[] for _ in range(len(trace.ops) + 1)]  # by operator
+    for i, layer in enumerate(trace.layers):
+        for at in range(layer.start, layer.stop if i else 0):
+            around[at].append(i)
+    depths = [row.layer.depth if row.layer is not None else row.depth for row in table]
+    return [
+        tuple(i for i in around[row.start] if trace.layers[i].depth < depth)
+        for row, depth in zip(table, depths, strict=True)
+    ]
 
 
 # --------------------------------------------------------------------------------------------- blocks and repeats
@@ -310,98 +293,89 @@ def _enclosing(trace: Trace, table: Sequence[Row]) -> list[tuple[int, ...]]:
 
 @dataclass
 class _Item:
-    """A node, or a container with its items."""
+    """A node, or a container with its items. layer: the container's call."""
 
-    nodes: list[int]
-    layer: int | None = None  # the container's call
+    nodes: list[Node]
+    layer: int | None = None
     items: list["_Item"] = field(default_factory=list)
 
 
-def _tree(raw: _Raw) -> list[_Item]:
-    return _level([raw.nodes[i] for i in sorted(raw.nodes)], 0)
-
-
-def _level(nodes: Sequence[Node], level: int) -> list[_Item]:
+def _tree(nodes: Iterable[Node], level: int = 0) -> list[_Item]:
     out: list[_Item] = []
     for node in nodes:
         container = node.inside[level] if len(node.inside) > level else None
         if container is not None and out and out[-1].layer == container:
-            out[-1].nodes.append(node.id)
+            out[-1].nodes.append(node)
         else:
-            out.append(_Item([node.id], container))
-    by_id = {node.id: node for node in nodes}
+            out.append(_Item([node], container))
     for item in out:
         if item.layer is not None:
-            item.items = _level([by_id[i] for i in item.nodes], level + 1)
+            item.items = _tree(item.nodes, level + 1)
     return out
 
 
-def _signature(raw: _Raw, items: Sequence[_Item], relaxed: bool) -> tuple[Any, ...]:
-    """What must be the same of items that are drawn once. relaxed: widths may differ, as they do where maps pile up."""
-    numbers = [n for item in items for n in item.nodes]
-    place = {n: i for i, n in enumerate(numbers)}
-    told: list[Any] = []
-    for n in numbers:
-        node = raw.nodes[n]
+def _instance(items: Sequence[_Item], at: int, period: int, k: int = 0) -> list[Node]:
+    """The nodes of the k-th instance of what begins at an item and repeats after so many."""
+    return [node for item in items[at + k * period : at + (k + 1) * period] for node in item.nodes]
+
+
+def _signature(raw: _Raw, nodes: Sequence[Node], relaxed: bool) -> tuple[Any, ...]:
+    """What is equal in nodes that are drawn once. relaxed: widths may differ, as in concatenated maps."""
+    place = {node.id: i for i, node in enumerate(nodes)}
+    found: list[Any] = []
+    for node in nodes:
         loose = relaxed and not any(node.params)
         shape = node.shape[2:] if loose and node.shape else node.shape
-        told.append((node.kinds, node.window, shape, None if relaxed else node.macs))
-    edges = sorted((place[e.source], place[e.target]) for n in numbers for e in raw.out.get(n, ()) if e.target in place)
-    return (*told, tuple(edges))
+        found.append((node.kinds, node.window, shape, None if relaxed else node.macs))
+    edges = sorted((place[e.source], place[e.target]) for n in place for e in raw.out.get(n, ()) if e.target in place)
+    return (*found, tuple(edges))
 
 
 def _runs(raw: _Raw, items: list[_Item]) -> Iterator[tuple[int, int, int]]:
     """(start, period, times) of what repeats, the longest first come."""
-    at = 0
-    known: dict[tuple[int, int, bool], tuple[Any, ...]] = {}
 
+    @functools.cache
     def signature(i: int, period: int, relaxed: bool) -> tuple[Any, ...]:
-        key = (i, period, relaxed)
-        if key not in known:
-            known[key] = _signature(raw, items[i : i + period], relaxed)
-        return known[key]
+        return _signature(raw, _instance(items, i, period), relaxed)
 
+    at = 0
     while at < len(items):
-        best = (0, 0, 0)
+        best = (at, 1, 1)
         for period in range(1, min(4, (len(items) - at) // 2) + 1):
-            piled = any(raw.nodes[n].kinds[0].startswith("cat") for item in items[at : at + period] for n in item.nodes)
-            times = 1
-            while at + (times + 1) * period <= len(items) and (
-                signature(at, period, piled) == signature(at + times * period, period, piled)
-            ):
+            relaxed = any(node.kinds[0].startswith("cat") for node in _instance(items, at, period))
+            times, most = 1, (len(items) - at) // period
+            while times < most and signature(at, period, relaxed) == signature(at + times * period, period, relaxed):
                 times += 1
-            while times > 1 and not _in_line(raw, items, at, period, times):
+            while times > 1 and not _in_line(raw, [_instance(items, at, period, k) for k in range(times)]):
                 times -= 1
             if times > 1 and times * period > best[1] * best[2]:
                 best = (at, period, times)
         if best[2] > 1:
             yield best
-            at += best[1] * best[2]
-        else:
-            at += 1
+        at += best[1] * best[2]
 
 
-def _in_line(raw: _Raw, items: list[_Item], at: int, period: int, times: int) -> bool:
+def _in_line(raw: _Raw, instances: Sequence[Sequence[Node]]) -> bool:
     """Whether each instance follows from the one before it, apart from what all of them share."""
-    instance = {n: k for k in range(times) for it in items[at + k * period : at + (k + 1) * period] for n in it.nodes}
+    number = {node.id: k for k, nodes in enumerate(instances) for node in nodes}
     into: dict[int, set[int]] = {}
     out: dict[int, set[int]] = {}
     linked: set[int] = set()
-    for edge in {e: None for n in instance for e in (*raw.into.get(n, ()), *raw.out.get(n, ()))}:
-        a, b = instance.get(edge.source), instance.get(edge.target)
-        if a is not None and b is not None and a != b:
-            if b != a + 1:
-                return False
-            linked.add(a)
-        elif a is None and b is not None:
+    for edge in {e: None for n in number for e in (*raw.into.get(n, ()), *raw.out.get(n, ()))}:
+        a, b = number.get(edge.source), number.get(edge.target)
+        if a is None and b is not None:
             into.setdefault(edge.source, set()).add(b)
         elif a is not None and b is None:
             out.setdefault(edge.target, set()).add(a)
-    every = set(range(times))
+        elif a is not None and b is not None and a != b:
+            if b != a + 1:
+                return False
+            linked.add(a)
+    every, last = set(range(len(instances))), len(instances) - 1
     return (
-        linked == every - {times - 1}
+        linked == every - {last}
         and all(to in ({0}, every) for to in into.values())
-        and all(come in ({times - 1}, every) for come in out.values())
+        and all(come in ({last}, every) for come in out.values())
     )
 
 
@@ -413,41 +387,39 @@ class _Drawn:
         self.blocks: list[Block] = []
         self.same: dict[int, int] = {}  # node -> the node of the first instance
         self.times: dict[int, int] = {}  # of a single repeated node
-        self.instance: dict[int, list[tuple[int, int]]] = {}  # node -> (run, instance), outer first
-        self._walk(_tree(raw), 1)
+        self.instance: dict[int, dict[Any, int]] = {}  # node -> run -> instance
+        self._walk(_tree(raw.nodes[i] for i in sorted(raw.nodes)), 1)
 
     def _walk(self, items: list[_Item], level: int) -> None:
-        covered: dict[int, tuple[int, int]] = {}
-        for run, (start, period, times) in enumerate(list(_runs(self.raw, items))):
-            covered |= {i: (start, times) for i in range(start, start + period * times)}
-            first = [n for item in items[start : start + period] for n in item.nodes]
-            key = (id(items) * 31 + run) & 0xFFFFFFFF
+        covered: set[int] = set()
+        for start, period, times in _runs(self.raw, items):
+            covered.update(range(start, start + period * times))
+            first = _instance(items, start, period)
             for k in range(times):
-                here = [n for item in items[start + k * period : start + (k + 1) * period] for n in item.nodes]
-                for n, original in zip(here, first, strict=True):
-                    self.instance.setdefault(n, []).append((key, k))
+                for node, original in zip(_instance(items, start, period, k), first, strict=True):
+                    self.instance.setdefault(node.id, {})[first[0].id, level, period] = k
                     if k:
-                        self.same[n] = original
+                        self.same[node.id] = original.id
             if len(first) == 1:
-                self.times[first[0]] = times
+                self.times[first[0].id] = times
             else:
                 self._frame(items[start : start + period], level, times)
             for item in items[start : start + period]:
                 self._walk(item.items, level + 1)
         for i, item in enumerate(items):
-            if i in covered or item.layer is None:
-                continue
-            framed = len(item.nodes) > 2 and any(_is_merge(self.raw.nodes[n]) for n in _own(item))
-            if framed:
-                self._frame([item], level, 1)
-            self._walk(item.items, level + framed)
+            if i not in covered and item.layer is not None:
+                own = [node for inner in item.items if inner.layer is None for node in inner.nodes]
+                framed = len(item.nodes) > 2 and any(map(_is_merge, own))
+                if framed:
+                    self._frame([item], level, 1)
+                self._walk(item.items, level + framed)
 
     def _frame(self, items: Sequence[_Item], level: int, times: int) -> None:
         head = items[0]
         named = self.raw.trace.layers[head.layer] if head.layer is not None else None
-        path = named.path if named else self.raw.nodes[head.nodes[0]].path
+        path = named.path if named else head.nodes[0].path
         kind = named.kind if named and len(items) == 1 else ""
-        self.blocks.append(Block(path, kind, tuple(n for item in items for n in item.nodes), times, level))
+        self.blocks.append(Block(path, kind, tuple(n.id for item in items for n in item.nodes), times, level))
 
     def finish(self, model: str) -> Graph:
         raw = self.raw
@@ -465,13 +437,10 @@ class _Drawn:
         ]
         edges: dict[tuple[int, int], Edge] = {}
         for edge in raw.edges:
-            if self._between(edge):
-                continue
             source, target = self._first(edge.source), self._first(edge.target)
-            if source != target:
+            if source != target and not self._between(edge):
                 edges.setdefault((source, target), Edge(source, target, edge.shape))
-        kept = {node.id for node in nodes}
-        blocks = [replace(b, nodes=tuple(n for n in b.nodes if n in kept)) for b in self.blocks]
+        blocks = [replace(b, nodes=tuple(n for n in b.nodes if n in alike)) for b in self.blocks]
         blocks = _single(sorted((b for b in blocks if len(b.nodes) > 1), key=lambda b: (min(b.nodes), b.level)))
         return Graph(model, tuple(nodes), tuple(sorted(edges.values())), tuple(blocks))
 
@@ -482,8 +451,8 @@ class _Drawn:
 
     def _between(self, edge: Edge) -> bool:
         """Whether an edge leads from one instance to the next."""
-        own = dict(self.instance.get(edge.source, ()))
-        return any(own.get(run, k) != k for run, k in self.instance.get(edge.target, ()))
+        source, target = (self.instance.get(end, {}) for end in (edge.source, edge.target))
+        return any(source.get(run, k) != k for run, k in target.items())
 
 
 def _single(blocks: Iterable[Block]) -> list[Block]:
@@ -492,22 +461,14 @@ def _single(blocks: Iterable[Block]) -> list[Block]:
     for block in blocks:
         if out and out[-1].times == 1 and out[-1].nodes == block.nodes and block.times > 1:
             outer = out.pop()
-            what = block.path.removeprefix(f"{outer.path}.")
-            block = replace(outer, times=block.times, what=what)
+            block = replace(outer, times=block.times, what=block.path.removeprefix(f"{outer.path}."))
         out.append(block)
     return out
 
 
-def _own(item: _Item) -> Iterator[int]:
-    """The nodes that a container has itself, those of mere sequences in it too."""
-    for inner in item.items:
-        if inner.layer is None:
-            yield from inner.nodes
-
-
 def graph_of(trace: Trace, depth: int | None = None) -> Graph:
     """The graph of a trace. depth: modules that this many enclose are one node; None closes what is too much."""
-    graph = _drawn(trace, depth, frozenset())
+    graph = _drawn(trace, depth)
     if depth is not None:
         return graph
     closed: frozenset[str] = frozenset()
@@ -518,11 +479,11 @@ def graph_of(trace: Trace, depth: int | None = None) -> Graph:
     deepest = max((layer.depth for layer in trace.layers), default=0)
     while (len(graph.nodes) > TOO_MANY or len(graph.edges) > LINES) and deepest > 1:
         deepest -= 1
-        graph = _drawn(trace, deepest, frozenset())
+        graph = _drawn(trace, deepest)
     return graph
 
 
-def _drawn(trace: Trace, depth: int | None, closed: frozenset[str]) -> Graph:
+def _drawn(trace: Trace, depth: int | None, closed: frozenset[str] = frozenset()) -> Graph:
     raw = _Raw(trace)
     raw.from_rows(depth, closed)
     raw.join()

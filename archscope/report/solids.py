@@ -5,11 +5,10 @@ as in LeCun et al. 1998, figure 2, and Krizhevsky et al. 2012, figure 2. A vecto
 Lengths go with the square root: else a map of 224 hides one of 6.
 """
 
-from html import escape
 from typing import NamedTuple
 
 from archscope.core.record import Shape
-from archscope.report.draw import GREY, LOOKS, document, drawing, look_of, number, svg_of, wide
+from archscope.report.draw import GREY, LOOKS, document, drawing, look_of, number, svg_of, tag, wide
 from archscope.report.graph import Graph, Node, counts_words, kind_words, shape_words
 
 TALL = 132.0  # of the largest map
@@ -108,7 +107,7 @@ def svg_of_solids(graph: Graph) -> str:
         width = max(width, x + 10)
         top = base + 24 + 13.0 * max(len(s.words) for s in row) + (14.0 if graph.blocks else 0.0)
     note = "height √H, depth √W, length √C; a bar: √ of its elements"
-    body.append(f'<text x="14" y="{number(top)}" font-size="9.5" fill="{GREY}">{note}</text>')
+    body.append(tag("text", note, x=14, y=top, font_size="9.5", fill=GREY))
     return document(width, top + 10, body, f"{graph.model}: its feature maps, drawn as solids")
 
 
@@ -129,11 +128,17 @@ def _groups(graph: Graph, solids: list[Solid]) -> list[tuple[int, list[Solid]]]:
 
 def _brace(left: float, right: float, top: float, times: int) -> str:
     """`× 5` over what stands there five times."""
-    y, middle = top - 5, (left + right) / 2
-    return (
-        f'<path d="M{number(left)},{number(y)} v-5 H{number(right)} v5" fill="none" stroke="{GREY}" '
-        f'stroke-width="1.1"/><text x="{number(middle)}" y="{number(y - 9)}" text-anchor="middle" font-size="11" '
-        f'font-weight="600" fill="{GREY}">× {times}</text>'
+    y = top - 5
+    path = f"M{number(left)},{number(y)} v-5 H{number(right)} v5"
+    return tag("path", d=path, fill="none", stroke=GREY, stroke_width="1.1") + tag(
+        "text",
+        f"× {times}",
+        x=(left + right) / 2,
+        y=y - 9,
+        text_anchor="middle",
+        font_size=11,
+        font_weight=600,
+        fill=GREY,
     )
 
 
@@ -144,27 +149,22 @@ def _drawn(solid: Solid, middle: float, base: float, before: float | None) -> li
     right, back = x + solid.long, y - dx
 
     def face(points: list[tuple[float, float]], shade: float) -> str:
-        text = " ".join(f"{number(a)},{number(b)}" for a, b in points)
-        fill = _darker(look.fill, shade)
-        return f'<polygon points="{text}" fill="{fill}" stroke="{look.line}" stroke-linejoin="round"/>'
+        path = " ".join(f"{number(a)},{number(b)}" for a, b in points)
+        return tag("polygon", points=path, fill=_darker(look.fill, shade), stroke=look.line, stroke_linejoin="round")
 
     out = []
-    if before is not None:
-        arrow = x - 3
-        if arrow - before > 7:
-            out.append(
-                f'<path d="M{number(before)},{number(base - 5)} H{number(arrow)}" stroke="{GREY}" stroke-width="1.1" '
-                f'fill="none" marker-end="url(#to)"/>'
-            )
+    if before is not None and x - 3 - before > 7:
+        path = f"M{number(before)},{number(base - 5)} H{number(x - 3)}"
+        out.append(tag("path", d=path, stroke=GREY, stroke_width="1.1", fill="none", marker_end="url(#to)"))
     out += [
         face([(x, y), (x + dx, back), (right + dx, back), (right, y)], 0),
         face([(right, y), (right + dx, back), (right + dx, base - dx), (right, base)], 0.13),
         face([(x, y), (right, y), (right, base), (x, base)], 0.04),
+        f'<g text-anchor="middle" font-size="10.5" fill="{GREY}">',
     ]
-    out.append(f'<g text-anchor="middle" font-size="10.5" fill="{GREY}">')
     for i, word in enumerate(solid.words):
-        weight = ' font-weight="600"' if i < 2 else ""
-        out.append(f'<text x="{number(middle)}" y="{number(base + 15 + 13 * i)}"{weight}>{escape(word)}</text>')
+        weight = {"font_weight": 600} if i < 2 else {}
+        out.append(tag("text", word, x=middle, y=base + 15 + 13 * i, **weight))
     return [*out, "</g>"]
 
 
