@@ -5,15 +5,15 @@
     | ResNet-50  |       25.6 |       4.1 |        AlexNet,61.1e6,0.714
 
 Markdown (every table of the file that has a column of figures) or CSV with any delimiter. A number keeps the rounding
-that it was printed with; its unit may stand in the cell, in the heading, or nowhere: then it is left open, as a list of
-the units that it may be in. Nothing here knows a model.
+that it was printed with. Its unit stands in the cell or in the heading; where it stands in neither, all usual units
+remain possible. Nothing here knows a model.
 """
 
 import csv
 import re
 import unicodedata
-from collections.abc import Iterable
 from fractions import Fraction
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ class Cell(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One row. number: of the line in the file. input: the side that a column of it gives, "" where there is none."""
+    """One row. number: of the line in the file. input: the side in its column of inputs, "" where there is none."""
 
     number: int
     model: str
@@ -53,17 +53,13 @@ def lines_of(path: str | Path) -> list[Line]:
         raise SpecError(f"{path} is not text in UTF-8: the table is in a Markdown or CSV file") from error
     except OSError as error:
         raise SpecError(f"cannot read {path}: {error.strerror or error}") from error
-    grids = [grid for grid in (_markdown(text) or _separated(text)) if grid]
+    grids = _markdown(text) or _separated(text)
     if not grids:
         raise SpecError(f"{path} holds no table: write Markdown (| Model | Params (M) | FLOPs (G) |) or CSV")
-    found, headings = [], []
-    for (_, heading), *body in grids:
-        roles = [_role(title) for title in heading]
-        headings += heading
-        if set(roles) & FIGURES.keys():
-            found += [line for at, cells in body if (line := _line(at, cells, heading, roles))]
+    found = [line for (_, heading), *body in grids for at, row in body if (line := _line(at, row, heading))]
     if not found:
-        named = ", ".join(repr(title) for title in dict.fromkeys(headings) if title) or "none"
+        titles = dict.fromkeys(title for (_, heading), *_ in grids for title in heading if title)
+        named = ", ".join(map(repr, titles)) or "none"
         raise SpecError(f"{path} has no column of parameters, MACs or FLOPs with rows under it; its headings: {named}")
     return found
 
@@ -76,116 +72,82 @@ _RULE = re.compile(r"\s*\|?(\s*:?-+:?\s*\|)*\s*:?-+:?\s*\|?\s*")
 
 
 def _markdown(text: str) -> list[Grid]:
-    """The tables of a Markdown text: a line with bars, a rule under it, and what follows with bars."""
-    lines = text.splitlines()
+    """The tables of a Markdown text: neighbouring lines with bars, of which one is a rule."""
     grids: list[Grid] = []
-    inside = False
-    for i, line in enumerate(lines):
-        if "|" not in line:
-            inside = False
-        elif not inside and i + 1 < len(lines) and "|" in lines[i + 1] and _RULE.fullmatch(lines[i + 1]):
-            grids.append([(i + 1, _bars(line))])
-            inside = True
-        elif inside and not _RULE.fullmatch(line):
-            grids[-1].append((i + 1, _bars(line)))
+    for with_bars, group in groupby(enumerate(text.splitlines(), 1), lambda line: "|" in line[1]):
+        block = list(group) if with_bars else []
+        first = next((i for i, (_, line) in enumerate(block) if i and _RULE.fullmatch(line)), None)
+        if first is not None:
+            grids.append([(at, _cells(line)) for at, line in block[first - 1 :] if not _RULE.fullmatch(line)])
     return grids
 
 
-def _bars(line: str) -> list[str]:
-    inner = line.strip().removeprefix("|")
-    inner = inner.removesuffix("|") if not inner.endswith("\\|") else inner
+def _cells(line: str) -> list[str]:
+    inner = re.sub(r"(?<!\\)\|$", "", line.strip().removeprefix("|"))
     return [cell.replace("\\|", "|").strip() for cell in re.split(r"(?<!\\)\|", inner)]
 
 
 def _separated(text: str) -> list[Grid]:
-    """A CSV text as one table; empty where its first line has no second cell."""
+    """A CSV text as one table; none where its first line has no second cell."""
     first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(",;\t|", key=first.count)
+    rows = csv.reader(text.splitlines(), delimiter=max(",;\t|", key=first.count), skipinitialspace=True)
     try:
-        rows = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
-        grid = [(rows.line_num, [cell.strip() for cell in row]) for row in rows]
+        grid = [(rows.line_num, [cell.strip() for cell in row]) for row in rows if any(map(str.strip, row))]
     except csv.Error:
         return []
-    grid = [(number, row) for number, row in grid if any(row)]
     return [grid] if len(grid) > 1 and len(grid[0][1]) > 1 else []
 
 
-# ----------------------------------------------------------------------------------------------------- the headings
+# ----------------------------------------------------------------------------------------- headings, rows and cells
 
-FIGURES = {  # what a heading says -> the quantity, in this order
+_ROLES = {  # what a heading says -> what its column holds, the first that fits; three are quantities
     "params": r"param|weights\b|model size",
     "macs": r"\bm?g?macs?\b|mac\b|macs\b|mult|mul-add|madd|m-add",
     "flops": r"flop|\bops\b|\bgops\b|complexity|computation|\bcost\b",
-}
-_OTHERS = {
     "model": r"model|network|architecture|backbone|method|\bnet\b|\bname\b|variant",
     "input": r"resolution|input|image|img|crop|\bres\.?$|\bsize\b|side",
 }
+_UNITS = {"params": (MILLION, THOUSAND, 1), "macs": (BILLION, MILLION, 1), "flops": (BILLION, MILLION, 1)}  # usual
 
 
 def _role(title: str) -> str:
     """What a column holds, "" where that is of no interest."""
     plain = _plain(title).lower()
-    for role, pattern in {**FIGURES, **_OTHERS}.items():
-        if re.search(pattern, plain):
-            return "" if re.search(r"latency|time|speed|/s\b|memory|\bmi?b\b", plain) else role
-    return ""
-
-
-def _unit(letters: str, words: str, power: int) -> str:
-    """What says a unit in a heading: `GFLOPs`, `(G)`, `/M`, `in M`, `millions`, `10^6`, `1e6`."""
-    count = r"(?:flops?|macs?|ops|madds?)"
-    return (
-        rf"10\^?{power}|1e\+?{power}|\b{words}s?\b|\b[{letters}]{count}\b|\bin [{letters}]\b"
-        rf"|[(\[/,]\s*[{letters}](?:{count})?\s*(?:[)\]]|$)"
-    )
-
-
-_HEADING_UNITS = (
-    (_unit("gb", "billion", 9), BILLION),
-    (_unit("m", "million", 6), MILLION),
-    (_unit("k", "thousand", 3), THOUSAND),
-)
+    role = next((role for role, pattern in _ROLES.items() if re.search(pattern, plain)), "")
+    return "" if re.search(r"latency|time|speed|/s\b|memory|\bmi?b\b", plain) else role
 
 
 def unit_of(heading: str) -> int | None:
-    """What a unit of a column is worth, None where its heading does not say."""
-    plain = _plain(heading).lower()
-    return next((worth for pattern, worth in _HEADING_UNITS if re.search(pattern, plain)), None)
+    """What a unit of a column is worth: `GFLOPs`, `(G)`, `/M`, `in M`, `millions`, `10^6`, `1e6`; None if unstated."""
+    plain, count = _plain(heading).lower(), r"(?:flops?|macs?|ops|madds?)"
+    for letters, word, power in (("gb", "billion", 9), ("m", "million", 6), ("k", "thousand", 3)):
+        written = rf"10\^?{power}|1e\+?{power}|\b{word}s?\b|\b[{letters}]{count}\b|\bin [{letters}]\b"
+        if re.search(rf"{written}|[(\[/,]\s*[{letters}](?:{count})?\s*(?:[)\]]|$)", plain):
+            return 10**power
+    return None
 
 
-# --------------------------------------------------------------------------------------------------------- the rows
-
-
-def _line(number: int, row: list[str], heading: list[str], roles: list[str]) -> Line | None:
+def _line(number: int, row: list[str], heading: list[str]) -> Line | None:
     """One row of a table; None where it has no name or no figure: a section's title, a rule."""
-    row = row + [""] * (len(heading) - len(row))
-    at = roles.index("model") if "model" in roles else next((i for i, role in enumerate(roles) if not role), 0)
+    row, roles = row + [""] * (len(heading) - len(row)), list(map(_role, heading))
+    model = roles.index("model") if "model" in roles else next((i for i, role in enumerate(roles) if not role), 0)
     cells = [
-        Cell(role, _plain(heading[i]), _plain(row[i]), readings(row[i], unit_of(heading[i]), role))
-        for i, role in enumerate(roles)
-        if role in FIGURES and not is_blank(row[i])
+        Cell(role, _plain(title), _plain(text), readings(text, unit_of(title), role))
+        for role, title, text in zip(roles, heading, row, strict=False)
+        if role in _UNITS
+        and _plain(text).lower() not in ("", "-", "--", "–", "—", "−", "n/a", "na", "?", "none", "tbd")
     ]
-    sides = [_side(row[i]) for i, role in enumerate(roles) if role == "input" and i != at]
-    name = _plain(row[at])
+    sides = (_side(row[i]) for i, role in enumerate(roles) if role == "input" and i != model)
+    name = _plain(row[model])
     return Line(number, name, next(filter(None, sides), ""), tuple(cells)) if name and cells else None
-
-
-def is_blank(text: str) -> bool:
-    """Whether a cell says that there is no figure."""
-    return _plain(text).lower() in ("", "-", "--", "–", "—", "−", "n/a", "na", "?", "none", "tbd")
 
 
 def _side(text: str) -> str:
     """`224` of `224`, `224×224`, `224²`, `224 x 224 x 3`; the shape where the sides differ."""
-    plain = _times(_plain(text)).replace("²", "")
-    sides = re.fullmatch(r"(\d{2,4})(?:\s*×\s*(\d{2,4}))?(?:\s*×\s*3)?", plain)
+    sides = re.fullmatch(r"(\d{2,4})(?:\s*×\s*(\d{2,4}))?(?:\s*×\s*3)?", _times(_plain(text)).replace("²", ""))
     if sides is None:
         return ""
     return sides[1] if sides[2] in (None, sides[1]) else f"{sides[1]}x{sides[2]}"
-
-
-_POWERS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 
 
 def _times(text: str) -> str:
@@ -198,16 +160,15 @@ def _plain(text: str) -> str:
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)  # a link
     text = re.sub(r"(?<=\d)\s*\*\s*(?=\d)", "×", text)
     text = re.sub(r"<sup>(\d+)</sup>", r"^\1", text)
-    text = re.sub(r"<[^>]+>|\$|\\text[a-z]*|\\math[a-z]*|\\,|\\ |~", " ", text)
-    text = text.replace("\\times", "×").replace("\\cdot", "×").replace("\\%", "%")
+    text = re.sub(r"\\(?:times|cdot)", "×", text)
+    text = re.sub(r"<[^>]+>|\$|\\text[a-z]*|\\math[a-z]*|\\,|\\ |~", " ", text).replace("\\%", "%")
     text = re.sub(r"\^\{(\d+)\}", r"^\1", text)
-    text = re.sub(r"10([⁰¹²³⁴-⁹]+)", lambda m: "10^" + m[1].translate(_POWERS), text)
-    text = unicodedata.normalize("NFKC", text.replace("²", "\0")).replace("\0", "²")
+    text = re.sub(r"10(?=[⁰¹²³⁴-⁹])", "10^", text)
+    text = re.sub(r"(?<!\^)(?<![⁰¹³⁴-⁹])²", "\0", text)  # 224² is no power of ten
+    text = unicodedata.normalize("NFKC", text).replace("\0", "²")
     text = re.sub(r"\*\*|__|`|[*†‡§¶]+|[{}]|\s\[\d+(?:\s*[,–-]\s*\d+)*\]", "", text)
     return " ".join(text.split())
 
-
-# ------------------------------------------------------------------------------------------------------ the numbers
 
 _NUMBER = re.compile(
     r"[≈<>=±]*\s*(?P<digits>\d[\d,.' ]*?)\s*(?:×?\s*10\^?(?P<power>\d\d?)|e\+?(?P<e>\d\d?))?"
@@ -216,42 +177,33 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _WORTH = {"k": THOUSAND, "m": MILLION, "g": BILLION, "b": BILLION, "t": 10**12}
-OPEN = {"params": (MILLION, THOUSAND, 1), "macs": (BILLION, MILLION, 1), "flops": (BILLION, MILLION, 1)}  # unsaid
 
 
 def readings(text: str, heading: int | None, quantity: str) -> tuple[tuple[int, Rounded], ...]:
-    """What a printed number may mean: unit and value. heading: the unit of its column, None where that is not said.
+    """What a printed number may mean: unit and value. heading: the unit of its column, None where that is not stated.
 
     A unit in the cell goes before that of the heading; a whole number above a million is in units of one, whatever
     the heading says. Empty where the text is no number.
     """
     found = _NUMBER.fullmatch(_times(_plain(text)))
-    if found is None:
-        return ()
-    digits = _digits(found["digits"])
-    if digits is None:
+    digits = _digits(found["digits"]) if found else None
+    if found is None or digits is None:
         return ()
     power, unit = found["power"] or found["e"], found["unit"]
     if power or unit:
-        worth = 10 ** int(power or 0) * (_WORTH[unit[0].lower()] if unit else 1)
-        return ((worth, rounded(digits, scale=worth)),)
-    if Fraction(digits) >= MILLION:
-        return ((1, rounded(digits)),)
-    return tuple((worth, rounded(digits, scale=worth)) for worth in ((heading,) if heading else OPEN[quantity]))
+        units = (10 ** int(power or 0) * (_WORTH[unit[0].lower()] if unit else 1),)
+    elif Fraction(digits) >= MILLION:
+        units = (1,)
+    else:
+        units = (heading,) if heading else _UNITS[quantity]
+    return tuple((worth, rounded(digits, scale=worth)) for worth in units)
 
 
 def _digits(text: str) -> str | None:
     """A number with a decimal point and nothing else: 25.6 of `25.6` and `25,6`, 25557032 of `25,557,032`."""
     text = text.strip().rstrip(".,'")
-    if len(text) > 24:
-        return None
     if re.fullmatch(r"\d{1,3}(?P<mark>[,' ])\d{3}(?:(?P=mark)\d{3})*(?:\.\d+)?", text):
-        return re.sub(r"[,' ]", "", text)
-    if re.fullmatch(r"\d+,\d+", text):
-        return text.replace(",", ".")
-    return text if re.fullmatch(r"\d+(?:\.\d+)?", text) else None
-
-
-def quantities(lines: Iterable[Line]) -> list[str]:
-    """The quantities that a table has a column of."""
-    return list(dict.fromkeys(cell.quantity for line in lines for cell in line.cells))
+        text = re.sub(r"[,' ]", "", text)
+    elif re.fullmatch(r"\d+,\d+", text):
+        text = text.replace(",", ".")
+    return text if len(text) <= 24 and re.fullmatch(r"\d+(?:\.\d+)?", text) else None
