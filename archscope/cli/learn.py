@@ -176,9 +176,9 @@ def grade(
         perfect = all(mark.verdict == RIGHT for mark in marks)
         for_people = perfect and not everything and columns is None and shown.format not in ("json", "csv")
         if for_people:  # nothing to list: the mark says it
-            shown.print(sheet_table([sheet_row(sheet.path, sheet.told["model"], marks)]))
+            shown.print(sheet_table([sheet_row(sheet.path, sheet.head["model"], marks)]))
         else:
-            shown.print(cell_table(sheet, sheet.told["model"], marks, everything))
+            shown.print(cell_table(sheet, sheet.head["model"], marks, everything))
         if not perfect:
             raise typer.Exit(1)
         return
@@ -187,7 +187,7 @@ def grade(
         try:
             sheet = sheet_of(path)
             marks = marked(trace_for(sheet, model, known), sheet)
-            listed.append(sheet_row(path, sheet.told["model"], marks))
+            listed.append(sheet_row(path, sheet.head["model"], marks))
         except ArchscopeError as error:
             listed.append({"sheet": path, "error": str(error)})
     shown.print(sheet_table(listed))

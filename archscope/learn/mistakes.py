@@ -1,370 +1,272 @@
-"""The rules that are missed when shapes and parameters are worked out by hand: what each mistake would give.
+"""Common mistakes in working out shapes and parameters by hand, each with the wrong answers that it leads to.
 
-A mistake is a closed form told something else than the layer is: no padding, no bias, one group. Each takes the kind,
-the configuration and the input shapes of a layer, and gives the wrong answer that it leads to, or None where it cannot
-be made. `RULES` are those with a name that a student knows; `SLIPS` explain a number that no rule explains.
+A mistake takes the layer and gives a set of wrong answers, empty where it cannot be made. Many are the closed form of
+another configuration: no padding, no bias, one group. Slips are looked at only where no rule explains an answer.
 """
 
-from collections.abc import Callable, Mapping
-from itertools import combinations
+from collections.abc import Callable, Iterable, Mapping
+from itertools import combinations, product
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from archscope.core.errors import ShapeError
 from archscope.core.record import Shape
+from archscope.core.registry import Registry
 from archscope.layers import LAYERS, Derived, derive, window
-
-Config = Mapping[str, Any]
-Mistake = Callable[[str, Config, tuple[Shape, ...]], Any]
+from archscope.layers.formula import each
 
 OUTPUT, PARAMS = "output", "parameters"
-RULES: dict[str, dict[str, Mistake]] = {OUTPUT: {}, PARAMS: {}}
-SLIPS: dict[str, dict[str, Mistake]] = {OUTPUT: {}, PARAMS: {}}
+NOT_DERIVED = (ShapeError, LookupError, TypeError, ValueError, ArithmeticError)  # the form refuses the configuration
+ANY = object()  # stands for every answer
 
 
-def mistake(name: str, *cells: str, slip: bool = False) -> Callable[[Mistake], Mistake]:
-    """Enter a mistake under the name of what was missed. Raises ValueError on a duplicate."""
+class Case(NamedTuple):
+    """The layer that an answer is for."""
 
-    def enter(function: Mistake) -> Mistake:
-        for cell in cells:
-            if name in RULES[cell] or name in SLIPS[cell]:
-                raise ValueError(f"two mistakes are called {name!r}")
-            (SLIPS if slip else RULES)[cell][name] = function
-        return function
+    kind: str
+    config: Mapping[str, Any]
+    shapes: tuple[Shape, ...]
 
-    return enter
+    def derived(self, **changed: Any) -> Derived:
+        """Its closed form, in another configuration where one is given. Raises LookupError where there is none."""
+        found = derive(self.kind, {**self.config, **changed}, self.shapes)
+        if found is None:
+            raise LookupError(self.kind)
+        return found
+
+    @property
+    def output(self) -> Shape:
+        return self.derived().shapes[0]
+
+    @property
+    def params(self) -> int:
+        return int(self.derived().params)
+
+    @property
+    def weights(self) -> int:
+        """Its parameters without the biases."""
+        return int(self.derived(bias=False).params) if "bias" in self.config else self.params
+
+    @property
+    def biases(self) -> int:
+        return self.params - self.weights
+
+    @property
+    def gates(self) -> int:
+        return len(LAYERS[self.kind].gates)
+
+    @property
+    def kernel(self) -> tuple[int, int, int, int]:
+        """One side and all places of a kernel, the channels it reads, the kernels. LookupError without kernels."""
+        k, kernels = each(self.config["kernel_size"], LAYERS[self.kind].sides), self.config["out_channels"]
+        return k[0], prod(k), self.config["in_channels"] // self.config["groups"], kernels
+
+    def slid(self, side: Callable[..., int], channels: int | None = None) -> Shape:
+        """The output with another rule for its sides: (m, k, s, pad, d) -> side. LookupError where no window slides."""
+        n, shape, config = LAYERS[self.kind].sides, self.shapes[0], self.config
+        k, pad = each(config["kernel_size"], n), config.get("padding", 0)
+        if LAYERS[self.kind].window != "sliding" or isinstance(pad, str):
+            raise LookupError(self.kind)
+        s, d = each(config.get("stride") or k, n), each(config.get("dilation", 1), n)
+        sides = (side(*one) for one in zip(shape[-n:], k, s, each(pad, n), d, strict=True))
+        return (*shape[: -n - 1], channels or config.get("out_channels", shape[-n - 1]), *sides)
+
+    def side(self, m: int, k: int, s: int, pad: int, d: int) -> int:
+        """The right side of its output."""
+        return window(m, k, s, pad, d, bool(self.config.get("ceil_mode", False))).value
+
+    def changed(self, key: str, value: Any) -> "Case | None":
+        """With another value of an argument, None where it has no such argument or the value is the same."""
+        now = self.config.get(key)
+        present = key in self.config or (key == "stride" and "kernel_size" in self.config)
+        same = now == value or (isinstance(now, tuple) and now and set(now) == {value})
+        if not present or same or (key == "padding" and not LAYERS[self.kind].window):
+            return None
+        return self._replace(config={**self.config, key: value})
 
 
-def missed(cell: str, answer: Any, kind: str, config: Config, shapes: tuple[Shape, ...], same: Any) -> list[str]:
-    """The mistakes that lead to an answer: single rules, else a slip, else two rules at once; empty where none does.
+Mistake = Callable[[Case], Iterable[Any]]
 
-    same: (answer, number) -> whether they are the same, a shape with or without its batch.
+# an argument overlooked: the value it is mistaken for, and the cells in which that shows
+CHANGES: dict[str, tuple[str, Any, tuple[str, ...]]] = {
+    "padding forgotten": ("padding", 0, (OUTPUT,)),
+    "stride forgotten": ("stride", 1, (OUTPUT,)),
+    "dilation ignored": ("dilation", 1, (OUTPUT,)),
+    "output padding forgotten": ("output_padding", 0, (OUTPUT,)),
+    "bias forgotten": ("bias", False, (PARAMS,)),
+    "a bias counted that the layer does not have": ("bias", True, (PARAMS,)),
+    "groups ignored": ("groups", 1, (PARAMS,)),
+    "only one layer of several counted": ("num_layers", 1, (PARAMS,)),
+    "only one direction counted": ("bidirectional", False, (OUTPUT, PARAMS)),
+    "γ and β counted that the layer does not have": ("affine", True, (PARAMS,)),
+}
+RULES: dict[str, Registry[Mistake]] = {OUTPUT: Registry("mistake"), PARAMS: Registry("mistake")}
+SLIPS: dict[str, Registry[Mistake]] = {OUTPUT: Registry("mistake"), PARAMS: Registry("mistake")}
+
+
+def missed(cell: str, case: Case, same: Callable[[Any], bool]) -> list[str]:
+    """The mistakes that lead to an answer: single rules, else slips, else two changes at once; empty where none does.
+
+    same: whether a number or shape is the answer.
     """
     for known in (RULES[cell], SLIPS[cell]):
-        if found := [name for name, make in known.items() if same(answer, _made(make, kind, config, shapes))]:
+        if found := [name for name, make in known.items() if _leads_to(make, case, same)]:
             return found
-    changes = [(name, change) for name, (change, cells) in CHANGES.items() if cell in cells]
-    for (one, first), (other, second) in combinations(changes, 2):
-        both = _changed(kind, _changed_config(kind, config, first), shapes, second)
-        if both is not None and same(answer, _read(cell, both)):
+    for (one, first), (other, second) in combinations(CHANGES.items(), 2):
+        both = case.changed(*first[:2]) if cell in first[2] and cell in second[2] else None
+        if both is not None and _leads_to(_with(second[0], second[1], cell), both, same):
             return [f"{one} and {other}"]
     return []
 
 
-def _made(make: Mistake, kind: str, config: Config, shapes: tuple[Shape, ...]) -> Any:
+def _leads_to(make: Mistake, case: Case, same: Callable[[Any], bool]) -> bool:
     try:
-        return make(kind, config, shapes)
-    except (ShapeError, LookupError, TypeError, ValueError, ArithmeticError):
-        return None
+        return any(one is ANY or same(one) for one in make(case))
+    except NOT_DERIVED:
+        return False
 
 
-def _read(cell: str, derived: Derived) -> Any:
-    return derived.shapes[0] if cell == OUTPUT else int(derived.params)
+def _with(key: str, value: Any, cell: str) -> Mistake:
+    def make(case: Case) -> set[Any]:
+        other = case.changed(key, value)
+        return set() if other is None else {other.output if cell == OUTPUT else other.params}
+
+    return make
 
 
-# ------------------------------------------------------------------------------------- a rule left out of the formula
-
-# what was missed: the configuration in which it is not there, and the cells in which that shows
-CHANGES: dict[str, tuple[Config, tuple[str, ...]]] = {
-    "padding forgotten": ({"padding": 0}, (OUTPUT,)),
-    "stride forgotten": ({"stride": 1}, (OUTPUT,)),
-    "dilation ignored": ({"dilation": 1}, (OUTPUT,)),
-    "output padding forgotten": ({"output_padding": 0}, (OUTPUT,)),
-    "bias forgotten": ({"bias": False}, (PARAMS,)),
-    "a bias counted that the layer does not have": ({"bias": True}, (PARAMS,)),
-    "groups ignored": ({"groups": 1}, (PARAMS,)),
-    "only one layer of several counted": ({"num_layers": 1}, (PARAMS,)),
-    "only one direction counted": ({"bidirectional": False}, (OUTPUT, PARAMS)),
-    "γ and β counted that the layer does not have": ({"affine": True}, (PARAMS,)),
-}
+def _register(registry: Registry[Mistake], mistakes: Mapping[str, Mistake]) -> None:
+    for name, make in mistakes.items():
+        registry.add(name, make)
 
 
-def _changed_config(kind: str, config: Config, change: Config) -> Config | None:
-    """A configuration with a change, None where it is so already."""
-    key, value = next(iter(change.items()))
-    if key not in config and not (key == "stride" and "kernel_size" in config):
-        return None
-    now = config.get(key)
-    if now == value or (isinstance(now, tuple) and now and set(now) == {value}):
-        return None
-    if key == "padding" and kind.endswith(("Pad1d", "Pad2d", "Pad3d")):
-        return None
-    return {**config, key: value}
-
-
-def _changed(kind: str, config: Config | None, shapes: tuple[Shape, ...], change: Config) -> Derived | None:
-    wanted = None if config is None else _changed_config(kind, config, change)
-    try:
-        return None if wanted is None else derive(kind, wanted, shapes)
-    except (ShapeError, LookupError, TypeError, ValueError, ArithmeticError):
-        return None
-
-
-def _enter_changes() -> None:
-    for name, (change, cells) in CHANGES.items():
-        for cell in cells:
-
-            def make(
-                kind: str, config: Config, shapes: tuple[Shape, ...], change: Any = change, cell: Any = cell
-            ) -> Any:
-                derived = _changed(kind, config, shapes, change)
-                return None if derived is None else _read(cell, derived)
-
-            mistake(name, cell)(make)
-
-
-_enter_changes()
+for _name, (_key, _value, _cells) in CHANGES.items():
+    for _cell in _cells:
+        RULES[_cell].add(_name, _with(_key, _value, _cell))
 
 
 # ------------------------------------------------------------------------------------------------------------- shapes
 
 
-def _windows(kind: str, config: Config, shape: Shape) -> tuple[Shape, list[tuple[int, int, int, int, int]]]:
-    """What stands before the sides, and (m, k, s, pad, d) of each side. Raises LookupError for what is no window."""
-    if not kind.startswith(("Conv", "MaxPool", "AvgPool")) or kind.startswith("ConvT"):
-        raise LookupError(kind)
-    n = int(kind[-2])
-
-    def each(value: Any) -> tuple[int, ...]:
-        return (value,) * n if isinstance(value, int) else tuple(value)
-
-    k = each(config["kernel_size"])
-    s = each(config.get("stride") or k)
-    pad = config.get("padding", 0)
-    if isinstance(pad, str):
-        raise LookupError(pad)
-    sides = zip(shape[-n:], k, s, each(pad), each(config.get("dilation", 1)), strict=True)
-    return (*shape[: -n - 1], config.get("out_channels", shape[-n - 1])), list(sides)
+def _floor(m: int, k: int, s: int, pad: int, d: int) -> int:
+    return window(m, k, s, pad, d).value
 
 
-@mistake("floor against ceiling", OUTPUT)
-def rounded_otherwise(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Shape | None:
-    """Up where PyTorch rounds down, or down where `ceil_mode` rounds up."""
-    lead, sides = _windows(kind, config, shapes[0])
-    up = not config.get("ceil_mode", False)
-    out = tuple(window(m, k, s, pad, d, up).value for m, k, s, pad, d in sides)
-    exact = tuple(-(-(m + 2 * pad - d * (k - 1) - 1) // s) + 1 for m, k, s, pad, d in sides)
-    right = tuple(window(m, k, s, pad, d, not up).value for m, k, s, pad, d in sides)
-    wrong = exact if up else out
-    return (*lead, *wrong) if wrong != right else None
+def _ceil(m: int, k: int, s: int, pad: int, d: int) -> int:
+    return -(-(m + 2 * pad - d * (k - 1) - 1) // s) + 1
 
 
-@mistake("padding counted on one end only", OUTPUT)
-def padded_once(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Shape | None:
-    lead, sides = _windows(kind, config, shapes[0])
-    if not any(pad for *_, pad, _ in sides):
-        return None
-    return (*lead, *(window(m - pad, k, s, pad, d).value for m, k, s, pad, d in sides))
+def _padded_once(m: int, k: int, s: int, pad: int, d: int) -> int:
+    return window(m - pad, k, s, pad, d).value
 
 
-@mistake("the + 1 at the end forgotten", OUTPUT)
-def without_one(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Shape:
-    lead, sides = _windows(kind, config, shapes[0])
-    ceil = bool(config.get("ceil_mode", False))
-    return (*lead, *(window(m, k, s, pad, d, ceil).value - 1 for m, k, s, pad, d in sides))
-
-
-@mistake("the channels of the input kept: a kernel gives one each", OUTPUT)
-def channels_kept(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Shape | None:
-    if "out_channels" not in config:
-        return None
-    lead, sides = _windows(kind, config, shapes[0])
-    right = tuple(window(m, k, s, pad, d).value for m, k, s, pad, d in sides)
-    return (*lead[:-1], shapes[0][-len(sides) - 1], *right)
-
-
-@mistake("only the sides multiplied, without the channels", OUTPUT)
-def flattened_sides(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Shape | None:
-    return (shapes[0][0], prod(shapes[0][2:])) if kind == "Flatten" and len(shapes[0]) > 2 else None
-
-
-@mistake("only the channels kept: a flatten multiplies them with the sides", OUTPUT)
-def flattened_channels(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Shape | None:
-    return (shapes[0][0], shapes[0][1]) if kind == "Flatten" and len(shapes[0]) > 2 else None
-
-
-@mistake("the channels of one branch: those of all are added up", OUTPUT)
-def one_branch(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Any:
-    return set(shapes) if kind == "cat" else None
-
-
-@mistake("worked out as an ordinary convolution: a transposed one grows", OUTPUT)
-def not_transposed(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Shape | None:
-    if not kind.startswith("ConvTranspose"):
-        return None
-    derived = derive(kind.replace("Transpose", ""), config, shapes)
-    return derived.shapes[0] if derived else None
-
-
-def _right(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Shape:
-    derived = derive(kind, config, shapes)
-    if derived is None:
-        raise LookupError(kind)
-    return derived.shapes[0]
-
-
-@mistake("the channels written last: they stand before the sides", OUTPUT, slip=True)
-def channels_last(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Any:
-    shape = _right(kind, config, shapes)
-    return {(shape[0], *shape[2:], shape[1]), (*shape[2:], shape[1])} if len(shape) > 2 else None
-
-
-@mistake("height and width exchanged", OUTPUT, slip=True)
-def exchanged(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Shape | None:
-    shape = _right(kind, config, shapes)
-    return (*shape[:-2], shape[-1], shape[-2]) if len(shape) > 3 and shape[-1] != shape[-2] else None
-
-
-@mistake("the channels left out", OUTPUT, slip=True)
-def without_channels(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Shape | None:
-    shape = _right(kind, config, shapes)
-    return shape[2:] if len(shape) > 2 else None
-
-
-@mistake("the elements counted: a shape is its sides", OUTPUT, slip=True)
-def elements(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Shape | None:
-    shape = _right(kind, config, shapes)
-    return (prod(shape),) if len(shape) > 2 else None
-
-
-@mistake("off by one", OUTPUT, slip=True)
-def off_by_one(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Any:
+def _near(shape: Shape) -> set[Shape]:
     """One more or less in the sides, or in the last axis."""
-    shape = _right(kind, config, shapes)
     n = max(len(shape) - 2, 1)
-    moved = [(0, -1, 1)] * n
-    near: set[Shape] = {()}
-    for side, by in zip(shape[-n:], moved, strict=True):
-        near = {(*start, side + step) for start in near for step in by}
-    return {(*shape[:-n], *sides) for sides in near} - {shape}
+    return {(*shape[:-n], *near) for near in product(*((m - 1, m, m + 1) for m in shape[-n:]))} - {shape}
 
 
-@mistake("the shape of the input: this layer changes it", OUTPUT, slip=True)
-def unchanged(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Shape | None:
-    return shapes[0] if shapes[0] != _right(kind, config, shapes) else None
+def _flattened(case: Case) -> bool:
+    return case.kind == "Flatten" and len(case.shapes[0]) > 2
+
+
+_register(
+    RULES[OUTPUT],
+    {
+        "floor against ceiling": lambda c: {c.slid(_floor if c.config.get("ceil_mode") else _ceil)} - {c.output},
+        "padding counted on one end only": lambda c: {c.slid(_padded_once)} if c.changed("padding", 0) else (),
+        "the + 1 at the end forgotten": lambda c: {c.slid(lambda *one: c.side(*one) - 1)},
+        "the channels of the input kept: a kernel gives one each": lambda c: {c.slid(_floor, c.config["in_channels"])},
+        "only the sides multiplied, without the channels": lambda c: (
+            {(c.shapes[0][0], prod(c.shapes[0][2:]))} if _flattened(c) else ()
+        ),
+        "only the channels kept: a flatten multiplies them with the sides": lambda c: (
+            {c.shapes[0][:2]} if _flattened(c) else ()
+        ),
+        "the channels of one branch: those of all are added up": lambda c: c.shapes if c.kind == "cat" else (),
+        "worked out as an ordinary convolution: a transposed one grows": lambda c: (
+            {c._replace(kind=c.kind.replace("Transpose", "")).output} if "Transpose" in c.kind else ()
+        ),
+    },
+)
+_register(
+    SLIPS[OUTPUT],
+    {
+        "the channels written last: they stand before the sides": lambda c: (
+            {(c.output[0], *c.output[2:], c.output[1]), (*c.output[2:], c.output[1])} if len(c.output) > 2 else ()
+        ),
+        "height and width exchanged": lambda c: (
+            {(*c.output[:-2], *c.output[:-3:-1])} - {c.output} if len(c.output) > 3 else ()
+        ),
+        "the channels left out": lambda c: {c.output[2:]} - {()},
+        "the elements counted: a shape is its sides": lambda c: {(prod(c.output),)} if len(c.output) > 2 else (),
+        "off by one": lambda c: _near(c.output),
+        "the shape of the input: this layer changes it": lambda c: {c.shapes[0]} - {c.output},
+    },
+)
 
 
 # --------------------------------------------------------------------------------------------------------- parameters
 
 
-def _forms(kind: str, config: Config, shapes: tuple[Shape, ...]) -> tuple[Derived, int, int]:
-    """The closed form, its weights and its biases."""
-    derived = derive(kind, config, shapes)
-    if derived is None:
-        raise LookupError(kind)
-    without = derive(kind, {**config, "bias": False}, shapes) if "bias" in config else derived
-    assert without is not None
-    return derived, int(without.params), int(derived.params) - int(without.params)
+def _bias_of_inputs(case: Case) -> set[int]:
+    given = case.config.get("in_channels", case.config.get("in_features"))
+    return {case.weights + given} if case.biases and given != case.biases else set()
 
 
-def _conv(kind: str, config: Config) -> tuple[int, int, int, int]:
-    """Kernel places, channels a kernel sees, kernels, and the bias. Raises LookupError for what is no convolution."""
-    if not kind.startswith("Conv"):
-        raise LookupError(kind)
-    kernel = config["kernel_size"]
-    places = prod(kernel) if isinstance(kernel, tuple) else kernel ** int(kind[-2])
-    return places, config["in_channels"] // config["groups"], config["out_channels"], bool(config["bias"])
+def _kernel_without(case: Case, part: str) -> set[int]:
+    """The parameters of a convolution, with and without biases, where a part of its kernels is forgotten."""
+    side, places, depth, kernels = case.kernel
+    of = {"sides": side * depth, "depth": places}[part]
+    biases = kernels if case.biases else 0
+    return {of * kernels, of * kernels + biases} if of != places * depth else set()
 
 
-@mistake("one bias for the layer: every output channel or feature has its own", PARAMS)
-def one_bias(kind: str, config: Config, shapes: tuple[Shape, ...]) -> int | None:
-    _, weights, biases = _forms(kind, config, shapes)
-    return weights + 1 if biases > 1 else None
+def _one_kernel(case: Case) -> set[int]:
+    _, places, depth, kernels = case.kernel
+    return {places * depth, places * depth + 1} if kernels != 1 else set()
 
 
-@mistake("a bias for every input channel or feature: it is one for every output", PARAMS)
-def bias_of_inputs(kind: str, config: Config, shapes: tuple[Shape, ...]) -> int | None:
-    _, weights, biases = _forms(kind, config, shapes)
-    given = config.get("in_channels", config.get("in_features"))
-    return weights + given if biases and given != biases else None
+def _one_place(case: Case) -> set[int]:
+    """The features of an fc taken for the channels of the map before it: they are fewer by the square of a side."""
+    n_in, n_out = case.config["in_features"], case.config["out_features"]
+    return {n_in // side**2 * n_out + case.biases for side in range(2, 33) if n_in % side**2 == 0}
 
 
-@mistake("the kernel counted on one side only: it has height and width", PARAMS)
-def one_side(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Any:
-    places, depth, kernels, bias = _conv(kind, config)
-    kernel = config["kernel_size"]
-    side = kernel[0] if isinstance(kernel, tuple) else kernel
-    return {side * depth * kernels, side * depth * kernels + kernels * bias} if side != places else None
+def _buffers_counted(case: Case) -> set[int]:
+    kept, own = int(case.derived().buffers), case.params
+    return {own + kept, own + kept - 1, kept, kept - 1} - {own} if kept else set()
 
 
-@mistake("the input channels forgotten: a kernel has weights for each", PARAMS)
-def without_depth(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Any:
-    places, depth, kernels, bias = _conv(kind, config)
-    return {places * kernels, places * kernels + kernels * bias} if depth != 1 else None
-
-
-@mistake("one kernel counted: there is one for every output channel", PARAMS)
-def one_kernel(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Any:
-    places, depth, kernels, _ = _conv(kind, config)
-    return {places * depth, places * depth + 1} if kernels != 1 else None
-
-
-@mistake("the input flattened to its channels: every place has its weights", PARAMS)
-def one_place(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Any:
-    """The features of an fc taken for the channels of the map behind it: known by a whole square in between."""
-    if kind != "Linear":
-        return None
-    n_in, n_out, bias = config["in_features"], config["out_features"], bool(config["bias"])
-    return {n_in // side**2 * n_out + n_out * bias for side in range(2, 33) if n_in % side**2 == 0}
-
-
-@mistake("the buffers counted: running mean and variance are not learned", PARAMS)
-def with_buffers(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Any:
-    derived, *_ = _forms(kind, config, shapes)
-    kept, own = int(derived.buffers), int(derived.params)
-    return {own + kept, own + kept - 1, kept, kept - 1} - {own} if kept else None
-
-
-@mistake("γ or β forgotten: it learns both", PARAMS)
-def one_of_two(kind: str, config: Config, shapes: tuple[Shape, ...]) -> int | None:
-    derived, *_ = _forms(kind, config, shapes)
-    return (
-        int(derived.params) // 2 if kind.endswith(("Norm", "Norm1d", "Norm2d", "Norm3d")) and derived.params else None
-    )
-
-
-@mistake("one bias a gate: PyTorch keeps two", PARAMS)
-def half_biases(kind: str, config: Config, shapes: tuple[Shape, ...]) -> int | None:
-    _, weights, biases = _forms(kind, config, shapes)
-    return weights + biases // 2 if LAYERS[kind].gates and biases else None
-
-
-@mistake("the gates forgotten: each has its own weights", PARAMS)
-def one_gate(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Any:
-    gates = len(LAYERS[kind].gates)
-    derived, weights, biases = _forms(kind, config, shapes)
-    return {int(derived.params) // gates, weights // gates, (weights + biases // 2) // gates} if gates > 1 else None
-
-
-@mistake("multiply–accumulates counted: a weight is counted once, however often it is used", PARAMS)
-def work_for_weights(kind: str, config: Config, shapes: tuple[Shape, ...]) -> int | None:
-    derived, *_ = _forms(kind, config, shapes)
-    return int(derived.macs) if int(derived.macs) != int(derived.params) else None
-
-
-@mistake("neurons counted: those are the outputs", PARAMS)
-def neurons_for_weights(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Any:
-    derived, *_ = _forms(kind, config, shapes)
-    return {prod(derived.shapes[0])} - {int(derived.params)}
-
-
-@mistake("this layer learns nothing", PARAMS, slip=True)
-def learns_nothing(kind: str, config: Config, shapes: tuple[Shape, ...]) -> Any:
-    derived, *_ = _forms(kind, config, shapes)
-    return Anything() if not int(derived.params) else None
-
-
-@mistake("this layer has weights", PARAMS, slip=True)
-def nothing_learned(kind: str, config: Config, shapes: tuple[Shape, ...]) -> int | None:
-    derived, *_ = _forms(kind, config, shapes)
-    return 0 if int(derived.params) else None
-
-
-@mistake("off by one", PARAMS, slip=True)
-def one_more(kind: str, config: Config, shapes: tuple[Shape, ...]) -> set[int]:
-    derived, *_ = _forms(kind, config, shapes)
-    return {int(derived.params) - 1, int(derived.params) + 1}
-
-
-class Anything:
-    """What every answer is the same as."""
+_register(
+    RULES[PARAMS],
+    {
+        "one bias for the layer: every output channel or feature has its own": lambda c: (
+            {c.weights + 1} if c.biases > 1 else ()
+        ),
+        "a bias for every input channel or feature: it is one for every output": _bias_of_inputs,
+        "the kernel counted on one side only: it has height and width": lambda c: _kernel_without(c, "sides"),
+        "the input channels forgotten: a kernel has weights for each": lambda c: _kernel_without(c, "depth"),
+        "one kernel counted: there is one for every output channel": _one_kernel,
+        "the input flattened to its channels: every place has its weights": _one_place,
+        "the buffers counted: running mean and variance are not learned": _buffers_counted,
+        "γ or β forgotten: it learns both": lambda c: (
+            {c.params // 2} - {0} if LAYERS[c.kind].family == "normalization" else ()
+        ),
+        "one bias a gate: PyTorch keeps two": lambda c: {c.weights + c.biases // 2} if c.gates and c.biases else (),
+        "the gates forgotten: each has its own weights": lambda c: (
+            {of // c.gates for of in (c.params, c.weights, c.weights + c.biases // 2)} if c.gates > 1 else ()
+        ),
+        "multiply–accumulates counted: a weight is counted once, however often it is used": lambda c: (
+            {int(c.derived().macs)} - {c.params}
+        ),
+        "neurons counted: those are the outputs": lambda c: {prod(c.output)} - {c.params},
+    },
+)
+_register(
+    SLIPS[PARAMS],
+    {
+        "this layer learns nothing": lambda c: () if c.params else {ANY},
+        "this layer has weights": lambda c: {0} if c.params else (),
+        "off by one": lambda c: {c.params - 1, c.params + 1},
+    },
+)
