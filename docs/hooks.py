@@ -1,6 +1,8 @@
 """What MkDocs asks for while it builds the site: pages that are made from the code, and the notebook."""
 
 import json
+import re
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +34,26 @@ def _command(name: str, command: Any) -> str:
     ]
     for paragraph in (command.help or "").split("\n\n"):
         lines = paragraph.strip("\n").splitlines()
-        if lines and lines[0] == "\b":  # examples, as they stand
-            parts.append("```sh\n" + "\n".join(line.strip() for line in lines[1:]) + "\n```")
+        if lines and lines[0] == "\b":  # examples, each with a remark after some spaces
+            shown = [re.sub(r"(?<=\S)( {2,})(?=\S)", r"\1# ", line.strip(), count=1) for line in lines[1:]]
+            parts.append("```sh\n" + "\n".join(shown) + "\n```")
         else:
             parts.append(" ".join(lines))
     for title, kind in (("Argument", "argument"), ("Option", "option")):
         records = [p.get_help_record(context) for p in command.params if p.param_type_name == kind]
-        rows = [f"| `{_cell(names)}` | {_cell(text)} |" for names, text in filter(None, records)]
+        rows = [f"| `{_name(names)}` | {_cell(escape(text, quote=False))} |" for names, text in filter(None, records)]
         if rows:
             parts.append("\n".join([f"| {title} | Meaning |", "| --- | --- |", *rows]))
     return "\n\n".join(parts)
 
 
+def _name(names: str) -> str:
+    """`MODEL <str>` without the type, which the meaning says better."""
+    return _cell(re.sub(r" <[^>]*>$", "", names))
+
+
 def _cell(text: str) -> str:
-    return text.replace("|", r"\|").replace("<", "&lt;") if "`" not in text else text.replace("|", r"\|")
+    return text.replace("|", r"\|")
 
 
 def tool_reference() -> str:
