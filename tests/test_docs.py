@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ from test_architecture import ROOMS
 from typer.main import get_command
 
 from archscope import cli
+from archscope.sources.kinds import file
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -96,6 +98,29 @@ def test_python_on_the_page_of_python_runs(capsys: pytest.CaptureFixture[str]) -
         and names["archscope"].totals(names["trace"])["macs"] == 17_563_828_224
     )
     assert "14400" in capsys.readouterr().out.replace(",", "")  # 16 channels of 30×30 behind a kernel of 3 on 32
+
+
+def test_the_gate_prints_what_its_pages_show(
+    archscope: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = PAGES["tutorials/engineer.md"]
+    net = re.search(r"```python\n(from torch.*?)```", page, re.DOTALL)
+    report = re.search(r"```text\n(✗ net.*?)```", page, re.DOTALL)
+    assert net is not None and report is not None and report[1] in PAGES["howto/gate.md"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "net.py").write_text(net[1], encoding="utf-8")
+    assert archscope("lock", "net.py:Net", "--input", "3x32x32").code == 0
+    assert archscope("check").code == 0
+    changed = net[1].replace("nn.Conv2d(16, 32, 1)", "nn.Conv2d(16, 32, 3, padding=1)")
+    assert changed != net[1] and "nn.Conv2d(16, 32, 3, padding=1)" in page
+    (tmp_path / "net.py").write_text(changed, encoding="utf-8")
+    file._FILES.clear()  # another process would read the file anew
+    sys.modules.pop("net", None)
+    ran = archscope("check", "--format", "text")
+    assert ran.code == 1 and ran.out == report[1]
+    parameters = 3 * 3 * 3 * 16 + 16 + 16 * 32 + 32 + 32 * 10 + 10
+    assert f"{parameters:_}" in page and f"params {parameters:,}" in report[1]
 
 
 # ------------------------------------------------------------------------------------------------------ completeness
