@@ -35,7 +35,7 @@ def measured(model: str, witnesses: list[str]) -> list[dict[str, Any]]:
     """One record a tool: its figure, what was predicted, and the residual; or the reason why there is none."""
     import torch
 
-    from archscope.peers.measured import witness
+    from archscope.peers.measured import run_tool
 
     torch.set_num_threads(1)
     try:
@@ -49,8 +49,8 @@ def measured(model: str, witnesses: list[str]) -> list[dict[str, Any]]:
         began = time.perf_counter()
         try:
             with spec.source.running(spec.name):
-                one = account_of(record, name, witness(name, *built))
-            told: dict[str, Any] = {"figure": one.said.figure, "predicted": one.account.figure}
+                one = account_of(record, name, run_tool(name, *built))
+            told: dict[str, Any] = {"figure": one.result.figure, "predicted": one.account.figure}
             told |= {"residual": one.residual, "note": "; ".join(one.notes)}
         except Exception as error:
             told = {"note": reason(error)}

@@ -9,10 +9,10 @@ import torchvision.models
 from torch import nn
 
 from archscope.core.record import Trace
-from archscope.peers.measured import witness
+from archscope.peers.einsum import operations as numpy_operations
+from archscope.peers.measured import run_tool
 from archscope.peers.reconcile import account_of
 from archscope.peers.tools import COUNTERS
-from archscope.peers.tools.fvcore import _operations
 from archscope.tracing.tracer import trace
 
 
@@ -93,14 +93,14 @@ def test_what_fvcore_counts(module: nn.Module, inputs: Any, figure: int, items: 
 
 @pytest.mark.parametrize(("module", "inputs"), [r[1:3] for r in TABLE], ids=[r[0] for r in TABLE])
 def test_fvcore_itself_says_the_same(module: nn.Module, inputs: Any) -> None:
-    told = account_of(trace(module, inputs), "fvcore", witness("fvcore", module, tuple(map(torch.empty, inputs))))
+    told = account_of(trace(module, inputs), "fvcore", run_tool("fvcore", module, tuple(map(torch.empty, inputs))))
     assert told.residual == 0
     assert told.notes == []
 
 
 def test_in_training_it_counts_the_statistics() -> None:
     norm = nn.BatchNorm2d(4)
-    told = account_of(trace(norm, (X,), train=True), "fvcore", witness("fvcore", norm, (torch.empty(X),), train=True))
+    told = account_of(trace(norm, (X,), train=True), "fvcore", run_tool("fvcore", norm, (torch.empty(X),), train=True))
     assert told.account.figure == 5 * 288
     assert told.residual == 0
 
@@ -112,7 +112,7 @@ def test_where_fvcore_fails_the_account_says_so(module: nn.Module, inputs: Any) 
     account = COUNTERS["fvcore"].convention(trace(module, inputs))
     assert account.figure is None
     assert account.note.startswith("fvcore fails: ")
-    said = witness("fvcore", module, tuple(map(torch.empty, inputs)))
+    said = run_tool("fvcore", module, tuple(map(torch.empty, inputs)))
     assert said.figure is None
     assert "Error" in said.note
 
@@ -144,7 +144,7 @@ EINSUMS = [
 @pytest.mark.parametrize(("equation", "shapes", "operations"), EINSUMS)
 def test_what_numpy_counts_for_an_einsum(equation: str, shapes: Any, operations: int) -> None:
     np = pytest.importorskip("numpy")
-    assert _operations(equation, list(shapes)) == operations
+    assert numpy_operations(equation, list(shapes)) == operations
     told = np.einsum_path(equation, *map(np.zeros, shapes), optimize="optimal")[1]
     printed = next(line for line in told.splitlines() if "Optimized FLOP" in line)
     assert float(printed.rpartition(":")[2]) == float(f"{operations + 1:.3e}")
@@ -158,4 +158,4 @@ def test_on_real_tensors_it_says_the_same_as_on_hollow_ones(name: str) -> None:
 
     model, x = torchvision.models.get_model(name, weights=None).eval(), torch.rand(1, 3, 64, 64)
     real = FlopCountAnalysis(model, x).unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()
-    assert witness("fvcore", model, (x,)).figure == real
+    assert run_tool("fvcore", model, (x,)).figure == real

@@ -310,13 +310,13 @@ def test_what_is_heard_of_a_call(name: str) -> None:
 def test_the_tool_hears_so(tool: str) -> None:
     if find_spec(find(tool).package) is None:
         pytest.skip(f"{tool} is not installed: pip install -e '.[witnesses]'")
-    from archscope.peers.measured import witness
+    from archscope.peers.measured import run_tool
 
     every = Call(lambda x, w, b: [way.call(x, w, b) for way in WAYS.values()], (16, 7), (16,))
-    said = witness(tool, every, (torch.empty(2, 5, 16),))
+    said = run_tool(tool, every, (torch.empty(2, 5, 16),))
     assert said.figure == sum(getattr(way, tool) for way in WAYS.values()), said.note
     for name in ("relu", "gelu"):
-        said = witness(tool, once(name), (torch.empty(1, 3, 8),))
+        said = run_tool(tool, once(name), (torch.empty(1, 3, 8),))
         assert said.figure == COUNTERS[tool].convention(trace(once(name), (1, 3, 8))).figure, (name, said.note)
 
 
@@ -409,11 +409,11 @@ def test_the_residual_is_zero(tool: str, traced: Callable[..., Trace]) -> None:
     package = find(tool).package
     if find_spec(package) is None:
         pytest.skip(f"{package} is not installed: pip install -e '.[witnesses]'")
-    from archscope.peers.measured import witness
+    from archscope.peers.measured import run_tool
 
     for name in SAMPLE:
         model, inputs = load(name)
-        said = witness(tool, model, inputs)
+        said = run_tool(tool, model, inputs)
         assert said.figure is not None, said.note
         assert said.figure == find(tool).convention(traced(name)).figure, name
 
@@ -426,10 +426,10 @@ def test_the_tool_prints_the_cells(tool: str) -> None:
     package = find(tool).package
     if find_spec(package) is None:
         pytest.skip(f"{package} is not installed: pip install -e '.[witnesses]'")
-    from archscope.peers.measured import witness
+    from archscope.peers.measured import run_tool
 
     n = batch(tool)
     for name in PECULIAR:
         one = CELLS[name]
-        said = witness(tool, one.make(), (torch.empty(n, *one.input),))
+        said = run_tool(tool, one.make(), (torch.empty(n, *one.input),))
         assert said.figure == expected(tool, one, n), (name, said.note)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from archscope.peers.measured import witness
+from archscope.peers.measured import run_tool
 from archscope.peers.reconcile import account_of
 from archscope.peers.tools import COUNTERS
 from archscope.tracing.tracer import trace
@@ -57,7 +57,7 @@ def test_what_it_counts(module: nn.Module, inputs: Any, macs: int, less: dict[st
 
 @pytest.mark.parametrize(("module", "inputs"), [r[1:3] for r in TABLE], ids=[r[0] for r in TABLE])
 def test_it_says_the_same(module: nn.Module, inputs: Any) -> None:
-    told = account_of(trace(module, inputs), "torch", witness("torch", module, tuple(map(torch.empty, inputs))))
+    told = account_of(trace(module, inputs), "torch", run_tool("torch", module, tuple(map(torch.empty, inputs))))
     assert told.residual == 0
     assert told.notes == []
 
@@ -77,9 +77,9 @@ class Reads(nn.Module):
 
 
 def test_where_the_meta_device_will_not_do_nothing_is_fused() -> None:
-    told = account_of(trace(Reads(), ((1, 5, 3),)), "torch", witness("torch", Reads(), (torch.empty(1, 5, 3),)))
+    told = account_of(trace(Reads(), ((1, 5, 3),)), "torch", run_tool("torch", Reads(), (torch.empty(1, 5, 3),)))
     # gates of 5 steps; four projections of 2 steps, and two products of each with each
-    assert told.said.figure == 2 * (5 * 4*4*(3 + 4) + 4 * 2 * 4*4 + 2 * 2*2*4)  # fmt: skip
+    assert told.result.figure == 2 * (5 * 4*4*(3 + 4) + 4 * 2 * 4*4 + 2 * 2*2*4)  # fmt: skip
     assert told.residual == 0
 
 
@@ -88,6 +88,6 @@ def test_on_a_cpu_a_recurrent_layer_is_one_call_that_it_does_not_know() -> None:
     counting = FlopCounterMode(display=False)
     with torch.no_grad(), counting:
         lstm(x)
-    on_meta = witness("torch", lstm, (x,)).figure
+    on_meta = run_tool("torch", lstm, (x,)).figure
     assert on_meta == 2 * 5 * 2 * 4 * 4 * (3 + 4)
     assert counting.get_total_flops() in (0, on_meta)  # 0 in torch 2.14; a later one may know it

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from archscope.peers.measured import witness
+from archscope.peers.measured import run_tool
 from archscope.peers.reconcile import account_of
 from archscope.peers.tools import COUNTERS
 from archscope.tracing.tracer import trace
@@ -94,7 +94,7 @@ def test_what_torchinfo_counts(module: nn.Module, inputs: Any, figure: int, item
 @pytest.mark.parametrize(("module", "inputs"), [r[1:3] for r in TABLE], ids=[r[0] for r in TABLE])
 def test_torchinfo_itself_says_the_same(module: nn.Module, inputs: Any) -> None:
     tensors = tuple(each if isinstance(each, torch.Tensor) else torch.empty(each) for each in inputs)
-    told = account_of(trace(module, inputs), "torchinfo", witness("torchinfo", module, tensors))
+    told = account_of(trace(module, inputs), "torchinfo", run_tool("torchinfo", module, tensors))
     assert told.residual == 0
     assert told.notes == []
 

@@ -14,8 +14,8 @@ import archscope as package
 from archscope.peers import reconcile
 from archscope.peers.accounts import counter, measures
 from archscope.peers.checks import reconciled
-from archscope.peers.measured import bare, version_of, witness
-from archscope.peers.reconcile import Said, account_of, account_table, chosen, columns_as, records
+from archscope.peers.measured import run_tool, version_of, without_weights
+from archscope.peers.reconcile import ToolResult, account_of, account_table, chosen, columns_as, records
 from archscope.peers.tools import COUNTERS, MEASURES, Account, Item, find
 from archscope.sources.spec import parse
 
@@ -31,17 +31,17 @@ def resnet() -> tuple[Any, list[reconcile.Reconciled]]:
 def test_the_worked_example(resnet: Any) -> None:
     trace, (torchinfo, fvcore, torch_) = resnet
     assert package.totals(trace)["macs"] == RESNET
-    assert torchinfo.said.figure == 4_089_238_376 == RESNET + 53_120 + 1_000
+    assert torchinfo.result.figure == 4_089_238_376 == RESNET + 53_120 + 1_000
     assert [(item.amount, str(item)) for item in torchinfo.account.items] == [
         (2 * 26_560, "batch-norm weights and biases counted as multiply-adds (53 layers)"),
         (1_000, "Linear biases counted as multiply-adds (fc)"),
     ]
-    assert fvcore.said.figure == 4_111_512_576
+    assert fvcore.result.figure == 4_111_512_576
     assert [(item.amount, str(item)) for item in fvcore.account.items] == [
         (2 * 11_113_984, "batch-norm elements, 2 each (53 layers)"),
         (7 * 7 * 2048, "inputs of adaptive average pooling (avgpool)"),
     ]
-    assert torch_.said.figure == 2 * RESNET
+    assert torch_.result.figure == 2 * RESNET
     assert [one.residual for one in (torchinfo, fvcore, torch_)] == [0, 0, 0]
 
 
@@ -133,7 +133,7 @@ def test_a_tool_leaves_the_model_as_it_was() -> None:
     x = torch.rand(1, 3, 9, 9)
     keys, random = [set(vars(m)) for m in model.modules()], torch.get_rng_state()
     for name in MEASURES:
-        witness(name, model, (x,))
+        run_tool(name, model, (x,))
     assert [m.training for m in model.modules()] == [True, True, False, True]
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert [set(vars(m)) for m in model.modules()] == keys
@@ -148,7 +148,7 @@ def test_a_copy_has_no_weights() -> None:
     head.weight = table.weight  # tied
     model = nn.Sequential(table, head, nn.LazyLinear(3))
     model.register_buffer("small", torch.arange(3))
-    copied: Any = bare(model, (torch.zeros(2, 3, dtype=torch.int64),), {})
+    copied: Any = without_weights(model, (torch.zeros(2, 3, dtype=torch.int64),), {})
     assert copied[1].weight is copied[0].weight
     assert all(p.is_meta for p in copied.parameters())
     assert tuple(copied[2].weight.shape) == (3, 10)  # a lazy layer has run
@@ -161,10 +161,10 @@ def test_what_goes_wrong_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
             return x if x.sum() > 0 else -x
 
     for name in ("fvcore", "torch"):
-        assert "values of a tensor" in witness(name, Branching(), (torch.rand(3),)).note
+        assert "values of a tensor" in run_tool(name, Branching(), (torch.rand(3),)).note
     monkeypatch.setitem(COUNTERS, "fvcore", find("fvcore")._replace(package="not_there"))
-    said = witness("fvcore", nn.Linear(3, 4), (torch.rand(1, 3),))
-    assert said == Said(None, "not_there is not installed: pip install not_there")
+    said = run_tool("fvcore", nn.Linear(3, 4), (torch.rand(1, 3),))
+    assert said == ToolResult(None, "not_there is not installed: pip install not_there")
     assert version_of(find("fvcore")) == ""
 
 
@@ -172,7 +172,7 @@ def test_a_tool_that_dies_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     monkeypatch.setitem(MEASURES, "fvcore", lambda *given: os._exit(3))
-    assert witness("fvcore", nn.Linear(3, 4), (torch.rand(1, 3),)).note == "its process ended with exit code 3"
+    assert run_tool("fvcore", nn.Linear(3, 4), (torch.rand(1, 3),)).note == "its process ended with exit code 3"
 
 
 # -------------------------------------------------------------------------------------------------------- printing
@@ -181,7 +181,7 @@ def test_a_tool_that_dies_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_residual_is_told(traced: Callable[..., Any]) -> None:
     trace = traced("lenet")
     macs = package.totals(trace)["macs"]
-    told = account_of(trace, "torch", Said(2 * macs + 5, version="9.9"))
+    told = account_of(trace, "torch", ToolResult(2 * macs + 5, version="9.9"))
     assert told.residual == 5
     assert told.notes == ["this is version 9.9; the account is that of 2.14"]
     table = account_table([told], trace)
@@ -196,7 +196,7 @@ def test_a_residual_is_told(traced: Callable[..., Any]) -> None:
 
 def test_a_tool_that_was_not_run_is_predicted(traced: Callable[..., Any]) -> None:
     trace = traced("lenet")
-    told = account_of(trace, "torch", Said(None, "it is not there"))
+    told = account_of(trace, "torch", ToolResult(None, "it is not there"))
     assert told.residual is None
     row = account_table([told], trace).rows[1]
     assert row["what"] == "torch FlopCounterMode: FLOP, predicted"

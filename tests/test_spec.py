@@ -65,7 +65,7 @@ def test_an_argument_has_the_type_of_its_default(text: str, value: object) -> No
         ("lenet,nin", "one model at a time"),
         ("torchvison:resnet50", "no package 'torchvison': did you mean torchvision?"),
         ("nets.py", "name the class or function in nets.py, such as nets.py:Net"),
-        ("a b:c", "'a b:c' names no model: write NAME, SOURCE:NAME, file.py:NAME or package.module:NAME"),
+        ("a b:c", "'a b:c' names no model: write NAME, torchvision:NAME, timm:NAME, transformers:CLASS, "),
         ("alexnet@in_chanels=1", "alexnet has no key 'in_chanels': did you mean in_channels? (it has in_channels,"),
         ("alexnet@zzz=1", "alexnet has no key 'zzz'; it has in_channels, num_classes"),
         ("alexnet@in_channels=x", "in_channels is a whole number (its default is 3), not 'x'"),

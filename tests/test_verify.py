@@ -25,7 +25,7 @@ from archscope.layers import LAYERS, derive
 from archscope.operators import RULES
 from archscope.peers import checks as audit
 from archscope.peers import published
-from archscope.peers.checks import Compared, audit_table, audited, derived, failed, of_module
+from archscope.peers.checks import Compared, checked, checks_table, derived, failed, of_module
 from archscope.peers.published import Figure
 from archscope.sources.spec import expand, parse
 from archscope.tracing import tracer
@@ -34,7 +34,7 @@ from archscope.tracing.modules import describe
 
 def test_every_network_of_the_zoo_is_verified() -> None:
     for spec in expand(["all"]):
-        one = audited(spec)
+        one = checked(spec)
         assert one.wrong == [], spec.text
         assert one.underived == 0
         assert one.layers.compared and one.kernels.compared and one.figures.compared >= 2
@@ -50,7 +50,7 @@ def test_every_network_of_the_zoo_is_verified() -> None:
     ],
 )
 def test_networks_of_torchvision(name: str, reason: str) -> None:
-    one = audited(parse(f"torchvision:{name}"))
+    one = checked(parse(f"torchvision:{name}"))
     assert one.wrong == []
     assert one.figures.compared >= 2  # parameters and multiply-adds that torchvision publishes
     assert any(reason in text for text in one.figures.stated) or not reason
@@ -60,7 +60,7 @@ def test_an_excuse_excuses_no_other_number(monkeypatch: pytest.MonkeyPatch) -> N
     ((key, (more, why)),) = audit.EXCUSED.items()
     assert more == 27_161_264 - 23_834_568  # torchvision's published number less that of the network
     monkeypatch.setitem(audit.EXCUSED, key, (more + 1, why))
-    assert audited(parse("torchvision:quantized_inception_v3")).wrong == [
+    assert checked(parse("torchvision:quantized_inception_v3")).wrong == [
         "23,834,568 parameters, 27,161,264 published or derived"
     ]
 
@@ -232,13 +232,13 @@ def test_a_published_figure_that_disagrees(monkeypatch: pytest.MonkeyPatch) -> N
     wrong = next(f for f in figures if f.quantity == "params" and not f.layers)
     misprinted = wrong._replace(printed="61.5 million", rounded=published.rounded("61.5 million"))
     monkeypatch.setattr(published, "figures", lambda model: (misprinted,))
-    one = audited(parse("alexnet"))
+    one = checked(parse("alexnet"))
     assert len(one.wrong) == 1
     assert one.wrong[0].startswith("params: ") and "61.5 million" in one.wrong[0]
 
 
 def test_figures_are_for_the_networks_own_input() -> None:
-    own, other = audited(parse("alexnet")), audited(parse("alexnet"), "259")
+    own, other = checked(parse("alexnet")), checked(parse("alexnet"), "259")
     assert own.figures.compared > other.figures.compared
     assert isinstance(published.figures("alexnet")[0], Figure)
 
@@ -302,8 +302,8 @@ def test_wrong_words(archscope: Callable[..., Any]) -> None:
 
 
 def test_the_table_of_an_error() -> None:
-    one = audit.Audit("net", error="it fails")
-    table = audit_table([one])
+    one = audit.Checked("net", error="it fails")
+    table = checks_table([one])
     assert failed([one]) and not failed([])
     assert table.rows[0]["layers"] is None and table.rows[0]["verified"] is False
     assert table.notes == ("net: it fails",)
@@ -402,5 +402,5 @@ class Fourier(nn.Module):
 def test_operators_without_a_cost_are_told() -> None:
     record, one = of_module(Fourier(), (torch.empty(2, 8),))
     said = "Fourier: the cost of these operators is unknown, and in no total: aten._fft_r2c (1×)"
-    assert one.uncounted == ("aten._fft_r2c (1×)",) and said in audit_table([one]).notes
+    assert one.uncounted == ("aten._fft_r2c (1×)",) and said in checks_table([one]).notes
     assert not of_module(nn.Linear(3, 4), (torch.empty(2, 3),))[1].uncounted

@@ -129,10 +129,11 @@ def _closed() -> int:
 
 
 def names(incomplete: str) -> list[str]:
+    from archscope.sources.source import prefixes
     from archscope.zoo.catalogue import entries
 
-    elsewhere = ("torchvision:", "timm:", "transformers:")
-    return [name for name in (*entries(), *elsewhere) if name.startswith(incomplete)]
+    others = (f"{prefix}:" for prefix in prefixes() if prefix != "zoo")
+    return [name for name in (*entries(), *others) if name.startswith(incomplete)]
 
 
 def _formats(incomplete: str) -> list[str]:

@@ -80,16 +80,14 @@ def trace(
     """
     from archscope.analysis.by_layer import LAYER_COLUMNS, LAYER_HIDDEN, layer_table
     from archscope.sources.records import record_of
-    from archscope.sources.spec import parse
 
     shown = Shown(columns, format, output)
     shown.check(LAYER_COLUMNS + LAYER_HIDDEN)
     if save is not None:
         may_write(save, "--save")
     level, examples = whole_number("--depth", depth), whole_number("--batch", batch)
-    spec = parse(model)
     with shown.chain(level):
-        record = record_of(spec, input, examples, train)
+        record = record_of(model, input, examples, train)
     if save is not None:
         from archscope.core.files import save as write
 

@@ -50,7 +50,7 @@ def verify(
     archscope verify resnet50 torchvision:vit_b_16 --against torchinfo,fvcore,torch
     archscope verify nets.py:Net --input 3x32x32
     """
-    from archscope.peers.checks import COLUMNS_OF, HIDDEN, audit_table, audited, failed
+    from archscope.peers.checks import COLUMNS_OF, HIDDEN, checked, checks_table, failed
     from archscope.peers.reconcile import chosen
     from archscope.sources.spec import expand
 
@@ -61,12 +61,12 @@ def verify(
     specs = expand(models)
 
     with progress(specs) as counted:
-        audits = [audited(spec, input, examples, train, tools) for spec in counted]
+        results = [checked(spec, input, examples, train, tools) for spec in counted]
 
     from archscope.analysis.texts import versions
 
-    shown.print(audit_table(audits, versions()))
-    if failed(audits):
+    shown.print(checks_table(results, versions()))
+    if failed(results):
         raise typer.Exit(1)
 
 
@@ -99,10 +99,10 @@ def reconcile(
     shown.check(RECORD if for_scripts else PEOPLE)
     examples = whole_number("--batch", batch)
     tools = chosen(against)
-    trace, said = reconciled(parse(model), tools, input, examples, train)
+    trace, found = reconciled(parse(model), tools, input, examples, train)
 
     from archscope.analysis.texts import versions
 
-    shown.print(records(said, trace) if for_scripts else account_table(said, trace, versions(trace.versions)))
-    if any(one.residual for one in said):
+    shown.print(records(found, trace) if for_scripts else account_table(found, trace, versions(trace.versions)))
+    if any(one.residual for one in found):
         raise typer.Exit(1)

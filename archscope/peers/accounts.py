@@ -62,8 +62,8 @@ class Counter(NamedTuple):
 
     calls: the tool's own word for its figure, "flops". unit: what one of its units really is, "MAC" (a multiply-add is
     one) or "FLOP" (a multiply-add is two). package: to install, "" for PyTorch's own. version: of the source that the
-    convention was read from. isolated: it changes the model or the process, and runs in a process of its own.
-    convention: Trace -> Account. means: what it counts, a phrase that stands under a table.
+    convention was read from. convention: Trace -> Account. isolated: it changes the model or the process, and runs in
+    a process of its own. means: what it counts, a phrase that stands under a table. order: its place in tables.
     """
 
     name: str
@@ -72,9 +72,10 @@ class Counter(NamedTuple):
     unit: str
     package: str
     version: str
-    isolated: bool
     convention: Callable[[Trace], Account]
-    means: str
+    isolated: bool = False
+    means: str = ""
+    order: int = 100
 
 
 # (model, inputs, kwargs) -> the figure. The model is a copy without weights (meta device) that the tool may spoil, in
@@ -86,22 +87,11 @@ MEASURES: Registry[Measure] = Registry("measure of")
 measures = MEASURES.register  # over the function that runs the tool itself
 
 
-def counter(
-    name: str,
-    *,
-    title: str,
-    calls: str,
-    unit: str,
-    package: str,
-    version: str,
-    isolated: bool = False,
-    means: str = "",
-) -> Callable[[Callable[[Trace], Account]], Callable[[Trace], Account]]:
-    """Enter a tool's convention."""
+def counter(name: str, **about: Any) -> Callable[[Callable[[Trace], Account]], Callable[[Trace], Account]]:
+    """Register a tool by its convention. about: the other fields of its `Counter`."""
 
     def enter(convention: Callable[[Trace], Account]) -> Callable[[Trace], Account]:
-        made = Counter(name, title, calls, unit, package, version, isolated, convention, means)
-        COUNTERS.add(name, made)
+        COUNTERS.add(name, Counter(name, convention=convention, **about))
         return convention
 
     return enter

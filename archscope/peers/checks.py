@@ -17,11 +17,11 @@ from archscope.core.errors import ArchscopeError
 from archscope.core.record import Trace
 from archscope.core.table import Column, Table
 from archscope.peers import published
-from archscope.peers.reconcile import Reconciled, Said, account_of
+from archscope.peers.reconcile import Reconciled, ToolResult, account_of
 from archscope.sources.guard import user_code
 from archscope.sources.inputs import Text
 from archscope.sources.loading import loaded
-from archscope.sources.records import reason, record_of
+from archscope.sources.records import reason, record_and_model, record_of
 from archscope.sources.spec import Spec
 from archscope.zoo.catalogue import entries
 
@@ -36,7 +36,10 @@ class Compared(NamedTuple):
     missing: tuple[str, ...] = ()
 
 
-class Audit(NamedTuple):
+SAVED = "a saved trace: there is no model to run again"
+
+
+class Checked(NamedTuple):
     """One model. error: why it has no numbers at all. underived: parts that compute and have no closed form.
     uncounted: operators whose cost is unknown and in no total, `mine.double (1×)`."""
 
@@ -45,7 +48,7 @@ class Audit(NamedTuple):
     underived: int = 0
     kernels: Compared = Compared()
     figures: Compared = Compared()
-    witnesses: Compared = Compared()
+    tools: Compared = Compared()
     error: str = ""
     uncounted: tuple[str, ...] = ()
 
@@ -55,33 +58,30 @@ class Audit(NamedTuple):
 
     @property
     def parts(self) -> tuple[Compared, ...]:
-        return self.layers, self.kernels, self.figures, self.witnesses
+        return self.layers, self.kernels, self.figures, self.tools
 
 
-def audited(
+def checked(
     spec: Spec, input: Text = None, batch: int | None = None, train: bool = False, against: Sequence[str] = ()
-) -> Audit:
+) -> Checked:
     """Every check of one model; what goes wrong on the way is its `error`. against: names of counters to run."""
     try:
-        return _audit(spec, input, batch, train, against)
+        return _checked(spec, input, batch, train, against)
     except Exception as error:
-        return Audit(spec.text, error=reason(error))
+        return Checked(spec.text, error=reason(error))
 
 
-def _audit(spec: Spec, input: Text, batch: int | None, train: bool, against: Sequence[str]) -> Audit:
+def _checked(spec: Spec, input: Text, batch: int | None, train: bool, against: Sequence[str]) -> Checked:
     own = not input and batch is None and not train
     if spec.source.saved:
         record = record_of(spec, input, batch, train)
-        kept = ("a saved trace: there is no model to run again",)
-        return derived(record)._replace(
-            figures=_figures(record, spec, own),
-            kernels=Compared(missing=kept),
-            witnesses=Compared(missing=kept if against else ()),
-        )
+        missing = Compared(missing=(SAVED,))
+        tools = missing if against else Compared()
+        return derived(record)._replace(figures=_figures(record, spec, own), kernels=missing, tools=tools)
     model, arguments, named = loaded(spec, input, batch)
     with spec.source.running(spec.name):
-        record, told = of_module(model, arguments, named, spec.text, train, against, spec.source.upper_bound)
-    return told if told.error else told._replace(figures=_figures(record, spec, own))
+        record, found = of_module(model, arguments, named, spec.text, train, against, spec.source.upper_bound)
+    return found if found.error else found._replace(figures=_figures(record, spec, own))
 
 
 def of_module(
@@ -92,7 +92,7 @@ def of_module(
     train: bool = False,
     against: Sequence[str] = (),
     bound: bool = False,
-) -> tuple[Trace, Audit]:
+) -> tuple[Trace, Checked]:
     """The record of a module and every check but that of published figures. Raises TraceError where it cannot run."""
     from archscope.tracing.tracer import trace
 
@@ -110,13 +110,13 @@ def of_module(
         kernels = run(rules=False)
     except ArchscopeError:
         if stopped:
-            return record, Audit(record.model, error=stopped)  # PyTorch refuses it too
+            return record, Checked(record.model, error=stopped)  # PyTorch refuses it too
         raise
     shapes = Compared(sum(len(op.outputs) for op in record.ops), tuple(same_run(record, kernels)))
     if stopped:
-        return record, Audit(record.model, kernels=shapes, error=stopped)
-    said = _asked(against, record, model, inputs, named or {}, train)
-    return record, derived(record)._replace(kernels=shapes, witnesses=_witnesses(said))
+        return record, Checked(record.model, kernels=shapes, error=stopped)
+    result = _run_tools(against, record, model, inputs, named or {}, train)
+    return record, derived(record)._replace(kernels=shapes, tools=_tools(result))
 
 
 def reconciled(
@@ -126,28 +126,26 @@ def reconciled(
 
     names: of counters. Those of a saved trace are only predicted.
     """
-    record = record_of(spec, input, batch, train)
-    if spec.source.saved:
-        said = Said(None, "a saved trace: there is no model to run again")
-        return record, [account_of(record, name, said) for name in names]
-    model, arguments, named = loaded(spec, input, batch)
+    record, model = record_and_model(spec, input, batch, train)
+    if model is None:
+        return record, [account_of(record, name, ToolResult(None, SAVED)) for name in names]
     with spec.source.running(spec.name):
-        return record, _asked(names, record, model, arguments, named, train)
+        return record, _run_tools(names, record, *model, train)
 
 
-def _asked(
+def _run_tools(
     names: Sequence[str], record: Trace, model: Any, inputs: tuple[Any, ...], named: Mapping[str, Any], train: bool
 ) -> list[Reconciled]:
     """Run the tools on a model and account for what they say."""
     if not names:
         return []
 
-    from archscope.peers.measured import witness
+    from archscope.peers.measured import run_tool
 
-    return [account_of(record, name, witness(name, model, inputs, named, train)) for name in names]
+    return [account_of(record, name, run_tool(name, model, inputs, named, train)) for name in names]
 
 
-def derived(record: Trace) -> Audit:
+def derived(record: Trace) -> Checked:
     """The layers of a record against their closed forms."""
     table = rows(record, whole=WHOLE)
     checks = check(record, table)
@@ -155,7 +153,7 @@ def derived(record: Trace) -> Audit:
     macs = METRICS["macs"].of(record, table)
     bare = sum(one.agrees is None and bool(n or row.params) for row, one, n in zip(table, checks, macs, strict=True))
     count = sum(one.agrees is not None for one in checks)
-    return Audit(record.model, Compared(count, tuple(wrong)), bare, uncounted=uncounted(unknown_operators(record)))
+    return Checked(record.model, Compared(count, tuple(wrong)), bare, uncounted=uncounted(unknown_operators(record)))
 
 
 def _figures(record: Trace, spec: Spec, own: bool) -> Compared:
@@ -201,22 +199,22 @@ def _source_figures(spec: Spec) -> Iterable[tuple[str, int, int]]:
         yield "params", entry.params, 0
         yield "macs", entry.macs, 0
         return
-    said = spec.source.published(spec.name)
-    if said.get("params") is not None:
-        yield "params", said["params"], 0
-    if said.get("macs") is not None:
-        yield "macs", said["macs"], 500_000  # printed in units of 10⁹ with three decimals
+    figures = spec.source.published(spec.name)
+    if figures.get("params") is not None:
+        yield "params", figures["params"], 0
+    if figures.get("macs") is not None:
+        yield "macs", figures["macs"], 500_000  # printed in units of 10⁹ with three decimals
 
 
-def _witnesses(said: list[Reconciled]) -> Compared:
+def _tools(result: list[Reconciled]) -> Compared:
     wrong, missing = [], []
-    for one in said:
+    for one in result:
         if one.residual:
-            figures = f"{one.said.figure:,} measured, {one.account.figure:,} by its convention"
+            figures = f"{one.result.figure:,} measured, {one.account.figure:,} by its convention"
             wrong.append(f"{one.counter.title}: {figures}: {one.residual:,} are not explained")
         elif one.residual is None:
             missing += [f"{one.counter.title}: {note}" for note in one.notes] or [f"{one.counter.title}: no figure"]
-    return Compared(len(said) - len(missing), tuple(wrong), missing=tuple(missing))
+    return Compared(len(result) - len(missing), tuple(wrong), missing=tuple(missing))
 
 
 # --------------------------------------------------------------------------------------------------------- printing
@@ -235,11 +233,11 @@ COLUMNS_OF = (
 HIDDEN = (Column("wrong", "Sentences"), Column("reasons", "Stated reasons"), Column("missing", "Not compared"))
 
 
-def audit_table(audits: Iterable[Audit], made_with: str = "") -> Table:
+def checks_table(results: Iterable[Checked], made_with: str = "") -> Table:
     """One row a model; every disagreement and what could not be compared are notes, and for a model alone the reasons
     that are stated."""
     listed, notes, reasons, missing = [], [], [], []
-    for one in audits:
+    for one in results:
         failed = bool(one.error)
         stated = [text for part in one.parts for text in part.stated]
         listed.append(
@@ -250,7 +248,7 @@ def audit_table(audits: Iterable[Audit], made_with: str = "") -> Table:
                 "shapes": one.kernels.compared or None,
                 "figures": None if failed else one.figures.compared,
                 "stated": None if failed else len(stated),
-                "witnesses": one.witnesses.compared if one.witnesses != Compared() else None,
+                "witnesses": one.tools.compared if one.tools != Compared() else None,
                 "disagreements": len(one.wrong),
                 "verified": not one.wrong,
                 "wrong": one.wrong,
@@ -268,6 +266,6 @@ def audit_table(audits: Iterable[Audit], made_with: str = "") -> Table:
     return Table("Verified", COLUMNS_OF, tuple(listed), (*notes, *missing, *reasons), made_with, hidden=HIDDEN)
 
 
-def failed(audits: Iterable[Audit]) -> bool:
+def failed(results: Iterable[Checked]) -> bool:
     """Whether any number of any model disagrees without a stated reason."""
-    return any(one.wrong for one in audits)
+    return any(one.wrong for one in results)

@@ -1,4 +1,4 @@
-"""Run a model on hollow tensors: of the CPU by their type, without contents, and nothing is computed.
+"""Run a model on tensors that claim to be of the CPU and have no contents. Nothing is computed.
 
 Some tools cannot be run on the meta device (`torch.jit` tracing hands tensors to its Python kernels where they expect
 numbers). Here every tensor claims to be of the CPU and its memory is never touched: below the tool each operator runs
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from archscope.tracing.weightless import META
 
 
-class _Hollow(TorchDispatchMode):
+class _FakeCpu(TorchDispatchMode):
     """empty: the tensors whose contents mean nothing; they live as long as the mode, so that an id() names one."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class _Hollow(TorchDispatchMode):
         self.empty: dict[int, torch.Tensor] = {}
         self.metas: dict[int, torch.Tensor] = {}
 
-    def hollow(self, tensor: torch.Tensor) -> torch.Tensor:
+    def fake(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor of the CPU with the shape, strides and dtype of one on the meta device."""
         made = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
         self.empty[id(made)] = made
@@ -53,7 +53,7 @@ class _Hollow(TorchDispatchMode):
             try:
                 output = func(*tree_map(self._argument, args), **tree_map(self._argument, kwargs))
             except Exception:  # it wants the values of a constant: lengths, sizes
-                output = func(*tree_map(self._hollow_only, args), **tree_map(self._hollow_only, kwargs))
+                output = func(*tree_map(self._fakes_only, args), **tree_map(self._fakes_only, kwargs))
             first = func._schema.arguments[0] if func._schema.arguments else None
             if first is not None and first.alias_info is not None and first.alias_info.is_write:
                 return args[0]
@@ -64,11 +64,11 @@ class _Hollow(TorchDispatchMode):
             return self.meta(value)
         return META if isinstance(value, torch.device) else value
 
-    def _hollow_only(self, value: Any) -> Any:
+    def _fakes_only(self, value: Any) -> Any:
         return self.meta(value) if id(value) in self.empty else value
 
     def _result(self, value: Any) -> Any:
-        return self.hollow(value) if isinstance(value, torch.Tensor) and value.is_meta else value
+        return self.fake(value) if isinstance(value, torch.Tensor) and value.is_meta else value
 
 
 @contextmanager
@@ -111,15 +111,15 @@ _TRACER = torch._C._dispatch_key_parse("Tracer")
 
 @contextmanager
 def on_fake_cpu(model: nn.Module, inputs: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    """Within this block the model (changed in place) and the inputs that it yields are hollow."""
-    mode = _Hollow()
+    """Within this block the model (changed in place) and the inputs that it yields have no contents."""
+    mode = _FakeCpu()
     kept: dict[int, torch.Tensor] = {}
 
     def filled(tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.is_meta:
             return tensor
         if id(tensor) not in kept:
-            kept[id(tensor)] = mode.hollow(tensor)
+            kept[id(tensor)] = mode.fake(tensor)
         return kept[id(tensor)]
 
     held = []  # the old ones live until all are replaced: an id() names one tensor only while it lives
@@ -129,7 +129,7 @@ def on_fake_cpu(model: nn.Module, inputs: tuple[Any, ...]) -> Iterator[tuple[Any
                 held.append(parameter)
                 tensor = kept.get(id(parameter))
                 if tensor is None:
-                    tensor = nn.Parameter(mode.hollow(parameter), requires_grad=False)
+                    tensor = nn.Parameter(mode.fake(parameter), requires_grad=False)
                     kept[id(parameter)] = mode.empty[id(tensor)] = tensor
                 module._parameters[name] = tensor  # type: ignore[assignment]
         for name, buffer in module._buffers.items():

@@ -64,7 +64,7 @@ def enter_calls(ledger: Ledger, hooks: Mapping[str, Hook]) -> tuple[list[bool], 
 def functions_of(trace: Trace) -> list[str]:
     """The function of torch or torch.nn.functional that each operator was called by, "matmul", "relu" of `relu_` too.
 
-    "" where a tool that wraps these functions hears none: `a @ b`, `a + b`, `x.relu()`.
+    "" where a tool that wraps these functions sees no call: `a @ b`, `a + b`, `x.relu()`.
     """
     out = []
     for i, op in enumerate(trace.ops):
@@ -122,16 +122,75 @@ def widths(layer: Layer) -> list[int]:
 
 
 GATES = {"RNN": 1, "RNNCell": 1, "LSTM": 4, "LSTMCell": 4, "GRU": 3, "GRUCell": 3}
+POINTWISE = {1: 1, 3: 7, 4: 10}  # operations per unit and step, by the number of gates: RNN, GRU, LSTM
 
 
-def steps(layer: Layer) -> int:
-    """How often the gates of a recurrent module are computed, as the tools take it: by the first two sides."""
+class Recurrent(NamedTuple):
+    """What a tool counts of a recurrent module. rows: how many sums of products there are."""
+
+    products: int
+    pointwise: int
+    biases: int
+    rows: int
+
+
+def recurrent(
+    layer: Layer, times: int, c_out: int, c_in: list[int], pointwise: Mapping[int, int] = POINTWISE
+) -> Recurrent:
+    """times: rows of input, over all steps. c_out: width of the state. c_in: input features of each layer."""
+    hidden, gates = layer.config["hidden_size"], GATES[layer.kind]
+    times *= 2 if layer.config.get("bidirectional") else 1
+    rows = times * len(c_in) * gates * hidden
+    products = times * sum(gates * hidden * (c + c_out) for c in c_in)
+    return Recurrent(
+        products,
+        times * len(c_in) * pointwise[gates] * hidden,
+        2 * rows if layer.config.get("bias", True) else 0,
+        rows,
+    )
+
+
+def recurrent_by_first_sides(layer: Layer) -> Recurrent:
+    """As ptflops and calflops have it: the first two sides of the input are steps and batch."""
     shape = layer.inputs[0].shape
-    return shape[0] if layer.kind.endswith("Cell") else prod(shape[:2])
+    times = shape[0] if layer.kind.endswith("Cell") else prod(shape[:2])
+    return recurrent(layer, times, layer.config.get("proj_size") or layer.config["hidden_size"], widths(layer))
 
 
-def missed(trace: Trace, index: int) -> str:
-    """The reason for an operator that multiplies and is not seen."""
+def refusal(trace: Trace, tool: str, reads_packed: bool = True) -> str:
+    """Why a tool with hooks gives no figure; empty where it gives one."""
+    if trace.train:
+        return f"{tool} counts in evaluation mode, and this is a record of training mode"
+    if not reads_packed and any(layer.kind in ("RNN", "LSTM", "GRU") and is_packed(layer) for layer in trace.layers):
+        return f"{tool} fails: it reads the shape of a PackedSequence, which has none"
+    return ""
+
+
+# ---------------------------------------------------------------------------- names of modules, functions, operators
+
+DIMENSIONS = ("1d", "2d", "3d")
+CONVOLUTIONS = tuple(f"Conv{n}" for n in DIMENSIONS)
+TRANSPOSED = tuple(f"ConvTranspose{n}" for n in DIMENSIONS)
+POOLING_FUNCTIONS = tuple(
+    f"{a}{kind}_pool{n}" for a in ("", "adaptive_") for kind in ("max", "avg") for n in DIMENSIONS
+)
+INTERPOLATION_FUNCTIONS = tuple(
+    f"upsample_{kind}" for kind in "nearest1d nearest2d nearest3d linear1d bilinear2d trilinear3d bicubic2d".split()
+)
+
+
+def norm_elements(op: Op, word: str, training: bool) -> tuple[str, int]:
+    """Elements of a norm as fvcore and calflops count them, and the reason. training: whether the mode matters."""
+    affine = op.args.get("weight") is not None
+    each = (2 if affine else 1) if training and not op.args.get("training") else 5 if affine else 4
+    return f"{word}-norm elements, {each} each", each * op.inputs[0].numel
+
+
+# ---------------------------------------------------------------------------------------------- products not counted
+
+
+def not_seen(trace: Trace, index: int) -> str:
+    """The reason for an operator that multiplies and that a tool does not see."""
     name = trace.ops[index].name.rpartition(".")[2]
     if name == "scaled_dot_product_attention" or owners(trace)[index].kind == "MultiheadAttention":
         return "attention not seen"
@@ -140,20 +199,20 @@ def missed(trace: Trace, index: int) -> str:
     return "convolutions outside modules not seen" if name.startswith("conv") else f"{name} not seen"
 
 
-def unheard(trace: Trace, index: int) -> str:
-    """The reason for an operator that multiplies and is not heard where functions are wrapped."""
-    return "a @ b not seen" if trace.ops[index].name == "aten.matmul" else missed(trace, index)
+def not_seen_by_wrappers(trace: Trace, index: int) -> str:
+    """The same for a tool that wraps functions."""
+    return "a @ b not seen" if trace.ops[index].name == "aten.matmul" else not_seen(trace, index)
 
 
-def untold(trace: Trace) -> str:
-    """What to say of a record that does not tell how operators were called; empty where none depends on it."""
+def note_on_calls(trace: Trace) -> str:
+    """A note where the figure depends on how operators were called and the record does not know; else empty."""
     if trace.spelled is None and any(op.name in ("aten.matmul", "aten.add", "aten.mul") for op in trace.ops):
         return "the record does not say how operators were called: taken for torch.matmul(a, b), and for a + b"
     return ""
 
 
-def enter_missed(ledger: Ledger, seen: list[bool]) -> None:
+def enter_not_seen(ledger: Ledger, seen: list[bool]) -> None:
     """Enter the products that were not seen."""
     for index, macs in enumerate(ledger.macs):
         if macs and not seen[index]:
-            ledger.enter(missed(ledger.trace, index), -macs, place_of(ledger.trace, index))
+            ledger.enter(not_seen(ledger.trace, index), -macs, place_of(ledger.trace, index))

@@ -1,6 +1,6 @@
 """Run the other tools themselves: each on a copy, what it prints and what it spoils kept away.
 
-`witness("fvcore", model, inputs)` gives its figure or the reason why there is none. The copy has no weights: it is on
+`run_tool("fvcore", model, inputs)` gives its figure or the reason why there is none. The copy has no weights: it is on
 the meta device but for small constants. A tool that leaves the process changed runs in a process of its own.
 """
 
@@ -19,21 +19,21 @@ import torch
 from torch import nn
 
 from archscope.peers.fake_cpu import on_fake_cpu
-from archscope.peers.reconcile import Said
+from archscope.peers.reconcile import ToolResult
 from archscope.peers.tools import MEASURES, Counter, find
 from archscope.tracing.weightless import META
 
 SMALL = 1 << 16  # elements; a buffer up to this size keeps its values
-PATIENCE = 600  # seconds that a tool in a process of its own may take
+TIMEOUT = 600  # seconds that a tool in a process of its own may take
 
 
-def witness(
+def run_tool(
     name: str,
     model: nn.Module,
     inputs: tuple[Any, ...],
     kwargs: Mapping[str, Any] | None = None,
     train: bool = False,
-) -> Said:
+) -> ToolResult:
     """The figure of one tool for a model in a mode. The model is left as it was.
 
     inputs, kwargs: tensors on any device. Raises ValueError for a name that no counter has.
@@ -41,16 +41,18 @@ def witness(
     counter = find(name)
     missing = _missing(counter)
     if missing:
-        return Said(None, missing)
+        return ToolResult(None, missing)
     arguments = tuple(map(_on_meta, inputs))
     named = {key: _on_meta(value) for key, value in (kwargs or {}).items()}
     try:
-        spoiled = bare(model, arguments, named).train(train)
+        spoiled = without_weights(model, arguments, named).train(train)
     except Exception as error:
-        return Said(None, f"the model cannot be copied: {_first_line(error)}")
-    run = _apart if counter.isolated and "fork" in multiprocessing.get_all_start_methods() else _here
+        return ToolResult(None, f"the model cannot be copied: {_first_line(error)}")
+    run = (
+        _in_own_process if counter.isolated and "fork" in multiprocessing.get_all_start_methods() else _in_this_process
+    )
     figure, note = run(name, spoiled, arguments, named)
-    return Said(figure, note, version_of(counter))
+    return ToolResult(figure, note, version_of(counter))
 
 
 def version_of(counter: Counter) -> str:
@@ -72,7 +74,7 @@ def _missing(counter: Counter) -> str:
     return ""
 
 
-def bare(model: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> nn.Module:
+def without_weights(model: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> nn.Module:
     """A copy without weights: parameters and large buffers on the meta device, the rest as it is.
 
     A lazy module is run once, so that it has its parameters.
@@ -93,7 +95,7 @@ def bare(model: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     if lazy:
         with torch.no_grad(), on_fake_cpu(made, (inputs, kwargs)) as (given, named):
             made(*given, **named)
-        return bare(made, inputs, kwargs)
+        return without_weights(made, inputs, kwargs)
     return made
 
 
@@ -126,7 +128,9 @@ def _quietly() -> Iterator[None]:
         torch.set_rng_state(random)
 
 
-def _here(name: str, model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int | None, str]:
+def _in_this_process(
+    name: str, model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[int | None, str]:
     """Run a tool in this process: its figure, or None and the reason."""
     try:
         with _quietly():
@@ -143,7 +147,9 @@ def _first_line(error: BaseException) -> str:
     return f"{type(cause).__name__}: {lines[0][:200]}" if lines else type(cause).__name__
 
 
-def _apart(name: str, model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int | None, str]:
+def _in_own_process(
+    name: str, model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[int | None, str]:
     """Run a tool in a copy of this process."""
     with _quietly(), contextlib.suppress(Exception):
         if find(name).package:
@@ -153,7 +159,7 @@ def _apart(name: str, model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[st
 
     def run() -> None:
         torch.set_num_threads(1)  # the threads of this process do not live in its copy
-        theirs.send(_here(name, model, inputs, kwargs))
+        theirs.send(_in_this_process(name, model, inputs, kwargs))
 
     process = context.Process(target=run, daemon=True)
     with warnings.catch_warnings():
@@ -161,8 +167,8 @@ def _apart(name: str, model: nn.Module, inputs: tuple[Any, ...], kwargs: dict[st
         process.start()
     theirs.close()
     try:
-        if not ours.poll(PATIENCE):
-            return None, f"gave no answer in {PATIENCE} seconds"
+        if not ours.poll(TIMEOUT):
+            return None, f"gave no answer in {TIMEOUT} seconds"
         return ours.recv()
     except EOFError:
         process.join()

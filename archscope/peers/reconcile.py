@@ -13,48 +13,48 @@ from archscope.core.table import Column, Table
 from archscope.peers.tools import COUNTERS, Account, Counter, find
 
 
-class Said(NamedTuple):
-    """What a tool itself said. figure: None where it said nothing, and then note is the reason."""
+class ToolResult(NamedTuple):
+    """What a tool printed. figure: None where it printed none, and then note is the reason."""
 
     figure: int | None
     note: str = ""
     version: str = ""
 
 
-NOT_RUN = Said(None)
+NOT_RUN = ToolResult(None)
 
 
 class Reconciled(NamedTuple):
     """A tool's figure for a model, and how it gets there.
 
-    said: by the tool itself. account: what its convention predicts. residual: said − predicted, None where one is not
+    result: by the tool itself. account: what its convention predicts. residual: said − predicted, None where one is not
     known.
     """
 
     counter: Counter
-    said: Said
+    result: ToolResult
     account: Account
 
     @property
     def residual(self) -> int | None:
-        if self.said.figure is None or self.account.figure is None:
+        if self.result.figure is None or self.account.figure is None:
             return None
-        return self.said.figure - self.account.figure
+        return self.result.figure - self.account.figure
 
     @property
     def notes(self) -> list[str]:
         """Sentences on what is missing, and on another version of the tool than its convention was read from."""
-        told = [note for note in (self.said.note, self.account.note) if note]
-        known, ran = self.counter.version, self.said.version
+        notes = [note for note in (self.result.note, self.account.note) if note]
+        known, ran = self.counter.version, self.result.version
         if self.residual and ran and not f"{ran}.".startswith(f"{known}."):
-            told.append(f"this is version {ran}; the account is that of {known}")
-        return told
+            notes.append(f"this is version {ran}; the account is that of {known}")
+        return notes
 
 
-def account_of(trace: Trace, name: str, said: Said = NOT_RUN) -> Reconciled:
+def account_of(trace: Trace, name: str, result: ToolResult = NOT_RUN) -> Reconciled:
     """Reconcile one tool. Raises ValueError for a name that no counter has."""
     counter = find(name)
-    return Reconciled(counter, said, counter.convention(trace))
+    return Reconciled(counter, result, counter.convention(trace))
 
 
 def chosen(text: str | None) -> list[str]:
@@ -85,8 +85,8 @@ def columns_as(names: Iterable[str]) -> tuple[Column, ...]:
 def _column_as(counter: Counter) -> Column:
     where = "" if counter.package else " on the meta device"
     means = f": {counter.means}" if counter.means else ""
-    told = f"{counter.name}: “{counter.calls}” of {counter.title} {counter.version}{where}{means}."
-    return Column(counter.name, counter.name, "count", means=told)
+    caption = f"{counter.name}: “{counter.calls}” of {counter.title} {counter.version}{where}{means}."
+    return Column(counter.name, counter.name, "count", means=caption)
 
 
 # --------------------------------------------------------------------------------------------------------- printing
@@ -106,14 +106,14 @@ RECORD = (
 def records(reconciled: Iterable[Reconciled], trace: Trace) -> Table:
     """For scripts: one row a tool, its account a list of {"reason", "amount"}.
 
-    figure: what the tool said, null where it was not run. predicted: what its convention says, archscope's MACs and
+    figure: what the tool result, null where it was not run. predicted: by its convention, archscope's MACs and
     the amounts of the account added up. residual: figure − predicted.
     """
     listed: list[Mapping[str, Any]] = [
         {
             "witness": one.counter.name,
             "calls": one.counter.calls,
-            "figure": one.said.figure,
+            "figure": one.result.figure,
             "unit": one.counter.unit,
             "account": [{"reason": str(item), "amount": item.amount} for item in one.account.items],
             "residual": one.residual,
@@ -141,9 +141,9 @@ def account_table(reconciled: Iterable[Reconciled], trace: Trace, made_with: str
     out: list[dict[str, Any]] = [{"what": "archscope: MACs", "amount": macs, "unit": "MAC"}]
     notes = []
     for one in reconciled:
-        ran = one.said.figure is not None
-        figure = one.said.figure if ran else one.account.figure
-        version = one.said.version if one.counter.package else ""  # PyTorch's own stands in the caption
+        ran = one.result.figure is not None
+        figure = one.result.figure if ran else one.account.figure
+        version = one.result.version if one.counter.package else ""  # PyTorch's own stands in the caption
         name = f"{one.counter.title} {version}".rstrip()
         row = {"what": f"{name}: {one.counter.calls}", "amount": figure, "unit": one.counter.unit}
         out.append({**row, "residual": one.residual})

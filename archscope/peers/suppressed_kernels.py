@@ -1,4 +1,4 @@
-"""Keep a tool that wraps Python functions from hearing what PyTorch's own kernels call.
+"""Keep a tool that wraps Python functions from counting what PyTorch's own kernels call.
 
 On the meta device many kernels are written in Python and call functions such as `torch.mm` themselves. A tool that has
 wrapped these would count the work of one operator again, which it does not where the kernels are compiled.

@@ -18,14 +18,20 @@ def record_of(spec: str | Spec, input: Text = None, batch: int | None = None, tr
     cannot be built or run, and ShapeError for an input that does not fit, with the inputs that do; the last two carry
     the record up to the failure.
     """
-    spec = parse(spec) if isinstance(spec, str) else spec
+    return record_and_model(parse(spec) if isinstance(spec, str) else spec, input, batch, train)[0]
+
+
+def record_and_model(
+    spec: Spec, input: Text = None, batch: int | None = None, train: bool = False
+) -> tuple[Trace, Loaded | None]:
+    """The record, and the model that was run for it; None for a saved trace. Raises what `record_of` raises."""
     if spec.source.saved:
         if input or batch is not None or train:
             raise SpecError(f"{spec.name} is the record of one run: its input and mode are what they were")
-        return spec.source.record(spec.name)
+        return spec.source.record(spec.name), None
     model = loaded(spec, input, batch)
     try:
-        return traced(spec, model, train)
+        return traced(spec, model, train), model
     except ShapeError as error:
         explained = ShapeError(PROVIDED["diagnosis"](error, spec), expected=error.expected, got=error.got)
         explained.failure = error.failure

@@ -121,5 +121,6 @@ def source_and_name(head: str) -> tuple[Source, str]:
             if source.form and re.fullmatch(source.form, head):
                 return source, head
     if colon:
-        raise SpecError(f"{head!r} names no model: write NAME, SOURCE:NAME, file.py:NAME or package.module:NAME")
+        *first, last = (source.help for source in every_source() if source.help)
+        raise SpecError(f"{head!r} names no model: write {', '.join(first)} or {last}")
     return source_of("zoo"), head

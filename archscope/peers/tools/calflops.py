@@ -15,30 +15,35 @@ Read from its `pytorch_ops.py`, which comes from DeepSpeed's profiler. It wraps 
     einsum                                     what NumPy's `einsum_path` prints, to four digits
     recurrent                                  2 per multiply-add less one a sum, biases, pointwise work
 
-The module `ReLU6` is a `hardtanh`, which is not wrapped; nor are `a @ b`, `x + y`, bmm and attention. Which calls are
-heard stands in `ptflops.py`.
+The module `ReLU6` is a `hardtanh`, which is not wrapped; nor are `a @ b`, `x + y`, bmm and attention. `ptflops.py` says
+which calls are seen.
 """
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any
 
 from archscope.core.record import Layer, Op, Shape, Trace
 from archscope.peers.accounts import Account, Item, Ledger, counter, measures, place_of, refused
+from archscope.peers.einsum import printed_operations
 from archscope.peers.hooks import (
+    DIMENSIONS,
     GATES,
+    INTERPOLATION_FUNCTIONS,
+    POOLING_FUNCTIONS,
     SUMS,
     Hook,
     Part,
     enter_calls,
     functions_of,
-    is_packed,
+    norm_elements,
+    not_seen_by_wrappers,
+    note_on_calls,
     reason_of_sums,
-    steps,
+    recurrent_by_first_sides,
+    refusal,
     sums,
-    unheard,
-    untold,
-    widths,
 )
 
 
@@ -49,16 +54,15 @@ from archscope.peers.hooks import (
     unit="FLOP",
     package="calflops",
     version="0.3.2",
+    order=6,
     isolated=True,
     means="two for each multiply-add, without attention; biases of convolutions, norms, activations and pooling",
 )
 def convention(trace: Trace) -> Account:
-    if trace.train:
-        return refused("calflops counts in evaluation mode, and this is a record of training mode")
+    if why := refusal(trace, "calflops", reads_packed=False):
+        return refused(why)
     if not trace.params:
         return refused("calflops fails: it asks the first parameter for its device, and there is none")
-    if any(layer.kind in ("RNN", "LSTM", "GRU") and is_packed(layer) for layer in trace.layers):
-        return refused("calflops fails: it reads the shape of a PackedSequence, which has none")
     products, more = Ledger(trace), Ledger(trace)  # multiply-adds, which it doubles, and single operations
     seen, _ = enter_calls(products, RECURRENT)
     for layer in trace.layers:
@@ -68,7 +72,8 @@ def convention(trace: Trace) -> Account:
         if composite.name == "aten.einsum" and not any(seen[composite.start : composite.stop]):
             place = place_of(trace, composite.start, "einsum")
             shapes = [t.shape for t in composite.args["tensors"]]
-            more.enter("einsum: NumPy's operations, to four digits", numpy_count(composite.args["equation"], shapes))
+            count = int(printed_operations(composite.args["equation"], shapes))
+            more.enter("einsum: NumPy's operations, to four digits", count)
             products.enter("einsum not doubled", -sum(products.macs[composite.start : composite.stop]), place)
         seen[composite.start : composite.stop] = [True] * (composite.stop - composite.start)
     called = functions_of(trace)
@@ -84,12 +89,12 @@ def convention(trace: Trace) -> Account:
             products.enter(reason, count - products.macs[i], place)
             more.enter(word, extra, place)
         elif products.macs[i]:
-            products.enter(unheard(trace, i), -products.macs[i], place)
+            products.enter(not_seen_by_wrappers(trace, i), -products.macs[i], place)
         elif name in _ELEMENTWISE:
             more.enter(*_ELEMENTWISE[name](op), place)
         elif name in SUMS:
             more.enter(reason_of_sums(trace, i), sums(op), place)
-    return _sum(products.account(factor=2, note=untold(trace)), more.account())
+    return _sum(products.account(factor=2, note=note_on_calls(trace)), more.account())
 
 
 def _sum(doubled: Account, single: Account) -> Account:
@@ -156,10 +161,9 @@ def _addmm(op: Op) -> Found:
     return "addmm", count, "sums that go with a matrix product", op.inputs[0].numel
 
 
-_DIMENSIONS = ("1d", "2d", "3d")
 _PRODUCTS: dict[str, Callable[[Op], Found | None]] = {
-    **{f"conv{n}": _convolution for n in _DIMENSIONS},
-    **{f"conv_transpose{n}": _transposed for n in _DIMENSIONS},
+    **{f"conv{n}": _convolution for n in DIMENSIONS},
+    **{f"conv_transpose{n}": _transposed for n in DIMENSIONS},
     "linear": _linear,
     "matmul": _matmul,
     "addmm": _addmm,
@@ -168,15 +172,6 @@ _PRODUCTS: dict[str, Callable[[Op], Found | None]] = {
 
 
 # ----------------------------------------------------------------------------------------------------- elementwise
-
-
-def _norm(word: str, training: bool = False) -> Callable[[Op], tuple[str, int]]:
-    def norm(op: Op) -> tuple[str, int]:
-        affine = op.args.get("weight") is not None
-        each = (2 if affine else 1) if training and not op.args.get("training") else 5 if affine else 4
-        return f"{word}-norm elements, {each} each", each * op.inputs[0].numel
-
-    return norm
 
 
 def _each(word: str) -> Callable[[Op], tuple[str, int]]:
@@ -191,57 +186,31 @@ def _interpolation(op: Op) -> tuple[str, int]:
 
 
 _ELEMENTWISE: dict[str, Callable[[Op], tuple[str, int]]] = {
-    "batch_norm": _norm("batch", training=True),
-    **{f"{word}_norm": _norm(word) for word in ("layer", "group", "instance")},
+    **{f"{word}_norm": partial(norm_elements, word=word, training=word == "batch")
+       for word in ("batch", "layer", "group", "instance")},
     **{name: _each("activations, 1 per element")
        for name in "relu relu6 prelu _prelu_kernel elu leaky_relu silu gelu".split()},
     "softmax": _each("softmax, 1 per element"),
-    **{f"{a}{kind}_pool{n}": _each("pooling, 1 per input element")
-       for a in ("", "adaptive_") for kind in ("max", "avg") for n in _DIMENSIONS},
+    **{name: _each("pooling, 1 per input element") for name in POOLING_FUNCTIONS},
     **{f"{a}max_pool{n}_with_indices": _each("pooling, 1 per input element")
-       for a in ("", "adaptive_") for n in _DIMENSIONS},
-    **{f"upsample_{kind}": _interpolation
-       for kind in "nearest1d nearest2d nearest3d linear1d bilinear2d trilinear3d bicubic2d".split()},
+       for a in ("", "adaptive_") for n in DIMENSIONS},
+    **{name: _interpolation for name in INTERPOLATION_FUNCTIONS},
 }  # fmt: skip
-
-
-def numpy_count(equation: str, shapes: list[Shape]) -> int:
-    """The "optimized FLOP count" that `numpy.einsum_path` prints for two operands: 2 an element, and 1."""
-    terms, _, out = equation.replace(" ", "").partition("->")
-    sides: dict[str, int] = {}
-    for term, shape in zip(terms.split(","), shapes, strict=True):
-        for letter, side in zip(term, shape, strict=True):
-            sides[letter] = max(sides.get(letter, 1), side)
-    summed = any(letter not in out for letter in sides)
-    return int(float(f"{prod(sides.values()) * (len(shapes) - 1 + summed) + 1:.3e}"))
 
 
 # ------------------------------------------------------------------------------------------------------- recurrent
 
 
-def _gates(layer: Layer) -> tuple[int, int]:
-    """How often the gates are computed, and how wide they are together."""
-    times = steps(layer) * (2 if layer.config.get("bidirectional") else 1)
-    return times, GATES[layer.kind] * layer.config["hidden_size"]
-
-
 def _recurrent(layer: Layer) -> list[Part]:
-    times, gates = _gates(layer)
-    out = layer.config.get("proj_size") or layer.config["hidden_size"]
-    count = times * sum(gates * (c_in + out) for c_in in widths(layer))
-    return [Part("recurrent gates by the first two sides of the input", count, True)]
-
-
-_POINTWISE = {1: 1, 3: 7, 4: 10}  # per unit and step, by the number of gates
+    return [Part("recurrent gates by the first two sides of the input", recurrent_by_first_sides(layer).products, True)]
 
 
 def _extra(layer: Layer) -> list[tuple[str, int]]:
-    times, gates = _gates(layer)
-    times *= len(widths(layer))
+    found = recurrent_by_first_sides(layer)
     return [
-        ("recurrent gates: a sum of n products has n − 1 additions", -2 * times * gates),
-        ("recurrent pointwise work", times * _POINTWISE[GATES[layer.kind]] * layer.config["hidden_size"]),
-        ("recurrent biases", 2 * times * gates if layer.config.get("bias", True) else 0),
+        ("recurrent gates: a sum of n products has n − 1 additions", -2 * found.rows),
+        ("recurrent pointwise work", found.pointwise),
+        ("recurrent biases", found.biases),
     ]
 
 

@@ -20,6 +20,7 @@ from archscope.peers.accounts import Account, Ledger, counter, measures, place_o
     unit="FLOP",
     package="",
     version="2.14",
+    order=3,
     means="two for each multiply-add of convolutions and matrix products",
 )
 def convention(trace: Trace) -> Account:

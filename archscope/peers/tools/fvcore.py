@@ -14,15 +14,14 @@ operators; every other one counts 0:
 What no output depends on is not in the record.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
 from archscope.core.record import Composite, Op, Shape, Trace
 from archscope.peers.accounts import Account, Ledger, counter, live, measures, owners, place_of, refused
-
-Letters = frozenset[str]
+from archscope.peers.einsum import printed_operations
+from archscope.peers.hooks import norm_elements
 
 
 class _Fails(Exception):
@@ -36,6 +35,7 @@ class _Fails(Exception):
     unit="MAC",
     package="fvcore",
     version="0.1.5.post20221221",
+    order=2,
     means="multiply-adds of linear layers, convolutions and matrix products, without attention; 2 per batch-norm and "
     "5 per layer-norm element, 1 per input of adaptive average pooling",
     isolated=True,  # `torch.jit` on tensors without contents: what goes wrong there may end the process
@@ -66,9 +66,11 @@ def _operator(ledger: Ledger, op: Op, macs: int, place: str, config: Mapping[str
     if name in _ELEMENTWISE:
         reason, count = _ELEMENTWISE[name](op)
         ledger.enter(reason, count, place)
-    elif name in _PRODUCTS:
-        reason, count = _PRODUCTS[name](op)
-        ledger.enter(reason, count - macs, place)
+    elif name == "matmul":
+        left, right = (t.shape for t in op.inputs[:2])
+        if len(right) < 2:
+            raise _Fails("a matrix product with a vector on the right")
+        ledger.enter("matmul: the right operand's batch is left out", prod(left) * right[-1] - macs, place)
     elif macs and name.startswith("conv"):
         padding = op.args.get("padding", config.get("padding"))  # "valid" is a default that PyTorch does not pass on
         if isinstance(padding, str):
@@ -88,26 +90,11 @@ _NAMES = {
 }
 
 
-def _matmul(op: Op) -> tuple[str, int]:
-    left, right = (t.shape for t in op.inputs[:2])
-    if len(right) < 2:
-        raise _Fails("a matrix product with a vector on the right")
-    return "matmul: the right operand's batch is left out", prod(left) * right[-1]
-
-
-_PRODUCTS: dict[str, Callable[[Op], tuple[str, int]]] = {"matmul": _matmul}
-
-
-def _norm(word: str, training: str = "") -> Callable[[Op], tuple[str, int]]:
+def _norm(word: str, training: bool = False) -> Callable[[Op], tuple[str, int]]:
     def norm(op: Op) -> tuple[str, int]:
-        shape, affine = op.inputs[0].shape, op.args.get("weight") is not None
-        if training and not op.args.get(training):
-            each = 2 if affine else 1
-        else:
-            if not 2 <= len(shape) <= 5:
-                raise _Fails(f"{word} norm of {len(shape)} axes")
-            each = 5 if affine else 4
-        return f"{word}-norm elements, {each} each", each * prod(shape)
+        if (not training or op.args.get("training")) and not 2 <= len(op.inputs[0].shape) <= 5:
+            raise _Fails(f"{word} norm of {len(op.inputs[0].shape)} axes")
+        return norm_elements(op, word, training)
 
     return norm
 
@@ -120,7 +107,7 @@ def _each(word: str, inputs: int, outputs: int) -> Callable[[Op], tuple[str, int
 
 
 _ELEMENTWISE: dict[str, Callable[[Op], tuple[str, int]]] = {
-    "batch_norm": _norm("batch", training="training"),
+    "batch_norm": _norm("batch", training=True),
     "layer_norm": _norm("layer"),
     "group_norm": _norm("group"),
     "instance_norm": _norm("instance"),
@@ -151,62 +138,12 @@ def _composite(ledger: Ledger, composite: Composite) -> None:
 def _einsum(equation: str, shapes: list[Shape]) -> int:
     """What fvcore makes of an einsum: exact for its two favourites, else half of NumPy's operations."""
     letters = dict.fromkeys(c for c in equation if c.isalpha())
-    spelled = equation.translate({ord(letter): 97 + i for i, letter in enumerate(letters)})
-    if spelled == "abc,abd->acd":
+    letters_in_order = equation.translate({ord(letter): 97 + i for i, letter in enumerate(letters)})
+    if letters_in_order == "abc,abd->acd":
         return prod(shapes[0]) * shapes[-1][-1]
-    if spelled == "abc,adc->adb":
+    if letters_in_order == "abc,adc->adb":
         return prod(shapes[0]) * shapes[-1][1]
-    return int(float(f"{_operations(spelled, shapes) + 1:.3e}") / 2)
-
-
-def _operations(equation: str, shapes: list[Shape]) -> int:
-    """What NumPy's `einsum_path(…, optimize="optimal")` counts: for each contraction of two operands one operation a
-    product, and one a sum where something is summed over; the cheapest order that makes nothing larger than the
-    largest operand or the output."""
-    left, arrow, out = equation.partition("->")
-    terms = left.split(",")
-    wild = max(len(shape) - len(term.replace("...", "")) for term, shape in zip(terms, shapes, strict=True))
-    letters = "".join(map(chr, range(65, 65 + wild)))  # for the axes of an ellipsis, the last ones where there are less
-    terms = [
-        term.replace("...", letters[wild - len(shape) + len(term.replace("...", "")) :])
-        for term, shape in zip(terms, shapes, strict=True)
-    ]
-    if not arrow:
-        named = "".join(terms)
-        out = letters + "".join(sorted(c for c in set(named) - set(letters) if named.count(c) == 1))
-    out = out.replace("...", letters)
-    sides: dict[str, int] = {}
-    for term, shape in zip(terms, shapes, strict=True):
-        for letter, side in zip(term, shape, strict=True):
-            sides[letter] = max(sides.get(letter, 1), side)
-
-    def size(of: Iterable[str]) -> int:
-        return prod(sides[letter] for letter in of)
-
-    def contract(group: Sequence[Letters], rest: Sequence[Letters]) -> tuple[int, Letters]:
-        """Operations of one contraction, and the letters that it leaves."""
-        joined: Letters = frozenset().union(*group)
-        left = joined & frozenset(out).union(*rest)
-        return size(joined) * (max(1, len(group) - 1) + (left != joined)), left
-
-    operands = [frozenset(term) for term in terms]
-    largest = max(size(term) for term in (*terms, out))
-    if len(operands) < 3 or set(sides) == set(out):
-        return contract(operands, ())[0]
-    ways: list[tuple[int, list[Letters]]] = [(0, operands)]
-    for count in range(len(operands), 1, -1):
-        longer = []
-        for cost, now in ways:
-            for i, j in combinations(range(count), 2):
-                rest = [one for k, one in enumerate(now) if k not in (i, j)]
-                more, made = contract((now[i], now[j]), rest)
-                if size(made) <= largest:
-                    longer.append((cost + more, [*rest, made]))
-        if not longer:  # all that is left in one contraction
-            cost, now = min(ways, key=lambda way: way[0])
-            return cost + contract(now, ())[0]
-        ways = longer
-    return min(cost for cost, _ in ways)
+    return int(printed_operations(letters_in_order, shapes) / 2)
 
 
 def _positional(model: Any, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...]]:

@@ -15,7 +15,7 @@ or an interpolation with a module of its own is counted twice:
     matmul, mm, bmm, addmm, baddbmm            multiply-adds, by their functions
     add, mul                                   1 per element, by their functions
 
-What modules count is divided by the first side of the input, what functions count is not. Functions are heard where
+What modules count is divided by the first side of the input, what functions count is not. Functions are seen where
 they are called by their name in `torch` or `torch.nn.functional`, or as a method of those in `torch`: not `a @ b`,
 `x + y`, `x.relu()`, nor a function that a model has kept as its own, as `nn.TransformerEncoderLayer` keeps its
 activation. Of the functions that `calls.USUAL` does not name, pooling and mm among them, the record does not know that.
@@ -34,48 +34,50 @@ from typing import Any
 from archscope.core.record import Layer, Op, Trace
 from archscope.peers.accounts import Account, Item, Ledger, counter, measures, place_of, refused
 from archscope.peers.hooks import (
+    CONVOLUTIONS,
+    DIMENSIONS,
     GATES,
+    INTERPOLATION_FUNCTIONS,
+    POOLING_FUNCTIONS,
     SUMS,
+    TRANSPOSED,
     Hook,
     Part,
     batch_and_sides,
     enter_calls,
     functions_of,
-    is_packed,
     kind_of,
-    missed,
+    not_seen,
+    not_seen_by_wrappers,
+    note_on_calls,
     owners,
     pieces_of,
     reason_of_sums,
-    steps,
+    recurrent_by_first_sides,
+    refusal,
     sums,
-    unheard,
-    untold,
-    widths,
 )
 
 _ABOUT: dict[str, Any] = dict(calls="MACs", unit="MAC", package="ptflops", version="0.7.5", isolated=True)
-_TRAINING = "ptflops counts in evaluation mode, and this is a record of training mode"
 
 
 @counter(
     "ptflops",
+    order=4,
     title="ptflops, backend pytorch",
     means="multiply-adds, biases, norms, pooling and activations, the last two twice where a module calls a function",
     **_ABOUT,
 )
 def by_modules(trace: Trace) -> Account:
     """What the default backend prints."""
-    if trace.train:
-        return refused(_TRAINING)
+    if why := refusal(trace, "ptflops", reads_packed=False):
+        return refused(why)
     batch = _batch(trace)
     if batch is None:
         return refused("ptflops fails: the first input has no axes")
-    if any(layer.kind in ("RNN", "LSTM", "GRU") and is_packed(layer) for layer in trace.layers):
-        return refused("ptflops fails: it reads the shape of a PackedSequence, which has none")
     ledger = Ledger(trace)
     seen, modules = enter_calls(ledger, HOOKS)
-    inside = _inside(trace)
+    inside = [kind_of(layer) for layer in owners(trace)]
     pieces, called = pieces_of(trace), functions_of(trace)
     functions = 0
     for i, op in enumerate(trace.ops):
@@ -95,8 +97,8 @@ def by_modules(trace: Trace) -> Account:
             functions += sums(op)
             ledger.enter(reason_of_sums(trace, i), sums(op), place)
         elif ledger.macs[i] and not seen[i]:
-            ledger.enter(unheard(trace, i), -ledger.macs[i], place)
-    return _divided(ledger.account(note=untold(trace)), modules, functions, batch)
+            ledger.enter(not_seen_by_wrappers(trace, i), -ledger.macs[i], place)
+    return _divided(ledger.account(note=note_on_calls(trace)), modules, functions, batch)
 
 
 def _divided(account: Account, modules: int, functions: int, batch: int) -> Account:
@@ -112,11 +114,6 @@ def _batch(trace: Trace) -> int | None:
     """The first side of the first input: what the tool takes for the batch."""
     shape = trace.inputs[0].shape if trace.inputs else (1,)
     return shape[0] if shape else None
-
-
-def _inside(trace: Trace) -> list[str]:
-    """The kind of the module that each operator ran in."""
-    return [kind_of(layer) for layer in owners(trace)]
 
 
 # ------------------------------------------------------------------------------------------------- hooks on modules
@@ -159,19 +156,12 @@ def _upsample(layer: Layer) -> list[Part]:
     return [Part("interpolation, 1 per output element of the first sample", prod(layer.outputs[0].shape[1:]))]
 
 
-_POINTWISE = {1: 1, 3: 7, 4: 10}  # per unit and step, by the number of gates: RNN, GRU, LSTM
-
-
 def _recurrent(layer: Layer) -> list[Part]:
-    hidden, gates = layer.config["hidden_size"], GATES[layer.kind]
-    out = layer.config.get("proj_size") or hidden
-    times = steps(layer) * (2 if layer.config.get("bidirectional") else 1)
-    each = [gates * hidden * (c_in + out) for c_in in widths(layer)]
-    count = len(each)
+    found = recurrent_by_first_sides(layer)
     return [
-        Part("recurrent gates by the first two sides of the input", times * sum(each), True),
-        Part("recurrent pointwise work", times * count * _POINTWISE[gates] * hidden),
-        Part("recurrent biases", times * count * 2 * gates * hidden if layer.config.get("bias", True) else 0),
+        Part("recurrent gates by the first two sides of the input", found.products, True),
+        Part("recurrent pointwise work", found.pointwise),
+        Part("recurrent biases", found.biases),
     ]
 
 
@@ -192,16 +182,15 @@ def _attention(layer: Layer) -> list[Part]:
     ]
 
 
-_DIMENSIONS = ("1d", "2d", "3d")
 HOOKS: dict[str, Hook] = {
-    **{f"Conv{n}": _convolution for n in _DIMENSIONS},
-    **{f"ConvTranspose{n}": partial(_convolution, transposed=True) for n in _DIMENSIONS},
+    **dict.fromkeys(CONVOLUTIONS, _convolution),
+    **dict.fromkeys(TRANSPOSED, partial(_convolution, transposed=True)),
     "Linear": _linear,
-    **{f"{word.title()}Norm{n}": partial(_norm, word) for word in ("batch", "instance") for n in _DIMENSIONS},
+    **{f"{word.title()}Norm{n}": partial(_norm, word) for word in ("batch", "instance") for n in DIMENSIONS},
     "GroupNorm": partial(_norm, "group"),
     "LayerNorm": partial(_norm, "layer"),
     **{kind: _activation for kind in "ReLU PReLU ELU LeakyReLU ReLU6 GELU".split()},
-    **{f"{a}{kind}Pool{n}": _pool for a in ("", "Adaptive") for kind in ("Max", "Avg") for n in _DIMENSIONS},
+    **{f"{a}{kind}Pool{n}": _pool for a in ("", "Adaptive") for kind in ("Max", "Avg") for n in DIMENSIONS},
     "Upsample": _upsample,
     **{kind: _recurrent for kind in GATES},
     "MultiheadAttention": _attention,
@@ -235,11 +224,9 @@ _FUNCTIONS: dict[str, tuple[str, Callable[[Op], int]]] = {
     **{name: ("activations", _input) for name in "relu prelu elu relu6 gelu".split()},
     "silu": ("activations, 1 per element", _input),
     "softmax": ("softmax, 1 per element", _input),
-    **{f"{a}{kind}_pool{n}": ("pooling", _input) for a in ("", "adaptive_") for kind in ("max", "avg")
-       for n in _DIMENSIONS},
-    **{f"max_pool{n}_with_indices": ("pooling", _input) for n in _DIMENSIONS},
-    **{f"upsample_{kind}": ("interpolation", _interpolation)
-       for kind in "nearest1d nearest2d nearest3d linear1d bilinear2d trilinear3d bicubic2d".split()},
+    **{name: ("pooling", _input) for name in POOLING_FUNCTIONS},
+    **{f"max_pool{n}_with_indices": ("pooling", _input) for n in DIMENSIONS},
+    **{name: ("interpolation", _interpolation) for name in INTERPOLATION_FUNCTIONS},
     **{name: ("attention: products", _product) for name in "matmul mm bmm".split()},
     **{name: ("attention: products", _product_and_sum) for name in ("addmm", "baddbmm")},
 }  # fmt: skip
@@ -250,14 +237,15 @@ _FUNCTIONS: dict[str, tuple[str, Callable[[Op], int]]] = {
 
 @counter(
     "ptflops-aten",
+    order=5,
     title="ptflops, backend aten",
     means="multiply-adds and biases of linear layers, convolutions and matrix products, without attention",
     **_ABOUT,
 )
 def by_operators(trace: Trace) -> Account:
     """What the backend `aten` prints, on a CPU."""
-    if trace.train:
-        return refused(_TRAINING)
+    if why := refusal(trace, "ptflops"):
+        return refused(why)
     ledger = Ledger(trace)
     for i, op in enumerate(trace.ops):
         name, place, macs = op.name.rpartition(".")[2], place_of(trace, i), ledger.macs[i]
@@ -275,7 +263,7 @@ def by_operators(trace: Trace) -> Account:
         elif name in ("gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"):
             ledger.enter("recurrent biases, as those of matrix products", _gate_biases(op, name), place)
         elif macs and name not in ("mm", "bmm", "matmul"):
-            ledger.enter(missed(trace, i), -macs, place)
+            ledger.enter(not_seen(trace, i), -macs, place)
     return ledger.account()
 
 

@@ -15,14 +15,26 @@ else; what has no module of a class that it knows is 0, attention and functions 
 It adds in floating point; what it prints is a whole number all the same, but for an adaptive pooling, which it cuts.
 """
 
-from collections.abc import Callable
 from functools import partial
 from math import prod
 from typing import Any
 
 from archscope.core.record import Layer, Trace
 from archscope.peers.accounts import Account, Ledger, counter, measures, refused
-from archscope.peers.hooks import GATES, Hook, Part, enter_calls, enter_missed, is_packed, kind_of, widths
+from archscope.peers.hooks import (
+    CONVOLUTIONS,
+    DIMENSIONS,
+    GATES,
+    TRANSPOSED,
+    Hook,
+    Part,
+    enter_calls,
+    enter_not_seen,
+    is_packed,
+    kind_of,
+    recurrent,
+    refusal,
+)
 
 
 @counter(
@@ -32,18 +44,19 @@ from archscope.peers.hooks import GATES, Hook, Part, enter_calls, enter_missed, 
     unit="MAC",
     package="thop",
     version="0.1.1",
+    order=5,
     isolated=True,
     means="multiply-adds of modules, 4 per element of a norm, average pooling; nothing that has no module",
 )
 def convention(trace: Trace) -> Account:
-    if trace.train:
-        return refused("thop counts in evaluation mode, and this is a record of training mode")
+    if why := refusal(trace, "thop"):
+        return refused(why)
     for layer in trace.layers:
         if kind_of(layer) in _READS_CHANNELS and len(layer.inputs[0].shape) < 2:
             return refused(f"thop fails: {layer.path or layer.kind} has no second axis")
     ledger = Ledger(trace)
     seen, _ = enter_calls(ledger, HOOKS)
-    enter_missed(ledger, seen)
+    enter_not_seen(ledger, seen)
     return ledger.account()
 
 
@@ -92,35 +105,20 @@ def _upsample(layer: Layer) -> list[Part]:
     return [Part(f"outputs of upsampling, {each} each", each * layer.outputs[0].numel)]
 
 
-def _rnn_cell(c_in: int, hidden: int) -> tuple[int, int]:
-    return hidden * (c_in + hidden), hidden
-
-
-def _gru_cell(c_in: int, hidden: int) -> tuple[int, int]:
-    # r and z, n, then r · (…) and the three of h' = (1 − z) · n + z · h
-    return 3 * hidden * (c_in + hidden), 3 * hidden + hidden + 3 * hidden
-
-
-def _lstm_cell(c_in: int, hidden: int) -> tuple[int, int]:
-    # four gates, the three of c' = f · c + i · g, and o · tanh c'
-    return 4 * hidden * (c_in + hidden), 4 * hidden + 3 * hidden + hidden
-
-
-_CELLS: dict[str, Callable[[int, int], tuple[int, int]]] = {"RNN": _rnn_cell, "GRU": _gru_cell, "LSTM": _lstm_cell}
+# per unit and step, by the number of gates. GRU: 3 gates, r · (…), and the three of h' = (1 − z) · n + z · h.
+# LSTM: 4 gates, the three of c' = f · c + i · g, and o · tanh c'
+_POINTWISE = {1: 1, 3: 7, 4: 8}
 
 
 def _recurrent(layer: Layer) -> list[Part]:
-    config, kind = layer.config, layer.kind.removesuffix("Cell")
-    hidden = config["hidden_size"]
-    directions = 2 if config.get("bidirectional") else 1
-    inputs = [config["input_size"]] + [hidden * directions] * (len(widths(layer)) - 1)
-    each = [_CELLS[kind](c_in, hidden) for c_in in inputs]
-    times = _steps(layer) * directions
-    biases = 2 * GATES[kind] * hidden * len(each) if config.get("bias", True) else 0
+    config, hidden = layer.config, layer.config["hidden_size"]
+    above = hidden * (2 if config.get("bidirectional") else 1)
+    c_in = [config["input_size"]] + [above] * (config.get("num_layers", 1) - 1)
+    found = recurrent(layer, _steps(layer), hidden, c_in, _POINTWISE)
     return [
-        Part("recurrent gates by the size of a full batch", times * sum(gates for gates, _ in each), True),
-        Part("recurrent pointwise work", times * sum(work for _, work in each)),
-        Part("recurrent biases", times * biases),
+        Part("recurrent gates by the size of a full batch", found.products, True),
+        Part("recurrent pointwise work", found.pointwise),
+        Part("recurrent biases", found.biases),
     ]
 
 
@@ -134,29 +132,24 @@ def _steps(layer: Layer) -> int:
     return prod(shape[:2])
 
 
-_DIMENSIONS = ("1d", "2d", "3d")
-_READS_CHANNELS = frozenset(f"Conv{t}{n}" for t in ("", "Transpose") for n in _DIMENSIONS)
-
-
-def _nothing(layer: Layer) -> list[Part]:
-    return []
+_READS_CHANNELS = CONVOLUTIONS + TRANSPOSED
 
 
 HOOKS: dict[str, Hook] = {
-    **{f"Conv{n}": _convolution for n in _DIMENSIONS},
-    **{f"ConvTranspose{n}": partial(_convolution, transposed=True) for n in _DIMENSIONS},
+    **dict.fromkeys(CONVOLUTIONS, _convolution),
+    **dict.fromkeys(TRANSPOSED, partial(_convolution, transposed=True)),
     "Linear": _linear,
-    **{f"{word.title()}Norm{n}": partial(_norm, word) for word in ("batch", "instance") for n in _DIMENSIONS},
+    **{f"{word.title()}Norm{n}": partial(_norm, word) for word in ("batch", "instance") for n in DIMENSIONS},
     "SyncBatchNorm": partial(_norm, "batch"),
     "LayerNorm": partial(_norm, "layer"),
     "PReLU": _prelu,
     "Softmax": _softmax,
-    **{f"AvgPool{n}": _pool for n in _DIMENSIONS},
-    **{f"AdaptiveAvgPool{n}": _adaptive for n in _DIMENSIONS},
+    **{f"AvgPool{n}": _pool for n in DIMENSIONS},
+    **{f"AdaptiveAvgPool{n}": _adaptive for n in DIMENSIONS},
     "Upsample": _upsample,
     **{kind: _recurrent for kind in GATES},
-    **{kind: _nothing for kind in "ZeroPad2d ReLU ReLU6 LeakyReLU Dropout PixelShuffle".split()},
-    **{f"{a}MaxPool{n}": _nothing for a in ("", "Adaptive") for n in _DIMENSIONS},
+    **{kind: lambda layer: [] for kind in "ZeroPad2d ReLU ReLU6 LeakyReLU Dropout PixelShuffle".split()},
+    **{f"{a}MaxPool{n}": lambda layer: [] for a in ("", "Adaptive") for n in DIMENSIONS},
 }
 
 

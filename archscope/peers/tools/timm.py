@@ -19,6 +19,7 @@ from archscope.peers.tools import fvcore
     unit="MAC",
     package="timm",
     version="1.0.31",
+    order=8,
     means="those of fvcore",
 )
 def convention(trace: Trace) -> Account:

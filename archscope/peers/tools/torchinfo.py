@@ -16,7 +16,8 @@ from typing import Any
 
 from archscope.analysis.observed import cached
 from archscope.core.record import Layer, Shape, Trace
-from archscope.peers.accounts import Account, Ledger, counter, leaves, measures, owners, place_of, refused
+from archscope.peers.accounts import Account, Ledger, counter, leaves, measures, refused
+from archscope.peers.hooks import enter_not_seen
 
 
 @counter(
@@ -26,6 +27,7 @@ from archscope.peers.accounts import Account, Ledger, counter, leaves, measures,
     unit="MAC",
     package="torchinfo",
     version="1.8.0",
+    order=1,
     means="every weight and bias of a module without children, times the batch and the sides of a convolution's output",
 )
 def convention(trace: Trace) -> Account:
@@ -52,9 +54,7 @@ def convention(trace: Trace) -> Account:
         else:
             what = f"{_family(layer.kind)} weights{' and biases' if biases else ''}"
             ledger.enter(f"{what} counted as multiply-adds", weights + biases, place)
-    for i, macs in enumerate(ledger.macs):
-        if macs and not seen[i]:
-            ledger.enter(_unseen(trace, i), -macs, place_of(trace, i))
+    enter_not_seen(ledger, seen)
     return ledger.account()
 
 
@@ -124,21 +124,6 @@ def _reason(layer: Layer) -> str:
     return f"{kind}: weights times the batch, not what it computes"
 
 
-_PRODUCTS = {"linear", "mm", "bmm", "matmul", "addmm", "baddbmm", "mv", "dot", "einsum"}
-
-
-def _unseen(trace: Trace, index: int) -> str:
-    """How to name an operator that no module of its own stands for."""
-    name = trace.ops[index].name.rpartition(".")[2]
-    if name == "scaled_dot_product_attention" or owners(trace)[index].kind == "MultiheadAttention":
-        return "attention not seen"
-    if name in _PRODUCTS:
-        return "matrix products outside modules not seen"
-    if name.startswith("conv"):
-        return "convolutions outside modules not seen"
-    return f"{name} not seen"
-
-
 @measures("torchinfo")
 def measured(model: Any, inputs: tuple[Any, ...], kwargs: Any) -> int:
     import torchinfo
@@ -147,8 +132,8 @@ def measured(model: Any, inputs: tuple[Any, ...], kwargs: Any) -> int:
 
     def summed(model: Any, inputs: Any, device: str) -> int:
         mode = "train" if model.training else "eval"
-        told = torchinfo.summary(model, input_data=list(inputs), device=device, mode=mode, verbose=0, **kwargs)
-        return int(told.total_mult_adds)
+        summary = torchinfo.summary(model, input_data=list(inputs), device=device, mode=mode, verbose=0, **kwargs)
+        return int(summary.total_mult_adds)
 
     try:
         return summed(copy.deepcopy(model), inputs, "meta")

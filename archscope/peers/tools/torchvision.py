@@ -20,6 +20,7 @@ _CELLS = frozenset("gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_r
     unit="MAC",
     package="torchvision",
     version="0.29",
+    order=7,
     means="multiply-adds of convolutions and matrix products",
 )
 def convention(trace: Trace) -> Account:

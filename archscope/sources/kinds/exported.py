@@ -19,7 +19,7 @@ from archscope.sources.source import SOURCES, Source
 @SOURCES.register("exported")
 class ExportedPrograms(Source):
     form = r".+\.pt2"
-    help = "an exported program"
+    help = "program.pt2"
     order = 11
     closed = False
 

@@ -13,7 +13,7 @@ from archscope.sources.source import SOURCES, Source
 @SOURCES.register("trace")
 class SavedTraces(Source):
     form = r".+\.json"
-    help = "a saved trace"
+    help = "trace.json"
     order = 10
     closed = False
     saved = True

@@ -10,7 +10,7 @@ from archscope.zoo.catalogue import build, entries
 
 @SOURCES.register("zoo")
 class Zoo(Source):
-    help = "a network"
+    help = "NAME"
     order = 0
 
     def names(self, pattern: str) -> Iterable[str]:
