@@ -29,8 +29,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from archscope.bench.data import Data, Split
 from archscope.bench.device import PLAIN, Flags
-from archscope.bench.examples import Data, Split
 from archscope.bench.loop import Outcome, Plan, mixed, train
 from archscope.bench.network import Network, built, fitted
 from archscope.bench.recipes import Recipe, recipe_of
@@ -82,7 +82,7 @@ def ours(
 ) -> tuple[float, dict[str, Any]]:
     """Seconds of one epoch, and the share of them in which data were waited for."""
     outcome = Outcome()
-    train(model, data, Plan(recipe, network.wanted.shape, network.layout, CPU, flags, warmup=1), outcome)
+    train(model, data, Plan(recipe, network.needs.shape, network.layout, CPU, flags, warmup=1), outcome)
     return outcome.train_s, {"data_wait_share": outcome.wait_s / outcome.train_s}
 
 
@@ -122,7 +122,7 @@ def measure(name: str, rounds: int, examples: int | None, calm: float) -> dict[s
     recipe = recipe_of(text, name)
     network, data = fitted(name, recipe, f"fashion-mnist@train={examples or usual}@test=8")
     start = built(network.spec, recipe, 0)
-    side = network.wanted.shape[-1]
+    side = network.needs.shape[-1]
     ways: dict[str, Callable[[nn.Module], tuple[float, dict[str, Any]]]] = {
         "textbook, 2 workers": lambda model: textbook(model, data, recipe, side, 2),
         "textbook, 0 workers": lambda model: textbook(model, data, recipe, side, 0),

@@ -44,9 +44,7 @@ MOST_ROOMS, MOST_FLOORS, MOST_ARROWS = 18, 9, 95  # with benchmarks/, which stan
 TORCH = ("tracing.", "peers.fake_cpu", "peers.suppressed_kernels", "peers.measured", "shapes.many", "sweeps.moulds")
 TORCH += ("sweeps.holdings", "sweeps.quick")
 TORCH += tuple(
-    f"bench.{name}"
-    for name in """examples user_data prepare augment checkpoint device parallel data measure network loop worker
-    inference""".split()
+    f"bench.{name}" for name in "prepare checkpoint device parallel data network loop worker inference".split()
 )
 LATER = (
     "operators.upper_bound",

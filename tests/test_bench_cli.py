@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from archscope.bench import results, run, worker
+from archscope.bench import results, worker
+from archscope.bench.job import Job
 from archscope.bench.progress import line
 from archscope.bench.recipes import recipe_of
 from archscope.core.errors import SpecError
@@ -58,7 +60,7 @@ def test_rows_are_appended_whole(tmp_path: Path) -> None:
     results.append(path, row(model="b", train_loss=float("nan")))
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [json.loads(lines[i])["model"] for i in (0, 2)] == ["a", "b"] and json.loads(lines[2])["train_loss"] is None
-    with pytest.raises(SpecError, match="line 2, is no row"):
+    with pytest.raises(SpecError, match="line 2, is not a row"):
         results.read([path])
 
 
@@ -127,7 +129,7 @@ def test_notes() -> None:
         "synthetic data",
         "load of 5.0",
         "8 examples at a time, 256 in a step",
-        "n normalises over",
+        "n normalises over each part",
     ):
         assert said in text
     assert table.rows[0]["mfu"] == 1.2  # not clamped
@@ -141,13 +143,10 @@ def test_progress_in_plain_lines() -> None:
 
 
 def test_both_processes_name_a_run_alike() -> None:
-    fields = {
-        "model": "lenet", "recipe": recipe_of("d2l", "lenet").to_dict(), "data": "auto", "data_dir": "", "seed": 1,
-        "device": "cpu", "flags": {"precision": "fp32"}, "batches": [], "warmup": 3,
-    }  # fmt: skip
-    job = worker.Job(**{**fields, "batches": ()})  # type: ignore[arg-type]
-    assert run.job_key(fields) == results.key_of(worker.definition(job))
-    assert run.job_key(fields | {"seed": 2}) != run.job_key(fields) == run.job_key(fields | {"warmup": 4})
+    job = Job("lenet", recipe_of("d2l", "lenet").to_dict(), seed=1, flags={"precision": "fp32"}, batches=(1, 8))
+    there = Job.from_json(job.to_json())
+    assert there == job and there.key == job.key == job.row()["key"]
+    assert replace(job, seed=2).key != job.key == replace(job, warmup=4).key
 
 
 # -------------------------------------------------------------------------------------------------------- the command
@@ -162,6 +161,8 @@ def test_both_processes_name_a_run_alike() -> None:
         (("resnet18", "--recipe", "d2l"), "says nothing of resnet18"),
         (("lenet", "--dataset", "digist"), "did you mean digits"),
         (("lenet", "--precision", "fp8"), "unknown precision 'fp8'"),
+        (("lenet", "--device", "tpuu"), "no device is called 'tpuu'"),
+        (("lenet", "--device", "cuda:77"), "there is no cuda"),
         (("lenet", "--compile", "fast"), "unknown mode of --compile"),
         (("lenet", "--epochs", "0"), "--epochs is a whole number from 1 on"),
         (("lenet", "--warmup", "x"), "--warmup is a whole number"),
@@ -170,7 +171,7 @@ def test_both_processes_name_a_run_alike() -> None:
         (("lenet", "--columns", "modle"), "did you mean model"),
         (("lenet", "--output", "no/such/runs.jsonl"), "there is no folder"),
         (("lenet", "--resume", "--checkpoints", "none"), "keeps none"),
-        (("compare",), "compare what?"),
+        (("compare",), "compare needs files"),
         (("compare", "no.jsonl"), "cannot read no.jsonl"),
         (("lenet", "--format", "xml"), "unknown format"),
         (("lenet", "--infer", "--batches", "1,b"), "--batches is a whole number"),
@@ -307,7 +308,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     (two,) = results.read([path])  # one row a run, by the first process
     assert two["world_size"] == 2 and two["status"] == "ok" and len(json.loads(ran.stdout)) == 1
     fields = recipe_of("d2l", "lenet", {"epochs": 2, "batch": 64}).to_dict()
-    one = worker.run(worker.Job("lenet", fields, "synthetic@train=201@test=51", device="cpu", flags={"threads": 1}))
+    one = worker.run(Job("lenet", fields, "synthetic@train=201@test=51", device="cpu", flags={"threads": 1}))
     for key in ("train_loss", "test_loss"):
         assert two[key] == pytest.approx(one[key], rel=1e-4), key
     assert two["train_accuracy"] == one["train_accuracy"] and two["test_accuracy"] == one["test_accuracy"]

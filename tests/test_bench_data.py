@@ -3,20 +3,20 @@
 import gzip
 import hashlib
 import struct
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
 
 from archscope.bench import data as data_module
-from archscope.bench import idx
-from archscope.bench.data import data_of, dataset
-from archscope.bench.examples import Data, Place, Split, Wanted
-from archscope.bench.idx import Kind
+from archscope.bench.data import Data, Lookup, Needs, Split, data_of, dataset
 from archscope.bench.prepare import Feed, resize
 from archscope.core.errors import ArchscopeError, SpecError
 
-GREY = Wanted((1, 28, 28), "float32", 10)
+GREY = Needs((1, 28, 28), "float32", 10)
 CPU = torch.device("cpu")
 
 
@@ -36,10 +36,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, bytes]:
         "t10k-images-idx3-ubyte": packed(torch.randint(0, 256, (4, 28, 28), generator=made)),
         "t10k-labels-idx1-ubyte": packed(torch.tensor([9, 8, 7, 6])),
     }
-    md5 = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
-    kind = Kind("FashionMNIST", tmp_path.as_uri() + "/server/", md5)
-    monkeypatch.setitem(idx.KINDS, "fashion-mnist", kind)
-    monkeypatch.setattr(idx, "DEBIAN", tmp_path / "nowhere")
+    md5 = tuple(hashlib.md5(content).hexdigest() for content in files.values())
+    monkeypatch.setitem(data_module.MD5, "fashion-mnist", md5)
+    monkeypatch.setattr(data_module, "DEBIAN", tmp_path / "nowhere")
     monkeypatch.setenv("ARCHSCOPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("ARCHSCOPE_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -56,7 +55,7 @@ def put(folder: Path, files: dict[str, bytes], zipped: bool) -> None:
 @pytest.mark.parametrize("zipped", [True, False])
 def test_idx_files_in_every_layout(tiny: dict[str, bytes], tmp_path: Path, where: str, zipped: bool) -> None:
     put(tmp_path / where, tiny, zipped)
-    data = data_of("fashion-mnist", GREY, Place(tmp_path / "mine"))
+    data = data_of("fashion-mnist", GREY, Lookup(tmp_path / "mine"))
     assert data.train.inputs.shape == (8, 1, 28, 28) and data.train.inputs.dtype == torch.uint8
     assert data.train.inputs[0, 0].flatten().tolist() == list(tiny["train-images-idx3-ubyte"][16 : 16 + 784])
     assert data.train.labels.tolist() == list(range(8)) and data.test.labels.tolist() == [9, 8, 7, 6]
@@ -67,13 +66,13 @@ def test_where_data_is_looked_for(tiny: dict[str, bytes], tmp_path: Path, monkey
     """The user's folder, $ARCHSCOPE_DATA, ./data, the cache, Debian's: the first that has all four files."""
     order = ["mine", "told", "data", "cache/data", "debian/fashion-mnist"]
     monkeypatch.setenv("ARCHSCOPE_DATA", str(tmp_path / "told"))
-    monkeypatch.setattr(idx, "DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(data_module, "DEBIAN", tmp_path / "debian")
     for place in reversed(order):
         put(tmp_path / place, tiny, True)
-        found = idx.found("fashion-mnist", tmp_path / "mine")
+        found = data_module.find_mnist("fashion-mnist", tmp_path / "mine")
         assert found is not None and found.resolve() == tmp_path / place
     (tmp_path / "mine" / "t10k-labels-idx1-ubyte.gz").unlink()
-    found = idx.found("fashion-mnist", tmp_path / "mine")
+    found = data_module.find_mnist("fashion-mnist", tmp_path / "mine")
     assert found is not None and found.resolve() == tmp_path / "told"
 
 
@@ -95,22 +94,33 @@ def test_missing_data_is_one_sentence_with_the_ways_to_get_it(tiny: dict[str, by
 def test_downloads_only_when_asked_and_only_what_is_right(
     tiny: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from torchvision.datasets import FashionMNIST
+
     put(tmp_path / "server", tiny, True)
-    data = data_of("fashion-mnist", GREY, Place(download=True))
+    zipped = [f"{name}.gz" for name in tiny]
+    sums = [hashlib.md5((tmp_path / "server" / name).read_bytes()).hexdigest() for name in zipped]
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "server"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+    monkeypatch.setattr(FashionMNIST, "resources", list(zip(zipped, sums, strict=True)))
+    data = data_of("fashion-mnist", GREY, Lookup(download=True))
     assert len(data.train) == 8 and Path(data.origin).is_relative_to(tmp_path / "cache")
     assert len(data_of("fashion-mnist", GREY).train) == 8  # it is there now
     (tmp_path / "server" / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"else"))
     monkeypatch.setenv("ARCHSCOPE_CACHE", str(tmp_path / "empty"))
-    with pytest.raises(ArchscopeError, match="not the published file"):
-        data_of("fashion-mnist", GREY, Place(tmp_path / "other", download=True))
-    assert not list((tmp_path / "other").rglob("*.part"))
+    with pytest.raises(ArchscopeError, match="cannot download fashion-mnist: .*corrupted"):
+        data_of("fashion-mnist", GREY, Lookup(tmp_path / "other", download=True))
+    assert not [path for path in (tmp_path / "other").rglob("*") if path.is_file()]
+    server.shutdown()
+    server.server_close()
 
 
 def test_the_published_checksums_are_those_of_real_data() -> None:
     """Debian's package, where it is installed."""
-    if not (idx.DEBIAN / "fashion-mnist").is_dir():
+    if not (data_module.DEBIAN / "fashion-mnist").is_dir():
         pytest.skip("dataset-fashion-mnist is not installed")
-    (train, _, test, labels), _ = idx.read("fashion-mnist", idx.DEBIAN / "fashion-mnist")
+    (train, _, test, labels), _ = data_module.read_mnist("fashion-mnist", data_module.DEBIAN / "fashion-mnist")
     assert train.shape == (60_000, 28, 28) and test.shape == (10_000, 28, 28)
     assert [int((labels == i).sum()) for i in range(10)] == [1000] * 10  # Xiao et al. 2017: balanced
 
@@ -130,7 +140,7 @@ def test_digits_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_synthetic_data_are_said_to_be_so_and_the_same_each_time() -> None:
-    once, again = (data_of("synthetic@train=600@test=50", Wanted((3, 16, 12), "float32", 7)) for _ in range(2))
+    once, again = (data_of("synthetic@train=600@test=50", Needs((3, 16, 12), "float32", 7)) for _ in range(2))
     assert once.synthetic and once.text == "synthetic@train=600@test=50"
     assert once.train.inputs.shape == (600, 3, 16, 12) and torch.equal(once.train.inputs, again.train.inputs)
     # learnable: the mean image of a class tells its test images from others
@@ -140,11 +150,11 @@ def test_synthetic_data_are_said_to_be_so_and_the_same_each_time() -> None:
 
 
 def test_hello() -> None:
-    data = data_of("auto", Wanted((5, 4), "float32", 4))
+    data = data_of("auto", Needs((5, 4), "float32", 4))
     assert data.name == "hello" and data.seen
     assert "".join(data.letters[i] for i in data.train.inputs[0].argmax(1)) == "hello"
     assert "".join(data.letters[i] for i in data.train.labels[0]) == "ohlol"
-    assert data_of("hello", Wanted((5,), "int64", 4)).train.inputs.tolist() == [[1, 0, 2, 2, 3]]  # of e h l o
+    assert data_of("hello", Needs((5,), "int64", 4)).train.inputs.tolist() == [[1, 0, 2, 2, 3]]  # of e h l o
 
 
 @pytest.mark.parametrize(
@@ -166,7 +176,7 @@ def test_wrong_data_sets(text: str, message: str) -> None:
 def test_one_data_set_a_name() -> None:
     with pytest.raises(ValueError, match="the data set 'digits' is registered twice"):
         dataset("digits")(data_module.digits)
-    with pytest.raises(ValueError, match="the catalogue says nothing"):
+    with pytest.raises(ValueError, match="the catalogue has no data set 'cifar'"):
         dataset("cifar")(data_module.digits)
 
 
@@ -179,9 +189,9 @@ def test_a_python_file(tmp_path: Path) -> None:
         "wrong = 7\n",
         encoding="utf-8",
     )
-    data = data_of(f"{tmp_path}/mine.py:pair@train=3", Wanted((2,), "float32", 3))
+    data = data_of(f"{tmp_path}/mine.py:pair@train=3", Needs((2,), "float32", 3))
     assert data.classes == 3 and data.train.inputs.shape == (3, 2) and data.test.labels.tolist() == [1]
-    assert data_of(f"{tmp_path}/mine.py:sets", Wanted((2,), "float32", 3)).train.labels.tolist() == [0, 1, 2]
+    assert data_of(f"{tmp_path}/mine.py:sets", Needs((2,), "float32", 3)).train.labels.tolist() == [0, 1, 2]
     with pytest.raises(SpecError, match="not a pair"):
         data_of(f"{tmp_path}/mine.py:wrong", GREY)
     with pytest.raises(SpecError, match="has no 'other'"):
@@ -196,15 +206,15 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
             (tmp_path / split / name).mkdir(parents=True)
             for i in range(count):
                 Image.new("RGB", (20, 10), (number * 255, 0, 0)).save(tmp_path / split / name / f"{i}.png")
-    data = data_of(str(tmp_path), Wanted((3, 8, 8), "float32", 2))
+    data = data_of(str(tmp_path), Needs((3, 8, 8), "float32", 2))
     assert data.train.inputs.shape == (6, 3, 8, 8) and data.test.labels.tolist() == [0, 0, 1, 1]
     assert data.train.inputs[-1, 0].unique().tolist() == [255] and data.classes == 2
-    alone = data_of(str(tmp_path / "train"), Wanted((1, 8, 8), "float32", 2))
+    alone = data_of(str(tmp_path / "train"), Needs((1, 8, 8), "float32", 2))
     assert len(alone.train) == 5 and len(alone.test) == 1  # every fifth of six
     (tmp_path / "test" / "cow").mkdir()
     Image.new("L", (4, 4)).save(tmp_path / "test" / "cow" / "0.png")
-    with pytest.raises(SpecError, match="other classes: cow"):
-        data_of(str(tmp_path), Wanted((3, 8, 8), "float32", 2))
+    with pytest.raises(SpecError, match="different classes: cow"):
+        data_of(str(tmp_path), Needs((3, 8, 8), "float32", 2))
 
 
 # ------------------------------------------------------------------------------------------------------ preparing
@@ -265,6 +275,6 @@ def test_sequences_in_the_layout_of_the_network() -> None:
 def test_data_that_do_not_fit_the_network() -> None:
     images = Split(torch.zeros(2, 2, 8, 8, dtype=torch.uint8), torch.tensor([0, 4]))
     with pytest.raises(ArchscopeError, match="set its num_classes to 5"):
-        data_module.check(Data("d", images, images, 5), Wanted((3, 8, 8), "float32", 3))
+        data_module.check(Data("d", images, images, 5), Needs((3, 8, 8), "float32", 3))
     with pytest.raises(ArchscopeError, match="has 2 channels, and the network takes 3"):
-        data_module.check(Data("d", images, images, 5), Wanted((3, 8, 8), "float32", 5))
+        data_module.check(Data("d", images, images, 5), Needs((3, 8, 8), "float32", 5))

@@ -16,13 +16,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from archscope.bench import checkpoint, device, loop
+from archscope.bench.data import Data, Split
 from archscope.bench.device import Clock, Flags, device_of, quantile, set_up
-from archscope.bench.examples import Data, Split
+from archscope.bench.job import Job
 from archscope.bench.loop import Diverged, Memory, Outcome, Plan, train
-from archscope.bench.network import STARTS, built, fitted
+from archscope.bench.network import INITIALISATIONS, built, fitted
 from archscope.bench.recipes import recipe_of
 from archscope.bench.results import GOOD
-from archscope.bench.worker import Job, run
+from archscope.bench.worker import run
 from archscope.core.errors import ArchscopeError, SpecError
 
 CPU = torch.device("cpu")
@@ -33,7 +34,7 @@ NO_GPU = pytest.mark.skipif(not torch.accelerator.is_available(), reason="there 
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Peaks are not measured anew in each test, and nothing is kept in the user's cache."""
     monkeypatch.setenv("ARCHSCOPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("archscope.bench.measure.matmul_peak", lambda *args: 1e11)
+    monkeypatch.setattr("archscope.bench.device.matmul_peak", lambda *args: 1e11)
 
 
 def job(model: str, recipe: str, dataset: str, **more: Any) -> Job:
@@ -47,7 +48,7 @@ def trained(
     """Train in this process; the model and what was measured."""
     chosen = recipe_of(recipe, model)
     network, data = fitted(model, chosen, dataset)
-    plan = Plan(chosen, network.wanted.shape, network.layout, CPU, **{"warmup": 0, **more})
+    plan = Plan(chosen, network.needs.shape, network.layout, CPU, **{"warmup": 0, **more})
     outcome = Outcome()
     return train(built(network.spec, chosen, plan.seed), data, plan, outcome, report), outcome
 
@@ -208,13 +209,13 @@ def test_the_rate_falls_on_a_plateau() -> None:
 def test_alexnet_begins_as_the_paper_says() -> None:
     convs = [nn.Conv2d(8, 8, 3) for _ in range(5)]
     dense = [nn.Linear(100, 100), nn.Linear(100, 100), nn.Linear(100, 10)]
-    STARTS["alexnet2012"](nn.Sequential(*convs, *dense))
+    INITIALISATIONS["alexnet2012"](nn.Sequential(*convs, *dense))
     assert [float(m.bias.detach().mean()) for m in (*convs, *dense) if m.bias is not None] == [0, 1, 0, 1, 1, 1, 1, 0]
     assert all(abs(float(m.weight.detach().std()) - 0.01) < 0.002 for m in (*convs, *dense))
 
 
 def test_augmentation_moves_turns_and_colours() -> None:
-    from archscope.bench.augment import AlexNet2012
+    from archscope.bench.prepare import AlexNet2012
 
     torch.manual_seed(0)
     images = torch.randint(0, 256, (64, 3, 40, 40), dtype=torch.uint8)
@@ -439,12 +440,12 @@ def test_the_row_adds_up() -> None:
 
 
 def test_the_usual_data_set_is_told_where_it_is_not_the_first_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archscope.bench.idx.found", lambda *args: None)
+    monkeypatch.setattr("archscope.bench.data.find_mnist", lambda *args: None)
     told: list[dict[str, Any]] = []
 
     def stop(event: dict[str, Any]) -> None:
         told.append(event)
-        if event["event"] != "said":
+        if event["event"] != "note":
             raise KeyboardInterrupt
 
     row = run(job("lenet", "d2l@epochs=1", "auto"), report=stop)

@@ -4,21 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from archscope.bench import idx
+from archscope.bench.data import find_mnist
+from archscope.bench.job import Job
 from archscope.bench.recipes import recipe_of
-from archscope.bench.worker import Job, run
+from archscope.bench.worker import run
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("archscope.bench.measure.matmul_peak", lambda *args: None)
+    monkeypatch.setattr("archscope.bench.device.matmul_peak", lambda *args: None)
 
 
 def test_lenet_on_fashion_mnist() -> None:
     """d2l 0.17.6 prints 0.809 after ten epochs, its translation of 2023 0.779."""
-    if idx.found("fashion-mnist") is None:
+    if find_mnist("fashion-mnist") is None:
         pytest.skip("Fashion-MNIST is not on this machine")
     row = run(Job("lenet", recipe_of("d2l", "lenet").to_dict(), "fashion-mnist", device="cpu"))
     assert row["status"] == "ok" and row["test_accuracy"] >= 0.78

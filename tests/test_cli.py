@@ -83,8 +83,15 @@ def test_every_network_in_every_format(name: str, archscope: Command) -> None:
         assert ("\x1b" in ran.out) is False
 
 
-def test_formats_are_the_renderers() -> None:
-    assert set(FORMATS) == set(RENDERERS)
+def test_a_format_that_is_registered_is_an_option() -> None:
+    code = """
+from archscope.core.formats import renderer
+renderer("shout")(lambda table: table.title.upper() + "!")
+from archscope.cli import app
+app(["trace", "lenet", "--format", "shout"])
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "LENET, INPUT 1×1×28×28!" and set(FORMATS) == set(RENDERERS)
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 170])
@@ -284,7 +291,7 @@ def test_list(archscope: Command) -> None:
         (["trace", "lenet", "--columns", "foo"], "choose from path, kind"),
         (["trace", "lenet", "--columns", ""], "--columns names no column"),
         (["trace", "lenet", "--columns", "path,path"], "column 'path' is named twice"),
-        (["trace", "lenet", "--format", "foo"], "unknown format 'foo': choose from terminal, md, csv"),
+        (["trace", "lenet", "--format", "foo"], "unknown format 'foo': choose from terminal, "),
         (["trace", "lenet", "--output", "/nonexistent/x"], "cannot write /nonexistent/x"),
         (["trace", "lenet", "--output", "/"], "cannot write /: it is a folder"),
         (["trace", "lenet", "--output", ""], "--output names no file"),
@@ -331,9 +338,9 @@ def test_a_bug_is_one_line_too(archscope: Command, monkeypatch: pytest.MonkeyPat
     assert ran.err == "archscope: this is a bug: ZeroDivisionError: of all things (ARCHSCOPE_DEBUG=1 shows where)\n"
     monkeypatch.setenv("ARCHSCOPE_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
-        from archscope.cli.base import _told
+        from archscope.cli.group import _message_of
 
-        _told(ZeroDivisionError("of all things"))
+        _message_of(ZeroDivisionError("of all things"))
 
 
 def test_an_interruption(archscope: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
-"""`python -m archscope.bench JOB`: the process that runs one job; started by `archscope bench`.
+"""`python -m archscope.bench JOB`: the process that runs one job, started by `archscope bench`.
 
-It says what happens as JSON lines on its standard output; what the network or its libraries print goes to standard
-error.
+Events and rows are JSON lines on standard output; prints of the network and its libraries go to standard error.
 """
 
 import json
@@ -10,28 +9,24 @@ import sys
 from typing import Any
 
 from archscope.bench.inference import infer
-from archscope.bench.worker import Job, run
+from archscope.bench.job import Job
+from archscope.bench.worker import run
 
 
-def main() -> int:
-    """Run the job of the command line; every event and the row go to standard output as JSON lines."""
-    own = os.dup(1)  # the events' own way out: what a network prints must not be taken for one
+def main() -> None:
+    """Run the job of the command line."""
+    output = os.dup(1)  # for events only: the network's own prints must not be read as events
     os.dup2(2, 1)
-    with os.fdopen(own, "w", encoding="utf-8") as events:
+    with os.fdopen(output, "w", encoding="utf-8") as events:
 
-        def tell(event: dict[str, Any]) -> None:
+        def send(event: dict[str, Any]) -> None:
             events.write(json.dumps(event) + "\n")
             events.flush()
 
-        body = json.loads(sys.argv[1])
-        job = Job(**body | {"batches": tuple(body.get("batches", ()))})
-        if job.batches:
-            for row in infer(job):
-                tell({"event": "row", "row": row})
-            return 0
-        tell({"event": "row", "row": run(job, report=tell)})
-    return 0
+        job = Job.from_json(sys.argv[1])
+        for row in infer(job) if job.batches else [run(job, report=send)]:
+            send({"event": "row", "row": row})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

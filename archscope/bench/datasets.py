@@ -1,5 +1,6 @@
-"""The data sets that have a name: what each is and where it comes from. Read without torch, for `bench --list`."""
+"""The catalogue of data sets, for `bench --list`, which does not import torch. `data.py` reads them."""
 
+import os
 from pathlib import Path
 
 from archscope.core.errors import SpecError
@@ -14,8 +15,14 @@ DATASETS = {  # name -> training examples, test examples, what an example is, wh
 }
 
 
+def cache_folder() -> Path:
+    """The folder for files that archscope keeps between runs: $ARCHSCOPE_CACHE, else archscope in the user's cache."""
+    own = os.environ.get("ARCHSCOPE_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "archscope"
+
+
 def check_name(text: str) -> None:
-    """Raises SpecError for what is neither a data set, a folder, nor a name in a Python file."""
+    """Raises SpecError for text that is not a data set, a folder or a name in a Python file."""
     name = text.partition(".py:")[0].partition("@")[0] if ".py:" not in text else ""
     if name and name != "auto" and name not in DATASETS and not Path(name).expanduser().is_dir():
         raise SpecError(f"{unknown('data set', name, DATASETS)} (or a folder of images, or file.py:NAME)")
@@ -33,11 +40,11 @@ def datasets_table() -> Table:
             Column("comes_from", "Comes from", priority=2),
         ),
         rows=tuple(
-            dict(zip(("dataset", "train", "test", "example", "comes_from"), (name, *said), strict=True))
-            for name, said in DATASETS.items()
+            dict(zip(("dataset", "train", "test", "example", "comes_from"), (name, *facts), strict=True))
+            for name, facts in DATASETS.items()
         ),
         notes=(
-            "a folder with one folder of images a class, or file.py:NAME, is a data set too",
+            "a folder with one folder of images per class, or file.py:NAME, is a data set too",
             "--dataset NAME@train=2000@test=500 takes the first examples",
         ),
     )

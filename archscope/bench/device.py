@@ -1,30 +1,34 @@
-"""What is trained on, by `torch.accelerator`: choosing, naming, waiting, timing, memory, and the switches of a run.
+"""The device, by `torch.accelerator`: choose, name, synchronize, time, memory, measured peaks, and the flags of a run.
 
-None of the switches changes the recipe. Each is recorded in the row.
+No flag changes the recipe. Each is recorded in the row.
 """
 
 import ctypes
 import gc
+import json
 import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.benchmark import Timer
 
+from archscope.bench.datasets import cache_folder
+from archscope.bench.peaks import PRECISIONS
 from archscope.core.errors import SpecError
-
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+from archscope.core.files import save
 
 
 @dataclass(frozen=True)
 class Flags:
-    """precision: fp32 is IEEE in every product, tf32 in none; bf16 and fp16 by autocast. compile: a mode of
-    `torch.compile`, "" for none. fused: one kernel for all parameters in the optimiser's step. threads: of the CPU, 0
-    for PyTorch's choice.
+    """precision: fp32 uses IEEE float32 in every product, tf32 uses TF32; bf16 and fp16 use autocast. compile: a mode
+    of `torch.compile`, or "". fused: one kernel for all parameters in the optimiser's step. threads: of the CPU, 0 for
+    PyTorch's choice.
     """
 
     precision: str = "fp32"
@@ -54,7 +58,7 @@ def device_of(text: str, local: int = 0) -> torch.device:
         return torch.device("cpu")
     here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if here is None or here.type != device.type:
-        raise SpecError(f"there is no {device.type} here: {f'there is {here.type}, or ' if here else ''}--device cpu")
+        raise SpecError(f"there is no {device.type} here: {f'--device {here.type} or ' if here else ''}--device cpu")
     index = device.index if device.index is not None else local
     if index >= torch.accelerator.device_count():
         raise SpecError(f"there is no {device.type}:{index}: this machine has {torch.accelerator.device_count()}")
@@ -62,7 +66,7 @@ def device_of(text: str, local: int = 0) -> torch.device:
 
 
 def name_of(device: torch.device) -> str:
-    """What the device calls itself: "NVIDIA H100 80GB HBM3", "Intel(R) Xeon(R) …"."""
+    """The device's own name: "NVIDIA H100 80GB HBM3", "Intel(R) Xeon(R) …"."""
     if device.type == "cpu":
         return _processor()
     kind = getattr(torch, device.type)
@@ -80,7 +84,7 @@ def _processor() -> str:
 
 
 def set_up(flags: Flags, device: torch.device) -> None:
-    """Throw the switches of the process. Raises SpecError for a precision that the device lacks."""
+    """Apply the flags to this process. Raises SpecError for a precision that the device lacks."""
     if flags.precision not in PRECISIONS:
         raise SpecError(f"no precision is called {flags.precision!r}: {', '.join(PRECISIONS)}")
     if device.type == "cpu" and flags.precision in ("tf32", "fp16"):
@@ -92,7 +96,7 @@ def set_up(flags: Flags, device: torch.device) -> None:
     else:
         torch.accelerator.set_device_index(device.index or 0)
     if device.type == "cuda":
-        # PyTorch's own default has TF32 in convolutions and not in products; here it is both or neither
+        # PyTorch's default uses TF32 in convolutions but not in products; here it is both or neither
         torch.set_float32_matmul_precision("high" if flags.precision == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = flags.precision == "tf32"
         torch.backends.cudnn.benchmark = not flags.deterministic
@@ -103,13 +107,13 @@ def set_up(flags: Flags, device: torch.device) -> None:
 
 
 def autocast(flags: Flags, device: torch.device) -> Any:
-    """The context of a forward pass: a new one each time."""
+    """A new context for one forward pass."""
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(flags.precision)
     return torch.autocast(device.type, dtype=kind or torch.bfloat16, enabled=kind is not None)
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what was asked of it."""
+    """Wait until the device has finished its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
@@ -118,8 +122,8 @@ def synchronize(device: torch.device) -> None:
 
 
 class Clock:
-    """Step times in milliseconds: a mark at each boundary, read at the end. On an accelerator a mark is an event in its
-    stream, so that nobody waits; on the CPU it is the wall clock."""
+    """Step times in milliseconds, from a mark at each boundary. On an accelerator a mark is an event in its stream, so
+    the CPU does not wait; on the CPU it is the wall clock."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -135,7 +139,7 @@ class Clock:
         self.marks.append(event)
 
     def steps(self) -> list[float]:
-        """Milliseconds between the marks; the device has been waited for before. The marks are then forgotten."""
+        """Milliseconds between the marks, which are then cleared. Call `synchronize` first."""
         pairs = list(zip(self.marks, self.marks[1:], strict=False))
         self.marks = []
         if self.device.type == "cpu":
@@ -144,7 +148,7 @@ class Clock:
 
 
 def quantile(values: list[float], share: float) -> float | None:
-    """The value that this share of the values does not exceed, by the nearest rank; None of no values."""
+    """The quantile by nearest rank; None if there are no values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1))] if ordered else None
 
@@ -153,19 +157,19 @@ def quantile(values: list[float], share: float) -> float | None:
 
 
 def _counts(device: torch.device) -> bool:
-    """Whether the device keeps a count of what is held in its memory; Apple's does not."""
+    """Whether the device counts its allocated memory; Apple's does not."""
     return device.type not in ("cpu", "mps")
 
 
 def forget_peak(device: torch.device) -> None:
-    """Begin a new count of the peak, where the device can. A process's own peak never falls."""
+    """Reset the peak, if the device can. The peak of a process never falls."""
     if _counts(device):
         torch.accelerator.reset_peak_memory_stats(device)
 
 
 def peak_memory(device: torch.device) -> dict[str, int | None]:
-    """Bytes. peak_memory: of tensors on an accelerator, or of the whole process on a CPU. peak_memory_reserved: what
-    the accelerator's allocator held for it. peak_memory_process: resident in main memory, None on Windows."""
+    """Bytes. peak_memory: tensors on an accelerator, or the whole process on a CPU. peak_memory_reserved: held by the
+    accelerator's allocator. peak_memory_process: resident in main memory, None on Windows."""
     process = _resident()
     if not _counts(device):
         own = process if device.type == "cpu" else None
@@ -186,21 +190,21 @@ def _resident() -> int | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on an accelerator or on the CPU."""
+    """Whether an error means that memory ran out, on an accelerator or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep what is freed for the next step, in this process; False where another library allocates.
+    """Let glibc keep freed memory for the next step, in this process. False if another library allocates.
 
-    By default it may hand the activations back to the system at the end of each step, and then every page of the next
-    step's is fetched and cleared again.
+    By default glibc may return the activations to the system after each step, and the next step then fetches and clears
+    every page again.
     """
     try:
         library = ctypes.CDLL(None)
-        library.gnu_get_libc_version  # noqa: B018  the symbol is there in glibc alone
+        library.gnu_get_libc_version  # noqa: B018  only glibc has this symbol
         library.mallopt(M_TRIM_THRESHOLD, KEEP)
         return any(library.mallopt(M_MMAP_THRESHOLD, size) for size in (KEEP, 32 << 20))  # older ones take 32 MiB
     except (AttributeError, OSError, TypeError):
@@ -212,7 +216,70 @@ KEEP = 1 << 30  # bytes
 
 
 def release(device: torch.device) -> None:
-    """Give back what nobody holds."""
+    """Free unused memory."""
     gc.collect()
     if _counts(device):
         torch.accelerator.empty_cache()
+
+
+# --------------------------------------------------------------------------------------------------- measured peaks
+
+# The best of a few sizes, in about a second, cached by device, precision, threads and PyTorch. On a busy machine the
+# result is too low, and shares of it are too high.
+SIZES = {"cpu": (512, 1024, 2048)}  # sides of the matrices
+LARGER = (2048, 4096, 8192)
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+COPIED = {"cpu": 1 << 27}  # bytes: beyond every cache
+MORE = 1 << 30
+
+
+def matmul_peak(device: torch.device, flags: Flags) -> float:
+    """FLOP/s of the fastest square product in this precision. Call it after `set_up`."""
+    dtype = DTYPES[flags.precision]
+
+    def measured() -> float:
+        rates = []
+        for side in SIZES.get(device.type, LARGER):
+            a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+            into = torch.empty_like(a)
+            rates.append(2 * side**3 / _seconds(lambda a=a, b=b, into=into: torch.mm(a, b, out=into)))
+        return max(rates)
+
+    return _cached(f"matmul {flags.precision}", device, measured)
+
+
+def bandwidth(device: torch.device) -> float:
+    """Bytes per second that a copy within the device's memory reads and writes."""
+
+    def measured() -> float:
+        count = COPIED.get(device.type, MORE)
+        a = torch.zeros(count, dtype=torch.uint8, device=device)
+        b = torch.empty_like(a)
+        return 2 * count / _seconds(lambda: b.copy_(a))
+
+    return _cached("copy", device, measured)
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    """The median of repeated runs, about 0.3 s of them."""
+    timer = Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=0.3).median
+
+
+def _cached(what: str, device: torch.device, measured: Callable[[], float]) -> float:
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    key = f"{name_of(device)}{threads}, torch {torch.__version__}, {what}"
+    path = cache_folder() / "peaks.json"
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    if isinstance(known.get(key), float):
+        return known[key]
+    known[key] = measured()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(json.dumps(known, indent=1) + "\n", path)
+    except OSError:
+        pass  # measured again next time
+    return known[key]

@@ -1,7 +1,7 @@
-"""Inference over batch sizes, next to the roofline that the trace predicts.
+"""Inference at several batch sizes, compared with the roofline from the trace.
 
-The roofline (Williams et al., CACM 52(4), 2009): an operator takes at least its operations at the device's measured
-rate, or its bytes at the measured bandwidth, whichever is longer. What is reached of it is the work that is left.
+Roofline (Williams et al., CACM 52(4), 2009): an operator takes at least its operations at the measured peak rate, or
+its bytes at the measured bandwidth, whichever is longer.
 """
 
 import time
@@ -17,21 +17,20 @@ from archscope.bench.device import (
     Clock,
     Flags,
     autocast,
+    bandwidth,
     device_of,
     is_out_of_memory,
+    matmul_peak,
     name_of,
     quantile,
     set_up,
     synchronize,
 )
-from archscope.bench.measure import bandwidth, matmul_peak
+from archscope.bench.job import Job
 from archscope.bench.network import built
 from archscope.bench.peaks import peak_of
 from archscope.bench.recipes import Recipe
-from archscope.bench.results import SCHEMA, key_of
-from archscope.bench.worker import Job, definition
 from archscope.core.errors import ArchscopeError
-from archscope.core.version import __version__
 from archscope.sources.loading import inputs_of
 from archscope.sources.records import record_of
 from archscope.sources.spec import parse
@@ -41,14 +40,11 @@ MOST = 200  # steps for each
 
 
 def infer(job: Job) -> Iterator[dict[str, Any]]:
-    """A row a batch size: throughput, latency, operations for each byte, and the roofline. Weights are random."""
+    """A row per batch size: throughput, latency, operations per byte, and the roofline. Weights are random."""
     recipe = Recipe.from_dict(job.recipe)
     flags = Flags(**job.flags)
-    base: dict[str, Any] = {
-        "schema": SCHEMA, "kind": "infer", "key": key_of(definition(job)), "model": job.model, "recipe": "", "data": "",
-        "device": job.device, "precision": flags.precision, "flags": flags.to_dict(), "world_size": 1, "seed": job.seed,
-        "archscope": __version__, "torch": torch.__version__, "threads": torch.get_num_threads(),
-        "device_name": job.device, "status": "ok", "error": None,
+    base = job.row() | {
+        "flags": flags.to_dict(), "torch": torch.__version__, "threads": torch.get_num_threads(),
     }  # fmt: skip
     try:
         device = device_of(job.device)
@@ -69,7 +65,7 @@ def _rows(
     side = str(recipe.side) if recipe.side else None
     given = inputs_of(spec, side)
     if len(given) != 1 or given[0].listed or "n" not in given[0].layout:
-        raise ArchscopeError(f"{spec.text} takes no single input with a batch axis; bench runs networks that do")
+        raise ArchscopeError(f"{spec.text} does not take exactly one input with a batch axis, which bench needs")
     model = built(spec, recipe, job.seed).to(device).eval()
     if flags.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -114,7 +110,7 @@ def _rows(
 
 
 def _times(model: Any, x: torch.Tensor, flags: Flags, device: torch.device) -> list[float]:
-    """Milliseconds of single passes, each waited for, as latency is; the first three are not counted."""
+    """Milliseconds of single passes, with a synchronization after each; the first three are not counted."""
     clock = Clock(device)
     with torch.inference_mode(), autocast(flags, device):
         for _ in range(3):

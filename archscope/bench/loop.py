@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from archscope.bench import checkpoint
-from archscope.bench.augment import AlexNet2012
+from archscope.bench.data import Data, Split
 from archscope.bench.device import (
     PLAIN,
     Clock,
@@ -33,9 +33,8 @@ from archscope.bench.device import (
     release,
     synchronize,
 )
-from archscope.bench.examples import Data, Split
 from archscope.bench.parallel import ALONE, Group
-from archscope.bench.prepare import Feed
+from archscope.bench.prepare import AlexNet2012, Feed
 from archscope.bench.recipes import Recipe
 from archscope.core.errors import ArchscopeError
 
@@ -270,7 +269,7 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
         spent = clock.steps()
         if examples % batch and steps > 1:
             spent = spent[:-1]  # the last batch is shorter, and so is its step
-        outcome.step_ms += group.most(spent, device)
+        outcome.step_ms += group.maximum(spent, device)
         outcome.train_s += took
         outcome.wait_s += waited
         outcome.examples += examples

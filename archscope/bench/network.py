@@ -1,4 +1,4 @@
-"""A network to be trained: fitted to the data where its builder lets it, and begun with weights as a recipe says."""
+"""A network to train: fitted to the data if its builder allows that, with weights initialised by a recipe."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +8,7 @@ from torch import nn
 
 from archscope.analysis.metrics import totals
 from archscope.bench.cost import Cost, cost_of
-from archscope.bench.data import check, data_of
-from archscope.bench.examples import HERE, Data, Place, Wanted
+from archscope.bench.data import USUAL, Data, Lookup, Needs, check, data_of
 from archscope.bench.recipes import Recipe
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Trace
@@ -20,11 +19,11 @@ from archscope.sources.spec import Spec, parse, written
 
 @dataclass(frozen=True)
 class Network:
-    """What is to be trained, before it has weights. layout: a letter an axis of its input. trace: in training mode, at
-    the recipe's batch. log: whether it gives log-probabilities."""
+    """A network before it has weights. layout: a letter per axis of its input. trace: in training mode, at the recipe's
+    input size. log: whether its outputs are log-probabilities."""
 
     spec: Spec
-    wanted: Wanted
+    needs: Needs
     layout: str
     trace: Trace
     cost: Cost
@@ -32,7 +31,7 @@ class Network:
 
     @property
     def batch_norm(self) -> bool:
-        """Whether the examples of a batch see each other."""
+        """Whether the result for one example depends on the rest of the batch."""
         return any(op.name == "aten.batch_norm" for op in self.trace.ops)
 
     @property
@@ -40,24 +39,24 @@ class Network:
         return totals(self.trace)["params"]
 
 
-def fitted(text: str, recipe: Recipe, dataset: str, place: Place = HERE) -> tuple[Network, Data]:
-    """The network and its data. Where the builder takes `num_classes` and `in_channels` and the user set neither, they
-    are those of the data; a grey image is else repeated for each channel. Raises SpecError, ArchscopeError."""
+def fitted(text: str, recipe: Recipe, dataset: str, lookup: Lookup = USUAL) -> tuple[Network, Data]:
+    """The network and its data. `num_classes` and `in_channels` follow the data if the builder takes them and the user
+    did not set them; else a grey image is repeated for each channel. Raises SpecError, ArchscopeError."""
     spec = parse(text)
     network = _network(spec, recipe)
-    data = data_of(dataset, network.wanted, place)
+    data = data_of(dataset, network.needs, lookup)
     keys = spec.keys
     changed: dict[str, Any] = {}
-    if "num_classes" in keys and "num_classes" not in spec.arguments and data.classes != network.wanted.classes:
+    if "num_classes" in keys and "num_classes" not in spec.arguments and data.classes != network.needs.classes:
         changed["num_classes"] = data.classes
-    if len(network.wanted.shape) == 3 and data.train.inputs.ndim == 4:
+    if len(network.needs.shape) == 3 and data.train.inputs.ndim == 4:
         channels = data.train.inputs.shape[1]
-        if "in_channels" in keys and "in_channels" not in spec.arguments and channels != network.wanted.shape[0]:
+        if "in_channels" in keys and "in_channels" not in spec.arguments and channels != network.needs.shape[0]:
             changed["in_channels"] = channels
     if changed:
         tail = "".join(f"@{key}={written(value)}" for key, value in changed.items())
         network = _network(parse(spec.text + tail), recipe)
-    check(data, network.wanted)
+    check(data, network.needs)
     if recipe.loss == "nll" and not network.log:
         raise SpecError(
             f"the loss nll takes log-probabilities, and {spec.name} gives scores: write --recipe "
@@ -85,9 +84,9 @@ def _network(spec: Spec, recipe: Recipe) -> Network:
     if not outputs or len(outputs[0].shape) != 2:
         got = "×".join(map(str, outputs[0].shape)) if outputs else "nothing"
         raise SpecError(f"{spec.text} gives {got}; bench trains networks that give one row of scores an example")
-    wanted = Wanted(tuple(shape), record.inputs[0].dtype, outputs[0].shape[1])
+    needs = Needs(tuple(shape), record.inputs[0].dtype, outputs[0].shape[1])
     last = {t.id: op.name for op in record.ops for t in op.outputs}.get(outputs[0].id, "")
-    return Network(spec, wanted, layout, record, cost_of(record), last in ("aten.log_softmax", "aten._log_softmax"))
+    return Network(spec, needs, layout, record, cost_of(record), last in ("aten.log_softmax", "aten._log_softmax"))
 
 
 def per_example(network: Network) -> tuple[int | None, int | None]:
@@ -101,7 +100,7 @@ def per_example(network: Network) -> tuple[int | None, int | None]:
 
 
 def built(spec: Spec, recipe: Recipe, seed: int) -> nn.Module:
-    """The network with weights on the CPU, the same for the same seed, begun as the recipe says."""
+    """The network with weights on the CPU, initialised as the recipe says; equal for equal seeds."""
     torch.manual_seed(seed)
     try:
         model = spec.source.build(spec.name, spec.arguments)
@@ -109,7 +108,7 @@ def built(spec: Spec, recipe: Recipe, seed: int) -> nn.Module:
         raise
     except Exception as error:
         raise ArchscopeError(f"{spec.text} could not be built: {type(error).__name__}: {error}") from error
-    STARTS[recipe.init](model)
+    INITIALISATIONS[recipe.init](model)
     return model.requires_grad_(True) if not any(p.requires_grad for p in model.parameters()) else model
 
 
@@ -136,4 +135,4 @@ def _alexnet(model: nn.Module) -> None:
             nn.init.constant_(module.bias, 1.0 if module in ones else 0.0)
 
 
-STARTS = {"pytorch": _as_built, "xavier-uniform": _xavier, "alexnet2012": _alexnet}
+INITIALISATIONS = {"pytorch": _as_built, "xavier-uniform": _xavier, "alexnet2012": _alexnet}

@@ -1,4 +1,4 @@
-"""One process or several: what torchrun says in the environment, and the sums that processes make together."""
+"""One process, or several that torchrun started, and sums over all of them."""
 
 import os
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+from archscope.bench.job import under_torchrun
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Group:
         return self.rank == 0
 
     def share(self, indices: Tensor) -> Tensor:
-        """This process's part of a batch: every world-th example."""
+        """The part of a batch for this process: every world-th example."""
         return indices[self.rank :: self.world]
 
     def sum(self, values: Tensor) -> Tensor:
@@ -32,8 +34,8 @@ class Group:
             dist.all_reduce(values)
         return values
 
-    def most(self, values: list[float], device: torch.device) -> list[float]:
-        """Each value at its largest over all processes: the slowest decides."""
+    def maximum(self, values: list[float], device: torch.device) -> list[float]:
+        """The maximum of each value over all processes."""
         if self.world == 1 or not values:
             return values
         made = torch.tensor(values, dtype=torch.float32, device=device)
@@ -41,17 +43,17 @@ class Group:
         return made.tolist()
 
     def any(self, here: bool, device: torch.device) -> bool:
-        """Whether it holds in one of the processes."""
-        return bool(self.most([float(here)], device)[0])
+        """Whether it is true in any process."""
+        return bool(self.maximum([float(here)], device)[0])
 
     def align(self, model: Any) -> None:
-        """Give every process the buffers of the first: each has its own statistics of what it saw last."""
+        """Copy the buffers of the first process to all: the running statistics differ."""
         if self.world > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
     def wrap(self, model: Any, device: torch.device) -> Any:
-        """The model with its gradients averaged over all processes at each backward."""
+        """The model, with gradients averaged over all processes."""
         if self.world == 1:
             return model
         return torch.nn.parallel.DistributedDataParallel(model, [device.index] if device.type != "cpu" else None)
@@ -60,14 +62,9 @@ class Group:
 ALONE = Group()
 
 
-def asked() -> bool:
-    """Whether torchrun started this process as one of several (or as one of one)."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
 def joined() -> Group:
-    """The group that torchrun asked for, connected (nccl on CUDA, gloo on the CPU); alone without torchrun."""
-    if not asked():
+    """The group of torchrun, connected (nccl on CUDA, gloo on the CPU); ALONE without torchrun."""
+    if not under_torchrun():
         return ALONE
     group = Group(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", 0)))
     if group.world > 1 and not dist.is_initialized():

@@ -1,9 +1,9 @@
-"""From what is stored to what the network takes, a batch at a time and on the device: gather, resize, scale, normalise.
+"""From stored examples to batches, on the device: gather, resize, scale, normalise, and augment if a recipe says so.
 
-The arithmetic is that of torchvision's `Resize` and `ToTensor` on PIL images, to the bit: Pillow's resampling adds
-products of 8-bit pixels with 22-bit weights, horizontally, rounds to 8 bits, and the same vertically. Such sums stay
-below 2^53, so a matrix product in float64 is exact whatever the order in which a device adds. (Where the two sides are
-scaled by different factors, newer Pillows may go vertically first, and a pixel may then differ by 1 of 255.)
+The result equals torchvision's `Resize` and `ToTensor` on PIL images bit for bit. Pillow multiplies 8-bit pixels with
+22-bit weights, adds horizontally, rounds to 8 bits, then does the same vertically. These sums stay below 2^53, so a
+float64 matrix product is exact in any order of addition. (If the two sides are scaled by different factors, newer
+versions of Pillow may begin vertically; a pixel may then differ by 1 of 255.)
 """
 
 from functools import cache
@@ -11,8 +11,9 @@ from math import prod
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from archscope.bench.examples import Split
+from archscope.bench.data import Split
 
 RESIDENT = 1 << 30  # bytes
 BITS = 22  # of Pillow's fixed-point weights, Resample.c: PRECISION_BITS = 32 - 8 - 2
@@ -55,10 +56,10 @@ def _round(sums: Tensor) -> Tensor:
 
 
 class Feed:
-    """The batches of one split, resident on the device in the form in which they are stored.
+    """The batches of one split, which stays on the device as it is stored.
 
-    shape: of one example as the network takes it, without the batch. layout: a letter an axis, with n. mean, std: of
-    the inputs in 0 to 1. What takes at most RESIDENT bytes when it is resized is resized once, more a batch at a time.
+    shape: of one example as the network takes it, without the batch. layout: a letter per axis, with n. mean, std: of
+    inputs in 0 to 1. Images are resized once if they then take at most RESIDENT bytes, else batch by batch.
     """
 
     def __init__(
@@ -111,3 +112,38 @@ class Feed:
         if x.shape[1] != self.shape[0]:
             x = x.expand(-1, self.shape[0], -1, -1)
         return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+
+
+SHIFT = 29 / 227  # the paper takes 227 of 256 positions a side: up to 29 away
+
+
+class AlexNet2012:
+    """Krizhevsky et al., NeurIPS 2012, section 4.1: translations, reflections, and intensities along the principal
+    components of the colours. The paper cuts a larger picture; ours has the network's size, so it is moved over black.
+    """
+
+    def __init__(self, images: Tensor) -> None:
+        """images: uint8 [N, c, h, w], of which the components are computed (on at most 4096)."""
+        colours = images[:4096].to(torch.float64).div(255).movedim(1, 0).flatten(1)  # [c, pixels]
+        self.values, self.components = torch.linalg.eigh(torch.cov(colours).reshape(len(colours), len(colours)))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[n, c, h, w] -> the same shape; every image is moved, turned and coloured by numbers of its own."""
+        n, c, h, w = x.shape
+        most = (round(h * SHIFT), round(w * SHIFT))
+        right = torch.rand(n, 1, device=x.device) < 0.5
+        rows = torch.randint(0, most[0] + 1, (n, 1), device=x.device) + torch.arange(h, device=x.device)
+        columns = torch.arange(w, device=x.device).expand(n, w)
+        columns = torch.where(right, w - 1 - columns, columns)
+        columns = columns + torch.randint(0, most[1] + 1, (n, 1), device=x.device)
+        top, left = most[0] // 2, most[1] // 2
+        wider = pad(x, (left, most[1] - left, top, most[0] - top))
+        moved = wider.movedim(1, -1)[
+            torch.arange(n, device=x.device)[:, None, None], rows[:, :, None], columns[:, None]
+        ]
+        alpha = torch.randn(n, len(self.values), device=x.device) * 0.1
+        values, components = self.values.to(x.device, x.dtype), self.components.to(x.device, x.dtype)
+        shift = (alpha * values.clamp(min=0)) @ components.T  # p·(alpha·lambda) of each image
+        if c != shift.shape[1]:
+            shift = shift.expand(n, c)  # grey, repeated
+        return (moved.movedim(-1, 1) + shift[:, :, None, None]).contiguous()

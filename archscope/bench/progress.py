@@ -1,20 +1,16 @@
-"""What is shown while networks train, on stderr: a live bar on a terminal, a line an epoch everywhere else."""
+"""Progress of training on stderr: a live bar on a terminal, else a line per epoch."""
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
-
-class Shows(Protocol):
-    """Is told of every event of every job."""
-
-    def __call__(self, model: str, event: dict[str, Any]) -> None: ...
+Show = Callable[[str, dict[str, Any]], None]  # called with the model and the event
 
 
 def line(model: str, event: dict[str, Any]) -> str | None:
-    """An event as one line of text; None for one that is worth none."""
+    """An event as one line of text, or None."""
     if event["event"] == "epoch":
         held = f"  validation {event['validation_accuracy']:.1%}" if "validation_accuracy" in event else ""
         return (
@@ -24,14 +20,14 @@ def line(model: str, event: dict[str, Any]) -> str | None:
         )
     if event["event"] == "memory":
         return f"{model}  memory is short: {event['micro_batch']} examples at a time"
-    if event["event"] == "said":
+    if event["event"] == "note":
         return f"{model}  {event['text']}"
     return None
 
 
 @contextmanager
-def shown() -> Iterator[Shows]:
-    """Live where someone is looking, plain lines in CI and pipes."""
+def shown() -> Iterator[Show]:
+    """A live bar on a terminal, plain lines in CI and pipes."""
     if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("CI") or os.environ.get("TERM") == "dumb":
         yield _plain
         return
@@ -39,21 +35,21 @@ def shown() -> Iterator[Shows]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"), TimeElapsedColumn(),
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn(),
         console=Console(stderr=True), refresh_per_second=4, transient=True,
     ) as bar:  # fmt: skip
         tasks: dict[str, Any] = {}
 
         def live(model: str, event: dict[str, Any]) -> None:
             if model not in tasks:
-                tasks[model] = bar.add_task(model, total=None, said="")
+                tasks[model] = bar.add_task(model, total=None, text="")
             if event["event"] == "step":
                 done = (event["epoch"] - 1) * event["steps"] + event["step"]
                 bar.update(tasks[model], completed=done, total=event["epochs"] * event["steps"])
             elif event["event"] == "row":
                 bar.remove_task(tasks.pop(model))
             elif (text := line(model, event)) is not None:
-                bar.update(tasks[model], said=text.partition("  ")[2])
+                bar.update(tasks[model], text=text.partition("  ")[2])
 
         yield live
 

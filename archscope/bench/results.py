@@ -1,11 +1,9 @@
-"""Rows: one a run, kept as JSON lines, and the tables made of them. Needs no torch.
+"""Rows, one per run, stored as JSON lines, and the tables made from them. Does not import torch.
 
-A row is a flat JSON object with raw values: seconds, milliseconds where the key says ms, bytes, FLOP/s, shares in 0 to
-1, null where something is unknown. `schema` is the version of its keys. A file of rows is only ever appended to, each
-row by one write.
+A row is a flat JSON object with raw values: seconds, milliseconds if the key says ms, bytes, FLOP/s, shares in 0 to 1,
+null for unknown. `schema` is the version of its keys. Rows are only appended, each with one write.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -20,9 +18,9 @@ from archscope.core.table import Column, Table, unknown
 
 SCHEMA = 1
 
-MFU = "MFU: 2·MACs of forward and backward a second, as a share of the fastest matrix product measured on this device."
-WAIT = "Data wait: share of the time in which the next batch was made."
-MEMORY = "Memory: the most that tensors took on an accelerator, or the whole process on a CPU."
+MFU = "MFU: 2·MACs of forward and backward per second, as a share of the fastest matrix product on this device."
+WAIT = "Data wait: share of the time spent on making batches."
+MEMORY = "Memory: peak of tensors on an accelerator, or of the whole process on a CPU."
 TRAINING = (
     Column("model", "Model"),
     Column("params", "Parameters", "scaled", priority=7),
@@ -59,9 +57,9 @@ INFERENCE = (
     Column("latency_ms_p90", "p90", "count", unit="ms", priority=5),
     Column("latency_ms_p99", "p99", "count", unit="ms", priority=4),
     Column("flops_per_second", "FLOP/s", "scaled", priority=3),
-    Column("intensity", "FLOP/B", "count", priority=4, means="FLOP/B: operations a byte that is read or written."),
+    Column("intensity", "FLOP/B", "count", priority=4, means="FLOP/B: operations per byte read or written."),
     Column("roofline_ms", "Roofline", "count", unit="ms", priority=1,
-           means="Roofline: least time by the trace at the measured peak and bandwidth."),
+           means="Roofline: minimal time by the trace at the measured peak and bandwidth."),
     Column("roofline_share", "Reached", "share", priority=1),
     Column("bound", "Bound by", priority=2),
     Column("status", "Status", priority=2),
@@ -72,22 +70,16 @@ INFERENCE_HIDDEN = tuple(
     bandwidth_published flags error schema torch archscope""".split()
 )
 
-# rows that differ in one of these never stand in one table
+# rows that differ in one of these are never in one table
 APART = ("kind", "schema", "data", "recipe", "device_name", "world_size", "threads", "precision")
-# by what the rows of a file are chosen: FILE@recipe=d2l
+# keys that select rows of a file: FILE@recipe=d2l
 CHOOSE = ("model", "data", "recipe", "device", "device_name", "world_size", "threads", "precision", "seed", "flags",
           "status", "kind")  # fmt: skip
 
 
-def key_of(definition: Mapping[str, Any]) -> str:
-    """A short name for what defines a run: the same for the same model, recipe, data, seed, device and flags."""
-    text = json.dumps(definition, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def append(path: str | Path, row: Mapping[str, Any]) -> None:
-    """Add a row to a file by one write, and see that it is on the disk. A line that another program left unfinished is
-    ended first. Raises SpecError where that cannot be done."""
+    """Append a row to a file with one write, and sync it to disk. An unfinished last line is ended first. Raises
+    SpecError."""
     line = (json.dumps(plain(row), ensure_ascii=False, allow_nan=False) + "\n").encode()
     try:
         file = os.open(os.path.expanduser(path), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -103,7 +95,7 @@ def append(path: str | Path, row: Mapping[str, Any]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON knows it; what is no number (NaN, infinity) is null."""
+    """A value for JSON; NaN and infinity become null."""
     if isinstance(value, Mapping):
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, tuple | list):
@@ -114,8 +106,8 @@ def plain(value: Any) -> Any:
 
 
 def read(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """The rows of files in order; a last line that was never finished is left out. `FILE@recipe=d2l@model=vgg*` are
-    the rows of that recipe and those models. Raises SpecError for other text, and where nothing is left."""
+    """The rows of files in order, without an unfinished last line. `FILE@recipe=d2l@model=vgg*` selects the rows of
+    that recipe and those models. Raises SpecError for other text, and if no row is left."""
     rows = []
     for path in paths:
         name, chosen = _chosen(str(path))
@@ -132,7 +124,7 @@ def _rows(path: str) -> Iterable[dict[str, Any]]:
     try:
         text = Path(os.path.expanduser(path)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        what = getattr(error, "strerror", None) or "it is no text"
+        what = getattr(error, "strerror", None) or "it is not text"
         raise SpecError(f"cannot read {path}: {what}") from error
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -143,14 +135,14 @@ def _rows(path: str) -> Iterable[dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             if number == len(text.splitlines()) and not text.endswith("\n"):
                 continue
-            raise SpecError(f"{path}, line {number}, is no row of archscope bench") from None
+            raise SpecError(f"{path}, line {number}, is not a row of archscope bench") from None
         if schema > SCHEMA:
             raise SpecError(f"{path}, line {number}, has schema {schema}; this archscope reads up to {SCHEMA}")
         yield row
 
 
 def _chosen(text: str) -> tuple[str, dict[str, str]]:
-    """File and conditions of `FILE@key=value…`; recipes, data sets and devices have an @ of their own."""
+    """File and conditions of `FILE@key=value…`; names of recipes, data sets and devices may contain @."""
     chosen: dict[str, str] = {}
     path = last = ""
     for part in text.split("@") if not os.path.exists(os.path.expanduser(text)) else [text]:
@@ -172,7 +164,7 @@ def _is(row: Mapping[str, Any], key: str, value: str) -> bool:
 
 
 def _none_left(path: str, chosen: Mapping[str, str]) -> str:
-    """Which condition no row of the file meets, and what its rows have there."""
+    """The condition that no row of the file meets, and the values of its rows."""
     rows = list(_rows(path))
     for key, value in chosen.items():
         there = sorted({str(shown(row).get(key)) for row in rows})
@@ -182,7 +174,7 @@ def _none_left(path: str, chosen: Mapping[str, str]) -> str:
 
 
 def blocks(rows: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """The rows by what keeps them apart, in the order of their first."""
+    """The rows grouped by APART, in the order of first appearance."""
     found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         found.setdefault(tuple(str(row.get(key)) for key in APART), []).append(row)
@@ -190,7 +182,7 @@ def blocks(rows: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
 
 
 def trainings(rows: Iterable[Mapping[str, Any]], what: str) -> list[Mapping[str, Any]]:
-    """The rows of trainings. Raises SpecError, naming what needs them, where there is none."""
+    """The rows of trainings. Raises SpecError if there are none. what: who needs them, for the message."""
     found = [row for row in rows if row.get("kind") != "infer"]
     if not found:
         raise SpecError(f"{what} shows trainings, and these rows are of `bench --infer`")
@@ -198,7 +190,7 @@ def trainings(rows: Iterable[Mapping[str, Any]], what: str) -> list[Mapping[str,
 
 
 def groups(block: Iterable[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The rows of a block by model and flags: runs of several seeds together, each failure alone."""
+    """The rows of a block grouped by model and flags: the seeds of one run together, each failure alone."""
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in map(shown, block):
         alone = row["status"] not in GOOD
@@ -207,19 +199,22 @@ def groups(block: Iterable[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def tables(rows: Iterable[Mapping[str, Any]]) -> list[Table]:
-    """The rows as tables: one for each device, precision, recipe and data set, never two of them in one. Runs that
-    differ in their seed alone are one row, with the mean and, of the test accuracy, the standard deviation."""
-    return [_infer_table(block) if block[0].get("kind") == "infer" else _train_table(block) for block in blocks(rows)]
+    """The rows as tables, one for each device, precision, recipe and data set. Runs that differ only in their seed are
+    one row, with means and the standard deviation of the test accuracy."""
+    return [_table(block) for block in blocks(rows)]
 
 
 def whole(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """All rows in one table, each with every key, for the formats that machines read."""
+    """All rows in one table with every key, for CSV and JSON."""
     listed = [shown(row) for row in rows]
     infer = bool(listed) and all(row.get("kind") == "infer" for row in listed)
-    columns, hidden = (INFERENCE, INFERENCE_HIDDEN) if infer else (TRAINING, TRAINING_HIDDEN)
-    if not infer:
-        columns = tuple(column for column in columns if column.key != "spread")
-    return Table("", columns, tuple(listed), hidden=hidden)
+    columns, hidden = columns_of(infer)
+    return Table("", tuple(column for column in columns if column.key != "spread"), tuple(listed), hidden=hidden)
+
+
+def columns_of(infer: bool) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
+    """The columns of inference runs or of trainings, and the hidden ones."""
+    return (INFERENCE, INFERENCE_HIDDEN) if infer else (TRAINING, TRAINING_HIDDEN)
 
 
 CURVES = (
@@ -239,7 +234,7 @@ CURVES_HIDDEN = tuple(
 
 
 def curves(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """The learning curves: a row an epoch of every run. Raises SpecError where no run has completed one."""
+    """The learning curves: a row per epoch of every run. Raises SpecError if no run completed an epoch."""
     epochs = [
         {key: row.get(key) for key in ("model", "seed", "recipe", "data")} | epoch
         for row in rows
@@ -253,54 +248,43 @@ def curves(rows: Iterable[Mapping[str, Any]]) -> Table:
 def shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row with its flags as one text."""
     flags = row.get("flags") or {}
-    said = [key.replace("_", "-") for key in ("channels_last", "deterministic") if flags.get(key)]
+    flagged = [key.replace("_", "-") for key in ("channels_last", "deterministic") if flags.get(key)]
     if flags.get("compile"):
-        said.append(f"compile={flags['compile']}")
+        flagged.append(f"compile={flags['compile']}")
     if flags.get("fused") is False:
-        said.append("no-fused")
-    return {**row, "flags": " ".join(said)}
+        flagged.append("no-fused")
+    return {**row, "flags": " ".join(flagged)}
 
 
-def _train_table(block: list[Mapping[str, Any]]) -> Table:
-    listed = [merged(group) for group in groups(block)]
+def _table(block: list[Mapping[str, Any]]) -> Table:
+    """One table of a block, without the columns that are empty or tell nothing."""
+    infer = block[0].get("kind") == "infer"
+    listed = list(map(shown, block)) if infer else [merged(group) for group in groups(block)]
+    columns, hidden = columns_of(infer)
+    empty = {key for key in ("spread", "flags", "mfu_published") if not any(row.get(key) for row in listed)}
+    empty |= {"status"} if all(row["status"] == "ok" for row in listed) else set()
     return Table(
         title=title_of(block[0]),
-        columns=tuple(column for column in TRAINING if column.key not in _same(listed)),
-        rows=tuple(readable(row) for row in listed),
-        notes=tuple(notes_of(block, listed)),
-        hidden=tuple(c for c in (*TRAINING, *TRAINING_HIDDEN) if c.key in _same(listed) or c in TRAINING_HIDDEN),
-        caption=_made_with(block),
+        columns=tuple(column for column in columns if column.key not in empty),
+        rows=tuple(map(readable, listed)),
+        notes=tuple(_infer_notes(block) if infer else notes_of(block, listed)),
+        hidden=(*(column for column in columns if column.key in empty), *hidden),
+        caption=_made_with(block[0]),
     )
 
 
-def _infer_table(block: list[Mapping[str, Any]]) -> Table:
-    first = block[0]
-    rate, width = first.get("peak_flops_measured"), first.get("bandwidth_measured")
-    well = all(row["status"] == "ok" for row in block)
-    return Table(
-        title=title_of(first),
-        columns=tuple(column for column in INFERENCE if column.key != "status" or not well),
-        rows=tuple(readable(shown(row)) for row in block),
-        hidden=tuple(
-            c for c in (*INFERENCE, *INFERENCE_HIDDEN) if c in INFERENCE_HIDDEN or (well and c.key == "status")
-        ),
-        notes=(
-            *(
-                [f"measured: {rate / 1e9:,.1f} GFLOP/s in matrix products, {width / 1e9:,.1f} GB/s in copies"]
-                if rate and width
-                else []
-            ),
-            *(f"{row['model']}, batch {row['batch']}: {row['error']}" for row in block if row.get("error")),
-        ),
-        caption=_made_with(block),
-    )
+def _infer_notes(block: list[Mapping[str, Any]]) -> Iterable[str]:
+    rate, width = block[0].get("peak_flops_measured"), block[0].get("bandwidth_measured")
+    if rate and width:
+        yield f"measured: {rate / 1e9:,.1f} GFLOP/s in matrix products, {width / 1e9:,.1f} GB/s in copies"
+    yield from (f"{row['model']}, batch {row['batch']}: {row['error']}" for row in block if row.get("error"))
 
 
 GOOD = ("ok", "oom_reduced")
 
 
 def merged(group: list[dict[str, Any]]) -> dict[str, Any]:
-    """Runs of one kind as one row: means, and the standard deviation of the test accuracy."""
+    """The seeds of one run as one row: means, and the standard deviation of the test accuracy."""
     if len(group) == 1:
         return group[0] | {"spread": None, "seeds": 1}
     out = dict(group[0])
@@ -313,27 +297,21 @@ def merged(group: list[dict[str, Any]]) -> dict[str, Any]:
     return out | {"seeds": len(group)}
 
 
-def _same(listed: list[dict[str, Any]]) -> set[str]:
-    """Columns that would say nothing: no spread without seeds, no status where all is well, no flags where none is."""
-    empty = {key for key in ("spread", "flags", "mfu_published") if not any(row.get(key) for row in listed)}
-    return empty | ({"status"} if all(row["status"] == "ok" for row in listed) else set())
-
-
 def readable(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Times, losses and rates with the digits that they are good for."""
+    """A row with times, losses and rates rounded to four digits."""
     out = dict(row)
     for key, value in row.items():
-        if isinstance(value, float) and (
-            "_ms" in key or key in ("train_loss", "test_loss", "intensity", "examples_per_second")
-        ):
+        if not isinstance(value, float):
+            continue
+        if "_ms" in key or key in ("train_loss", "test_loss", "intensity", "examples_per_second"):
             out[key] = float(f"{value:.4g}")
-        if key in ("flops_per_second", "params", "peak_memory") and isinstance(value, float):
+        elif key in ("flops_per_second", "params", "peak_memory"):
             out[key] = round(value)
     return out
 
 
 def title_of(row: Mapping[str, Any]) -> str:
-    """`digits, recipe adam, fp32 on CPU with 1 thread`: what the rows of a block have in common."""
+    """`digits, recipe adam, fp32 on CPU with 1 thread`: the common part of the rows of a block."""
     what = "Inference" if row.get("kind") == "infer" else f"{row['data']}, recipe {row['recipe']}"
     world = row.get("world_size") or 1
     count = row.get("threads") if row.get("device") == "cpu" else None
@@ -345,13 +323,13 @@ def notes_of(
     block: list[Mapping[str, Any]], listed: list[dict[str, Any]], spread: str = "; ± is the standard deviation of the "
     "test accuracy",
 ) -> Iterable[str]:  # fmt: skip
-    """What is to be said of the rows of a block. listed: the same, merged. spread: what is said of their spread."""
+    """The notes of a block. listed: the same rows, merged. spread: how the note on seeds ends."""
     if block[0].get("synthetic"):
-        yield "synthetic data, made by a seed: the accuracies say nothing about the networks"
+        yield "synthetic data, made from a seed: the accuracies say nothing about the networks"
     if block[0].get("data_seen"):
-        yield "tested on what was learned: there are no other examples"
+        yield "the test set is the training set: there are no other examples"
     if (block[0].get("world_size") or 1) > 1 and any(row.get("batch_norm") for row in block):
-        yield "batch normalisation takes each device's own part of the batch"
+        yield "batch normalisation uses each device's own part of the batch"
     seeds = {row["seeds"] for row in listed}
     if max(seeds) > 1:
         yield f"means over {max(seeds)} seeds{spread}"
@@ -365,11 +343,11 @@ def notes_of(
         if row.get("status") == "oom_reduced":
             yield f"{row['model']}: memory was short: {row['micro_batch']} examples at a time, {row['batch']} in a step"
             if row.get("batch_norm"):
-                yield f"{row['model']} normalises over those that go through at once, not over the whole batch"
+                yield f"{row['model']} normalises over each part, not over the whole batch"
         if row.get("sample"):
             yield f"{row['model']} says {row['sample']}"
         if row.get("resumed"):
-            yield f"{row['model']} was resumed; its times are the sum of the parts"
+            yield f"{row['model']} was resumed; its times are the sum of all parts"
     if any((row.get("mfu") or 0) > 1 or (row.get("mfu_published") or 0) > 1 for row in listed):
         yield (
             "MFU above 100 %: the peak was measured while the machine was busy, or the library computes convolutions "
@@ -381,17 +359,14 @@ def notes_of(
 
 
 def busy(row: Mapping[str, Any]) -> bool:
-    """Whether others computed on the same processors as the run began."""
+    """Whether other programs used the processors when the run began."""
     return row.get("device") == "cpu" and (row.get("load_average") or 0) > (row.get("threads") or 1) + 0.5
 
 
-def _made_with(block: list[Mapping[str, Any]]) -> str:
-    first = block[0]
-    texts = []
-    if first.get("peak_flops_measured"):
-        texts.append(f"Measured peak: {first['peak_flops_measured'] / 1e9:,.1f} GFLOP/s.")
-    if first.get("peak_flops_published"):
-        source = str(first.get("peak_source")).partition(", ")[0]
-        texts.append(f"Published peak: {first['peak_flops_published'] / 1e12:,.1f} TFLOP/s ({source}).")
-    texts.append(f"archscope {first['archscope']}, torch {first['torch']}.")
-    return " ".join(texts)
+def _made_with(row: Mapping[str, Any]) -> str:
+    measured, published = row.get("peak_flops_measured"), row.get("peak_flops_published")
+    text = f"Measured peak: {measured / 1e9:,.1f} GFLOP/s. " if measured else ""
+    if published:
+        source = str(row.get("peak_source")).partition(", ")[0]
+        text += f"Published peak: {published / 1e12:,.1f} TFLOP/s ({source}). "
+    return f"{text}archscope {row['archscope']}, torch {row['torch']}."

@@ -1,6 +1,6 @@
-"""The command line: parse, call, print, exit code; nothing else. A file here holds the commands of one task.
+"""The command line: parse, call, print, exit code. Each file holds the commands of one task.
 
-Exit codes: 0 fine, 1 a model failed or a check did not hold, 2 what was asked for cannot be understood or written.
+Exit codes: 0: success; 1: a model or a check failed; 2: a usage error, or the output cannot be written.
 """
 
 import codecs
@@ -13,50 +13,50 @@ from typing import Annotated, Any
 
 import typer
 
-from archscope.cli.base import Commands, spelled
+from archscope.cli.group import Commands, spelled
 from archscope.core.version import other_archscope
 
-# by task: name -> the file that holds it, imported when it is called, and what `--help` says of it
+# by task: name -> its file, imported when the command is called, and its line in `--help`
 COMMANDS = {
     "Look": {
-        "list": ("models", "The models of the zoo or of another source."),
-        "trace": ("models", "One model, layer by layer."),
-        "table": ("models", "Models side by side."),
-        "sizes": ("sizes", "The input sizes that work, and those that lose nothing."),
+        "list": ("models", "List the models of the zoo or of another source."),
+        "trace": ("models", "Show one model layer by layer."),
+        "table": ("models", "Compare models."),
+        "sizes": ("sizes", "Find the input sizes that work, and those that lose no row."),
     },
     "Vary": {
-        "sweep": ("sweep", "How cost grows: a model at every point of a grid."),
-        "search": ("sweep", "The best of a space of architectures."),
+        "sweep": ("sweep", "Run a model at every point of a grid."),
+        "search": ("sweep", "Find the best of a space of architectures."),
     },
     "Check the numbers": {
-        "verify": ("verification", "Whether the derivations of a model agree."),
-        "reconcile": ("verification", "Why other tools have other numbers, to the last unit."),
-        "verify-table": ("verify_table", "Whether the figures of a printed table hold."),
+        "verify": ("verification", "Check that independent derivations of a model agree."),
+        "reconcile": ("verification", "Explain the numbers of other tools, to the last unit."),
+        "verify-table": ("verify_table", "Check the numbers of a printed table."),
     },
     "Learn": {
-        "explain": ("learn", "The working of a layer, as a textbook prints it."),
-        "quiz": ("learn", "A worksheet with shapes and parameter counts left blank."),
-        "grade": ("learn", "Mark worksheets: which rule each wrong cell missed."),
+        "explain": ("learn", "Derive a layer as a textbook does."),
+        "quiz": ("learn", "Make a worksheet with blanks for shapes and parameters."),
+        "grade": ("learn", "Mark worksheets, with the rule that each wrong cell breaks."),
     },
     "Guard": {
-        "lock": ("gate", "Write down what models are, for `check`."),
-        "check": ("gate", "Compare models with what was written down, and with budgets."),
-        "diff": ("gate", "What differs between models, locks or revisions of a lock."),
+        "lock": ("gate", "Record models in archscope.lock, for `check`."),
+        "check": ("gate", "Compare models with archscope.lock and with budgets."),
+        "diff": ("gate", "Compare two models, locks or revisions of a lock."),
     },
     "Train": {
-        "bench": ("bench", "Train networks shortly, side by side."),
+        "bench": ("bench", "Train networks briefly and compare them."),
     },
     "Show": {
-        "report": ("report", "Pages, plots and one interactive page."),
-        "plot": ("report", "Models, or runs of bench, as a plot."),
-        "draw": ("report", "One model as a picture."),
+        "report": ("report", "Write pages, plots or one interactive page."),
+        "plot": ("report", "Plot models, or results of bench."),
+        "draw": ("report", "Draw one model."),
     },
 }
 FILES = {name: file for commands in COMMANDS.values() for name, (file, _) in commands.items()}
 
 
 class _Late(MutableMapping[str, Any]):
-    """The commands by name; one that is looked up is imported."""
+    """The commands by name; each is imported on first use."""
 
     def __init__(self) -> None:
         self.more: dict[str, Any] = {}
@@ -65,7 +65,7 @@ class _Late(MutableMapping[str, Any]):
         if name in self.more:
             return self.more[name]
         commands: typer.Typer = import_module(f"archscope.cli.{FILES[name]}").app
-        commands.rich_markup_mode = None  # typer's boxes and its markdown cost more than all the rest
+        commands.rich_markup_mode = None  # typer's boxes and its Markdown take more time than all the rest
         return typer.main.get_group(commands).commands[name]
 
     def __setitem__(self, name: str, command: Any) -> None:
@@ -90,7 +90,7 @@ class AllCommands(Commands):
         self.commands = _Late()
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """By task, from the table above: nothing is imported for it."""
+        """By task, from the table above, so that nothing is imported."""
         wide = max(map(len, FILES))
         for task, commands in COMMANDS.items():
             with formatter.section(task):
@@ -115,12 +115,12 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """What a network's shapes, parameters, MACs and memory are, and why.
+    """The shapes, parameters, MACs and memory of a network, each with its derivation.
 
     \b
-    archscope list                          the networks it knows
-    archscope trace alexnet                 layer by layer, with the working
-    archscope table --models 'vgg*,nin'     side by side
+    archscope list                          the networks of the zoo
+    archscope trace alexnet                 layer by layer, with derivations
+    archscope table --models 'vgg*,nin'     a comparison
     """
     if context.invoked_subcommand is None:
         print(context.get_help(), file=sys.stderr)
@@ -138,4 +138,4 @@ def main() -> None:
     try:
         app()
     finally:
-        gc.freeze()  # on the way out nothing is looked through for garbage: of PyTorch alone that takes a second
+        gc.freeze()  # skip garbage collection at exit: with PyTorch loaded it takes a second

@@ -1,131 +1,21 @@
-"""What the commands share: errors as one line and an exit code, options, where and how a table is printed."""
+"""Shared by the commands: options, how their values are read, and how a result is printed."""
 
 import os
-import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
-from archscope.core.errors import ArchscopeError, ShapeError, SpecError
+from archscope.cli.group import OneCommand as OneCommand
+from archscope.cli.group import terminal_width as terminal_width
+from archscope.cli.group import use_color as use_color
+from archscope.core.errors import ArchscopeError, SpecError
+from archscope.core.formats import RENDERERS
 
-FORMATS = ("terminal", "md", "csv", "latex", "json", "html")
+FORMATS = tuple(RENDERERS)
 ENDINGS = {"tex": "latex", "htm": "html"}  # of files; the others are called like their format
-
-
-class _Text:
-    """Hands on what was typed; archscope reads it itself. For the same, newer typers load all of pydantic, which
-    takes longer than `archscope list`."""
-
-    def coerce(self, value: Any, **context: Any) -> Any:
-        return value
-
-
-def _as_text(params: list[Any]) -> list[Any]:
-    for param in params:
-        if getattr(param, "_runtime_param", ...) is None:
-            param._runtime_param = _Text()
-    return params
-
-
-class OneCommand(TyperCommand):
-    """A command all of whose values are text."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        return _as_text(super().get_params(ctx))
-
-
-class Commands(TyperGroup):
-    """The commands in the order they are written, every error one line on stderr and an exit code."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        return _as_text(super().get_params(ctx))
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(self.commands)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command. Newer typers leave after Ctrl-C without a word: it is said here."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise SystemExit(_refuse("interrupted", 130)) from None
-
-    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
-        try:
-            code = super().main(*args, standalone_mode=False, **kwargs)
-            if sys.stdout is not None:
-                sys.stdout.flush()  # here, where what goes wrong can be told
-        except ArchscopeError as error:
-            _explain(error)
-            code = _refuse(str(error), error.exit_code)
-        except BrokenPipeError:
-            code = _closed()
-        except SystemExit:
-            if type(sys.stdout).__name__ != "PacifyFlushWrapper":  # how click leaves, without a word, a closed pipe
-                raise
-            code = _closed()
-        except OSError as error:
-            _drop_the_rest()
-            code = _refuse(f"cannot write the output: {error.strerror or error}", 2)
-        except KeyboardInterrupt:
-            code = _refuse("interrupted", 130)
-        except Exception as error:
-            code = _refuse(*_told(error))
-        if not standalone_mode:
-            return code
-        sys.exit(code if isinstance(code, int) else 0)
-
-
-def _told(error: Any) -> tuple[str, int]:
-    """A usage error, in whatever package typer keeps it, an interruption, or a bug: one sentence and the exit code."""
-    if type(error).__name__ == "Abort":
-        return "interrupted", 130
-    if hasattr(error, "format_message"):
-        text = " ".join(error.format_message().split())
-        command = error.ctx.command_path if getattr(error, "ctx", None) else "archscope"
-        told = f"{text} See" if text.endswith("?") else f"{text.rstrip('.')}; see"
-        return f"{told} `{command} --help`", 2
-    if os.environ.get("ARCHSCOPE_DEBUG"):
-        raise error
-    text = f"{type(error).__name__}: {error}".splitlines()[0]
-    return f"this is a bug: {text[:200]} (ARCHSCOPE_DEBUG=1 shows where)", 1
-
-
-def _explain(error: Any) -> None:
-    """The layers up to a failed shape, and what would mend it, where a command has not shown them already."""
-    if isinstance(error, ShapeError) and error.failure is not None and not error.shown and sys.stderr is not None:
-        text = error.explain(terminal_width(), False)
-        if all(line.strip() in str(error) for line in text.splitlines()):
-            return  # nothing that the line behind it does not say
-        try:
-            print(text, file=sys.stderr)
-        except OSError:
-            pass
-
-
-def _refuse(message: str, code: int) -> int:
-    """One line on stderr."""
-    if sys.stderr is not None:
-        try:
-            print(f"archscope: {' '.join(message.split())}", file=sys.stderr, flush=True)
-        except OSError:
-            pass  # nobody listens there either
-    return code
-
-
-def _drop_the_rest() -> None:
-    """What Python still holds of the output goes nowhere, or it complains once more at its end."""
-    if sys.stdout is sys.__stdout__:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
-def _closed() -> int:
-    _drop_the_rest()
-    return _refuse("the output was closed before all was written", 2)
 
 
 def names(incomplete: str) -> list[str]:
@@ -136,8 +26,15 @@ def names(incomplete: str) -> list[str]:
     return [name for name in (*entries(), *others) if name.startswith(incomplete)]
 
 
-def _formats(incomplete: str) -> list[str]:
-    return [name for name in FORMATS if name.startswith(incomplete)]
+def format_option(known: Collection[str]) -> Any:
+    """The option --format of a command that writes these formats."""
+    return typer.Option(
+        "--format",
+        "-f",
+        help=f"{', '.join(known)}; by default from the name of --output.",
+        metavar="FORMAT",
+        autocompletion=lambda incomplete: [name for name in known if name.startswith(incomplete)],
+    )
 
 
 Model = Annotated[
@@ -152,7 +49,7 @@ Model = Annotated[
 Input = Annotated[
     list[str] | None,
     typer.Option(
-        "--input", "-i", help="227, 3x227x227, 8x3x227x227, 1x128:int64, NAME=SHAPE; once an input.", metavar="SHAPE"
+        "--input", "-i", help="227, 3x227x227, 8x3x227x227, 1x128:int64, NAME=SHAPE; once per input.", metavar="SHAPE"
     ),
 ]
 Batch = Annotated[str | None, typer.Option("--batch", "-b", help="Examples in the batch.", metavar="N")]
@@ -160,71 +57,89 @@ Train = Annotated[bool, typer.Option("--train/--eval", help="Training or evaluat
 Columns = Annotated[
     str | None, typer.Option("--columns", "-c", help="Keys of the columns, separated by commas.", metavar="KEYS")
 ]
-As = Annotated[
-    str,
-    typer.Option(
-        "--format",
-        "-f",
-        help=f"{', '.join(FORMATS)}; by the name of --output when left out.",
-        metavar="FORMAT",
-        autocompletion=_formats,
-    ),
-]
+As = Annotated[str, format_option(FORMATS)]
 Bench = Annotated[
     list[str] | None,
     typer.Option(
-        "--bench", help="Results of archscope bench, or FILE@recipe=d2l for some of them; once a file.", metavar="FILE"
+        "--bench",
+        help="Results of archscope bench, or FILE@recipe=d2l for some of them; once per file.",
+        metavar="FILE",
     ),
 ]
 Output = Annotated[
-    str | None, typer.Option("--output", "-o", help="Write to a file, whole or not at all.", metavar="FILE")
+    str | None, typer.Option("--output", "-o", help="Write to a file; on an error it is not changed.", metavar="FILE")
 ]
 
 
-# ----------------------------------------------------------------------------------------------- what was typed
+# ------------------------------------------------------------------------------------------- values of options
 
 
-def whole_number(option: str, text: str | None) -> int | None:
-    """A whole number from 1 on, of which typer's own message is different in every version."""
+def whole_number(option: str, text: str | None, least: int = 1) -> int | None:
+    """Read a whole number. Not left to typer, whose message differs between versions."""
     if text is None:
         return None
     try:
         number = int(text)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise SpecError(f"{option} is a whole number from 1 on, not {text!r}")
+        number = least - 1
+    if number < least:
+        raise SpecError(f"{option} is a whole number from {least} on, not {text!r}")
     return number
 
 
-def format_of(format: str, output: str | None, known: tuple[str, ...] = FORMATS) -> str:
-    """The format of a file: the one asked for, or that of its name, `table.csv`, where none is."""
+def whole_numbers(option: str, text: str) -> list[int]:
+    """Read whole numbers from 1 on, separated by commas."""
+    return [number for part in text.split(",") if (number := whole_number(option, part.strip()))]
+
+
+def choice(what: str, word: str, known: Collection[str]) -> str:
+    """The word itself. Raises SpecError, naming the nearest of the known words, if it is none of them."""
+    from archscope.core.table import unknown
+
+    if word not in known:
+        raise SpecError(unknown(what, word, known))
+    return word
+
+
+def format_of(format: str, output: str | None, known: Collection[str] = FORMATS) -> str:
+    """The format that was asked for, else that of the file's name, `table.csv`. Raises SpecError if it is unknown."""
+    choice("format", format, known)
     ending = os.path.splitext(output or "")[1][1:].lower()
     named = ENDINGS.get(ending, ending)
     return named if format == "terminal" and named in known else format
 
 
 class Shown:
-    """How and where a table is printed: what is wrong with that is said before any work is done."""
+    """How and where the result is printed. Wrong options are errors before any work is done.
 
-    def __init__(self, columns: str | None, format: str, output: str | None) -> None:
-        from archscope.core.table import unknown
+    known: the formats of this command.
+    """
 
-        if format not in FORMATS:
-            raise SpecError(unknown("format", format, FORMATS))
-        self.format, self.output = format_of(format, output), output
+    def __init__(self, columns: str | None, format: str, output: str | None, known: Collection[str] = FORMATS) -> None:
+        self.format, self.output = format_of(format, output, known), output
         self.columns = None if columns is None else [key.strip() for key in columns.split(",") if key.strip()]
         if self.columns == []:
             raise SpecError(f"--columns names no column: {columns!r}")
         if output is not None:
             may_write(output)
 
+    @property
+    def for_machines(self) -> bool:
+        """Whether the format carries raw values and nothing else."""
+        return self.format in ("json", "csv")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Width and colour for the terminal; none for other formats and for files."""
+        on_terminal = self.format == "terminal" and self.output is None
+        return {"width": terminal_width(), "color": use_color()} if on_terminal else {}
+
     def check(self, columns: tuple[Any, ...], sort: str | None = None) -> None:
-        """Raises SpecError for a key that no column has."""
+        """Raises SpecError for an unknown column of --columns or --sort."""
         from archscope.core.table import Table
 
         empty = Table("", columns, ())
-        with _asked():
+        with _as_spec_error():
             if self.columns is not None:
                 empty.select(self.columns)
             if sort in ("", "-"):
@@ -234,7 +149,7 @@ class Shown:
 
     @contextmanager
     def chain(self, depth: int | None = None) -> Iterator[None]:
-        """Where a run stops, the layers up to there are printed before the error is told."""
+        """If a run stops, print the layers up to there before the error."""
         try:
             yield
         except ArchscopeError as error:
@@ -248,20 +163,28 @@ class Shown:
             raise
 
     def print(self, shown: Any) -> None:
-        """Write a table to stdout or to the file. Raises SpecError where that cannot be done."""
+        """Write a table to stdout or to the file. Raises SpecError if that fails."""
         from archscope.core.formats import text_of
 
         if self.columns is not None:
-            with _asked():
+            with _as_spec_error():
                 shown = shown.select(self.columns)
-        options: dict[str, Any] = {}
-        if self.format == "terminal" and self.output is None:
-            options = {"width": terminal_width(), "color": use_color()}
-        put(text_of(shown, self.format, **options), self.output)
+        put(text_of(shown, self.format, **self.options), self.output)
+
+    def print_all(self, tables: Iterable[Any]) -> None:
+        """Print several tables, with a blank line between them."""
+        for number, table in enumerate(tables):
+            if number:
+                print()
+            self.print(table)
+
+    def write(self, writer: Callable[..., str], *shown: Any) -> None:
+        """Print what a writer, `writer(*shown, width=…, color=…)`, makes."""
+        put(writer(*shown, **self.options), self.output)
 
 
 def put(text: str | bytes, output: str | None = None) -> None:
-    """Write a text to stdout, or a text or a picture to a file. Raises SpecError where that cannot be done."""
+    """Write text to stdout, or text or a picture to a file. Raises SpecError if that fails."""
     from archscope.core.files import save
 
     try:
@@ -279,8 +202,8 @@ def put(text: str | bytes, output: str | None = None) -> None:
 
 
 @contextmanager
-def _asked() -> Iterator[None]:
-    """A ValueError of the tables is about what the user typed."""
+def _as_spec_error() -> Iterator[None]:
+    """A ValueError of a table is about an option."""
     try:
         yield
     except ValueError as error:
@@ -288,7 +211,7 @@ def _asked() -> Iterator[None]:
 
 
 def may_write(path: str, option: str = "--output") -> None:
-    """Raises SpecError for a file that cannot be written, as far as one can know before it is."""
+    """Raises SpecError for a file that certainly cannot be written."""
     full = os.path.expanduser(path)
     folder = os.path.dirname(os.path.realpath(full))
     if not path:
@@ -304,7 +227,7 @@ def may_write(path: str, option: str = "--output") -> None:
 
 @contextmanager
 def progress(items: list[Any]) -> Iterator[Iterable[Any]]:
-    """A progress bar on stderr, where someone is looking."""
+    """A progress bar on stderr, on a terminal and for at least 8 items."""
     if len(items) < 8 or sys.stderr is None or not sys.stderr.isatty():
         yield items
         return
@@ -313,30 +236,3 @@ def progress(items: list[Any]) -> Iterator[Iterable[Any]]:
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         yield bar.track(items, description="tracing")
-
-
-def terminal_width() -> int | None:
-    """Columns of the terminal, None where the output is not one."""
-    if os.environ.get("COLUMNS", "").isdigit() or (sys.stdout is not None and sys.stdout.isatty()):
-        return shutil.get_terminal_size().columns
-    return None
-
-
-def use_color() -> bool:
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("FORCE_COLOR", "0") != "0":
-        return True
-    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-
-
-# what a stream shows that has no such characters; [x] is how Gauss wrote ⌊x⌋
-_PLAIN = {"×": "x", "·": "*", "−": "-", "–": "-", "─": "-", "⌊": "[", "⌋": "]", "⌈": "ceil(", "⌉": ")", "✓": "y",
-          "✗": "n", "γ": "gamma", "β": "beta", "ᵀ": "'", "²": "^2", "→": "->", "≤": "<=", "≥": ">="}  # fmt: skip
-
-
-def spelled(error: UnicodeError) -> tuple[str, int]:
-    """For characters that an encoding does not have."""
-    assert isinstance(error, UnicodeEncodeError)
-    wrong = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(character, "?") for character in wrong), error.end

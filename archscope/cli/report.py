@@ -13,10 +13,12 @@ from archscope.cli.base import (
     OneCommand,
     Output,
     Train,
+    choice,
     may_write,
     progress,
     put,
     whole_number,
+    whole_numbers,
 )
 from archscope.core.errors import SpecError
 
@@ -26,16 +28,8 @@ DRAWN = ("svg", "mermaid", "dot")
 STYLES = ("auto", "solids", "graph")
 
 
-def _one_of(what: str, word: str, known: tuple[str, ...]) -> str:
-    from archscope.core.table import unknown
-
-    if word not in known:
-        raise SpecError(unknown(what, word, known))
-    return word
-
-
 def _ending(output: str | None, known: tuple[str, ...]) -> str | None:
-    """The format that the name of the file says, None where it says none."""
+    """The format from the name of the file, or None."""
     ending = output.rpartition(".")[2].lower() if output and "." in output else ""
     ending = {"mmd": "mermaid", "gv": "dot"}.get(ending, ending)
     return ending if ending in known else None
@@ -48,15 +42,15 @@ def draw(
     batch: Batch = None,
     train: Train = False,
     depth: Annotated[
-        str | None, typer.Option("--depth", "-d", help="Close the modules below this depth.", metavar="N")
+        str | None, typer.Option("--depth", "-d", help="Show modules below this depth as one box.", metavar="N")
     ] = None,
     style: Annotated[str, typer.Option("--style", help=f"{', '.join(STYLES)}.", metavar="STYLE")] = "auto",
     format: Annotated[
-        str | None, typer.Option("--format", "-f", help=f"{', '.join(DRAWN)}; svg when left out.", metavar="FORMAT")
+        str | None, typer.Option("--format", "-f", help=f"{', '.join(DRAWN)}; default: svg.", metavar="FORMAT")
     ] = None,
     output: Output = None,
 ) -> None:
-    """One model as a picture: feature maps as solids for a chain of layers, a graph for everything that branches.
+    """One model as a picture: feature maps as solids for a chain of layers, else a graph.
 
     \b
     archscope draw alexnet --output alexnet.svg
@@ -70,11 +64,11 @@ def draw(
     from archscope.sources.records import record_of
     from archscope.sources.spec import parse
 
-    form = _one_of("format", format or _ending(output, DRAWN) or "svg", DRAWN)
+    form = choice("format", format or _ending(output, DRAWN) or "svg", DRAWN)
     ending = os.path.splitext(output or "")[1]
     if format is None and ending and _ending(output, DRAWN) is None:
         raise SpecError(f"--output ends in .svg, .mmd or .dot, not {output!r}; --format svg draws it under any name")
-    _one_of("style", style, STYLES)
+    choice("style", style, STYLES)
     if style != "auto" and form != "svg":
         raise SpecError(f"--style is of the svg; {form} is always a graph")
     if output is not None:
@@ -83,7 +77,7 @@ def draw(
     record = record_of(parse(model), input, whole_number("--batch", batch), train)
     graph = graph_of(record, level)
     if style == "solids" and not is_figure(graph):
-        raise SpecError(f"{record.model} is no chain of feature maps; --style graph draws it")
+        raise SpecError(f"{record.model} is not a chain of feature maps; use --style graph")
     if form == "svg" and style != "auto":
         text = (svg_of_solids if style == "solids" else svg_of)(graph)
     else:
@@ -94,12 +88,13 @@ def draw(
 @app.command(cls=OneCommand)
 def plot(
     kind: Annotated[
-        str, typer.Argument(help="models, layers, share, field or scaling; curves or speed of runs.", metavar="KIND")
+        str,
+        typer.Argument(help="models, layers, share, field, scaling; of results: curves, speed.", metavar="KIND"),
     ],
     models: Annotated[
         list[str],
         typer.Argument(
-            help="all, or names and wildcards separated by commas; for curves and speed files of runs.",
+            help="all, or names and wildcards separated by commas; for curves and speed: result files.",
             metavar="MODEL...",
         ),
     ],
@@ -112,7 +107,7 @@ def plot(
         typer.Option("--sides", help="For scaling: sides of the input, separated by commas.", metavar="SIDES"),
     ] = None,
 ) -> None:
-    """Models, or what archscope bench measured of them, as a plot (matplotlib: the extra `plots`).
+    """Models, or results of archscope bench, as a plot (needs matplotlib: the extra `plots`).
 
     \b
     models    parameters against MACs, areas are activation memory
@@ -133,7 +128,7 @@ def plot(
     from archscope.report import runs  # enters its plots
     from archscope.report.plots import PLOTS, numbers_of, picture
 
-    _one_of("plot", kind, tuple(PLOTS))
+    choice("plot", kind, tuple(PLOTS))
     form = output.rpartition(".")[2].lower() if "." in output else ""
     if form not in ("svg", "png"):
         raise SpecError(f"--output ends in .svg or .png, not {output!r}")
@@ -141,7 +136,7 @@ def plot(
     if PLOTS[kind].of == "runs":
         given = {"--input": input, "--batch": batch, "--train": train, "--sides": sides}
         if wrong := [option for option, value in given.items() if value]:
-            raise SpecError(f"{wrong[0]} is for plots of models; {kind} shows runs as they were")
+            raise SpecError(f"{wrong[0]} is for plots of models; {kind} shows results of bench")
         shown: Any = runs.read(kind, models)
     else:
         if files := [name for name in models if ".jsonl" in name]:
@@ -154,7 +149,7 @@ def plot(
 
 
 def _traces(kind: str, models: list[str], input: Any, batch: str | None, train: bool, sides: str | None) -> list[Any]:
-    """What a plot of models is made of."""
+    """The records that a plot of models needs."""
     from archscope.report.grid import grid_of, of_each
     from archscope.report.plots import may_plot
     from archscope.sources.spec import expand
@@ -166,9 +161,9 @@ def _traces(kind: str, models: list[str], input: Any, batch: str | None, train: 
     if kind != "scaling":
         return of_each(specs, input, whole_number("--batch", batch), train)
     if input:
-        raise SpecError("the plot scaling goes over the sides of the input: give --sides 128,160,192,224")
-    wanted = None if sides is None else [whole_number("--sides", side.strip()) or 0 for side in sides.split(",")]
-    return grid_of(specs, wanted, whole_number("--batch", batch), train)
+        raise SpecError("the plot scaling varies the side of the input: use --sides 128,160,192,224, not --input")
+    varied = None if sides is None else whole_numbers("--sides", sides)
+    return grid_of(specs, varied, whole_number("--batch", batch), train)
 
 
 @app.command("report", cls=OneCommand)
@@ -178,24 +173,25 @@ def write_report(
         typer.Option("--models", "-m", help="all, or names and wildcards separated by commas.", metavar="MODELS"),
     ] = None,
     out: Annotated[
-        str | None, typer.Option("--out", help="Folder of the Markdown; reports when left out.", metavar="FOLDER")
+        str | None, typer.Option("--out", help="Folder for Markdown pages; default: reports.", metavar="FOLDER")
     ] = None,
     html: Annotated[
         str | None,
-        typer.Option("--html", help="Write one interactive page instead (or too, with --out).", metavar="FILE"),
+        typer.Option("--html", help="Write one interactive page instead (with --out: as well).", metavar="FILE"),
     ] = None,
     bench: Bench = None,
     input: Input = None,
     batch: Batch = None,
 ) -> None:
-    """Pages for GitHub: an overview with plots, and for each model its facts, drawing, layers with their derivations.
+    """Pages for GitHub: an overview with plots, and for each model its totals, drawing and derived layers.
 
     \b
     archscope report                                   reports/README.md and a page for each network
     archscope report --models 'vgg*,torchvision:resnet50' --out /tmp/vgg
-    archscope report --html page.html                  one page that opens from disk: sort, filter, compare
-    archscope report --html page.html --bench runs.jsonl       with what archscope bench measured
+    archscope report --html page.html                  one interactive page: sort, filter, compare
+    archscope report --html page.html --bench runs.jsonl       with results of archscope bench
     """
+    from archscope.bench.results import read
     from archscope.report.html import page_of
     from archscope.report.pages import Subject
     from archscope.report.write import markdown
@@ -208,7 +204,7 @@ def write_report(
         raise SpecError("--out names no folder")
     specs = expand(models or ["all"])
     examples = whole_number("--batch", batch)
-    runs = _runs(bench)
+    runs = read(bench) if bench else []
     with progress(specs) as counted:
         subjects = [Subject(spec, record_of(spec, input, examples), input, examples) for spec in counted]
     if html is not None:
@@ -218,12 +214,3 @@ def write_report(
         print(f"{len(subjects)} model{'' if len(subjects) == 1 else 's'} in {html}")
     if out is not None or html is None:
         print(markdown(subjects, out or "reports", runs))
-
-
-def _runs(files: list[str] | None) -> list[dict[str, Any]]:
-    """The rows of bench results."""
-    if not files:
-        return []
-    from archscope.bench.results import read
-
-    return read(files)

@@ -1,7 +1,7 @@
-"""`sizes`: which inputs a network takes, and its counts in H and W."""
+"""`sizes`: the input sizes that a network accepts, and its counts in H and W."""
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,9 +15,6 @@ from archscope.cli.base import (
     Shown,
     Train,
     progress,
-    put,
-    terminal_width,
-    use_color,
     whole_number,
 )
 
@@ -30,16 +27,14 @@ def legal(
     symbolic: Annotated[
         bool, typer.Option("--symbolic", help="Sides, MACs and activations as expressions in H and W.")
     ] = False,
-    limit: Annotated[
-        str | None, typer.Option("--limit", "-l", help="Look at sides up to this one (512).", metavar="N")
-    ] = None,
+    limit: Annotated[str | None, typer.Option("--limit", "-l", help="Largest side to try (512).", metavar="N")] = None,
     input: Input = None,
     batch: Batch = None,
     train: Train = False,
     format: As = "terminal",
     output: Output = None,
 ) -> None:
-    """The smallest input that works, the sizes that a fixed layer fits, and those at which no window loses a row.
+    """The smallest input that works, the sizes that fit fixed layers, and those where no window loses a row.
 
     \b
     archscope sizes alexnet                 67; 227 to 258; 67, 99, 131, …; with the working
@@ -50,21 +45,17 @@ def legal(
     from archscope.shapes.resize import resized
 
     shown = Shown(None, format, output)
-    format = shown.format
     furthest, examples = whole_number("--limit", limit), whole_number("--batch", batch)
     subject = resized(model, input, examples, train)
-    options: dict[str, Any] = {}
-    if format == "terminal" and output is None:
-        options = {"width": terminal_width(), "color": use_color()}
     if symbolic:
         import archscope.shapes.symbolic as letters
 
-        put(letters.page(letters.in_letters(subject), format, **options), shown.output)
+        shown.write(letters.page, letters.in_letters(subject), shown.format)
         return
     import archscope.learn.sizes as pages
     from archscope.shapes.legal import legal_sizes
 
-    put(pages.page(legal_sizes(subject, furthest, _counted), subject, format, **options), shown.output)
+    shown.write(pages.page, legal_sizes(subject, furthest, _counted), subject, shown.format)
 
 
 def _counted(sides: range) -> Iterator[int]:

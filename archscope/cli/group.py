@@ -1,0 +1,152 @@
+"""The group of commands: errors as one line and an exit code, and what the terminal can show. Imported by `--help`."""
+
+import os
+import shutil
+import sys
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+from archscope.core.errors import ArchscopeError, ShapeError
+
+
+class _Text:
+    """Returns the text as it was typed, because archscope reads it itself. Newer versions of typer load pydantic for
+    this, which takes longer than `archscope list`."""
+
+    def coerce(self, value: Any, **context: Any) -> Any:
+        return value
+
+
+def _as_text(params: list[Any]) -> list[Any]:
+    for param in params:
+        if getattr(param, "_runtime_param", ...) is None:
+            param._runtime_param = _Text()
+    return params
+
+
+class OneCommand(TyperCommand):
+    """A command whose values are all text."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _as_text(super().get_params(ctx))
+
+
+class Commands(TyperGroup):
+    """The commands in their given order; every error is one line on stderr and an exit code."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _as_text(super().get_params(ctx))
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Newer versions of typer exit silently after Ctrl-C, so the message is written here."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise SystemExit(_refuse("interrupted", 130)) from None
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        try:
+            code = super().main(*args, standalone_mode=False, **kwargs)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, so that an error is reported
+        except ArchscopeError as error:
+            _explain(error)
+            code = _refuse(str(error), error.exit_code)
+        except BrokenPipeError:
+            code = _closed()
+        except SystemExit as stop:
+            if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # click exits silently after a closed pipe
+                code = _closed()
+            elif stop.code:
+                raise
+            else:  # no command exits like this: code that was run called sys.exit(0)
+                code = _refuse("code that was run ends the process, by exit(0)", 1)
+        except OSError as error:
+            _drop_the_rest()
+            code = _refuse(f"cannot write the output: {error.strerror or error}", 2)
+        except KeyboardInterrupt:
+            code = _refuse("interrupted", 130)
+        except Exception as error:
+            code = _refuse(*_message_of(error))
+        if not standalone_mode:
+            return code
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _message_of(error: Any) -> tuple[str, int]:
+    """A usage error of typer (or of the click inside it), an interruption, or a bug: one sentence and the exit code."""
+    if type(error).__name__ == "Abort":
+        return "interrupted", 130
+    if hasattr(error, "format_message"):
+        text = " ".join(error.format_message().split())
+        command = error.ctx.command_path if getattr(error, "ctx", None) else "archscope"
+        text = f"{text} See" if text.endswith("?") else f"{text.rstrip('.')}; see"
+        return f"{text} `{command} --help`", 2
+    if os.environ.get("ARCHSCOPE_DEBUG"):
+        raise error
+    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    return f"this is a bug: {text[:200]} (ARCHSCOPE_DEBUG=1 shows where)", 1
+
+
+def _explain(error: Any) -> None:
+    """Print the layers up to a shape error and the fixes, unless the command has printed them already."""
+    if isinstance(error, ShapeError) and error.failure is not None and not error.shown and sys.stderr is not None:
+        text = error.explain(terminal_width(), False)
+        if all(line.strip() in str(error) for line in text.splitlines()):
+            return  # the message says all of it
+        try:
+            print(text, file=sys.stderr)
+        except OSError:
+            pass
+
+
+def _refuse(message: str, code: int) -> int:
+    """One line on stderr."""
+    if sys.stderr is not None:
+        try:
+            print(f"archscope: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        except OSError:
+            pass  # stderr is closed, too
+    return code
+
+
+def _drop_the_rest() -> None:
+    """Drop the buffered output, or Python reports the error once more when it exits."""
+    if sys.stdout is sys.__stdout__:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _closed() -> int:
+    _drop_the_rest()
+    return _refuse("the output was closed before all was written", 2)
+
+
+def terminal_width() -> int | None:
+    """The width of the terminal, None if the output is not one."""
+    if os.environ.get("COLUMNS", "").isdigit() or (sys.stdout is not None and sys.stdout.isatty()):
+        return shutil.get_terminal_size().columns
+    return None
+
+
+def use_color() -> bool:
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR", "0") != "0":
+        return True
+    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+# for streams without such characters; Gauss wrote [x] for ⌊x⌋
+_PLAIN = {"×": "x", "·": "*", "−": "-", "–": "-", "─": "-", "⌊": "[", "⌋": "]", "⌈": "ceil(", "⌉": ")", "✓": "y",
+          "✗": "n", "γ": "gamma", "β": "beta", "ᵀ": "'", "²": "^2", "→": "->", "≤": "<=", "≥": ">="}  # fmt: skip
+
+
+def spelled(error: UnicodeError) -> tuple[str, int]:
+    """Replace characters that the encoding of the output does not have."""
+    assert isinstance(error, UnicodeEncodeError)
+    wrong = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(character, "?") for character in wrong), error.end
