@@ -9,19 +9,23 @@ One line of JSON a model; a run that was stopped goes on where it was when it is
 """
 
 import argparse
-import json
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pool
 from measured_page import write_section
 
 
-def compared(text: str) -> dict[str, Any]:
+def compared(text: str) -> list[dict[str, Any]]:
+    """The row of one model, for the pool."""
+    return [_compared(text)]
+
+
+def _compared(text: str) -> dict[str, Any]:
     """One model: what both count, and how long each took, in seconds. `status` is one of STATUS."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -78,52 +82,26 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]
 
 
-def known(path: Path) -> dict[str, dict[str, Any]]:
-    """The rows of an earlier run; a last line that was cut off is left out."""
-    rows = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        rows[row["model"]] = row
-    return rows
+def died(arguments: tuple[Any, ...]) -> list[dict[str, Any]]:
+    """The row of a model whose process died."""
+    return [{"model": arguments[0], "status": "not traced", "reason": "the process died, perhaps out of memory"}]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help="names and wildcards, such as 'timm:*'")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=None, help="JSON lines; what stands there is not done again")
+    parser.add_argument("--output", type=Path, default=None, help="JSON lines; models that it has are not run again")
     parser.add_argument("--write", action="store_true", help="write the table into docs/explanation/measured.md")
     parser.add_argument("--every", type=int, default=1, help="only every N-th model")
     options = parser.parse_args()
 
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from archscope.sources.spec import expand
 
-    wanted = [spec.text for spec in expand(options.models)][:: options.every]
-    rows = {m: r for m, r in known(options.output).items() if m in set(wanted)} if options.output else {}
-    left = [text for text in wanted if text not in rows]
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
-    with (
-        Progress(*columns, console=Console(stderr=True)) as bar,
-        ProcessPoolExecutor(options.jobs) as pool,
-        open(options.output or "/dev/null", "a", encoding="utf-8") as kept,
-    ):
-        task = bar.add_task("models", total=len(wanted), completed=len(rows))
-        running = {pool.submit(compared, text): text for text in left}
-        for done in as_completed(running):
-            try:
-                row = done.result()
-            except Exception as error:  # the process died: of memory, say
-                row = {"model": running[done], "status": "not traced", "reason": _reason(error)}
-            rows[row["model"]] = row
-            kept.write(json.dumps(row) + "\n")
-            kept.flush()
-            bar.advance(task)
+    models = [spec.text for spec in expand(options.models)][:: options.every]
+    rows = {row["model"]: row for row in pool.read(options.output) if row["model"] in set(models)}
+    work = [(model,) for model in models if model not in rows]
+    rows |= {row["model"]: row for row in pool.run(compared, work, options.jobs, died, options.output)}
     report(list(rows.values()))
     if options.write:
         write_section("agreement", table(list(rows.values())))

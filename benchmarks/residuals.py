@@ -1,21 +1,20 @@
-"""What archscope's accounts of the other tools leave unexplained: models × tools, each run and reconciled.
+"""The residuals of archscope's explanations of other tools: models × tools, each run and reconciled.
 
     python benchmarks/residuals.py                                     the zoo and torchvision's classification models
     python benchmarks/residuals.py 'torchvision:resnet*' vgg16 --against fvcore --jobs 2
-    python benchmarks/residuals.py --output residuals.jsonl            resumes: what the file has is not run again
+    python benchmarks/residuals.py --output residuals.jsonl            continues an earlier run
 
 One line of JSON a model and tool. The last lines say for how many models each tool was run, and which residuals are
 not 0.
 """
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
+
+import pool
 
 from archscope.core.table import Column, Table
 from archscope.peers.reconcile import account_of, chosen
@@ -58,25 +57,10 @@ def measured(model: str, witnesses: list[str]) -> list[dict[str, Any]]:
     return out
 
 
-def run(work: list[tuple[str, list[str]]], jobs: int) -> Iterator[list[dict[str, Any]]]:
-    """The records of each model as they come."""
-    if jobs == 1:
-        yield from (measured(*one) for one in work)
-        return
-    with ProcessPoolExecutor(jobs) as pool:
-        for done in as_completed([pool.submit(measured, *one) for one in work]):
-            yield done.result()
-
-
-def with_bar(items: Iterable[Any], count: int) -> Iterator[Any]:
-    """The same items, and a progress bar on stderr where someone is looking."""
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(items, "reconciling", total=count, console=Console(stderr=True))
+def died(arguments: tuple[Any, ...]) -> list[dict[str, Any]]:
+    """The records of a model whose process died."""
+    model, witnesses = arguments
+    return [{"model": model, "witness": name, "note": "the process died"} for name in witnesses]
 
 
 def summary(records: list[dict[str, Any]]) -> Table:
@@ -111,24 +95,16 @@ def main() -> None:
     parser.add_argument("models", nargs="*", help="names and wildcards; the zoo and torchvision when left out")
     parser.add_argument("--against", default="torchinfo,fvcore,torch", help="tools, separated by commas, or all")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--output", help="a file of JSON lines, continued where it stands")
+    parser.add_argument("--output", help="a file of JSON lines; an earlier run is continued")
     options = parser.parse_args()
     kept = Path(options.output) if options.output else None
     names = [spec.text for spec in expand(options.models or ["all"])]
     names += [] if options.models else classification()
     witnesses = chosen(options.against)
-    records: list[dict[str, Any]] = []
-    if kept is not None and kept.exists():
-        records = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
-        records = [one for one in records if one["model"] in names and one["witness"] in witnesses]
+    records = [one for one in pool.read(kept) if one["model"] in names and one["witness"] in witnesses]
     have = {(one["model"], one["witness"]) for one in records}
-    work = [(name, [w for w in witnesses if (name, w) not in have]) for name in names]
-    work = [(name, missing) for name, missing in work if missing]
-    for told in with_bar(run(work, options.jobs), len(work)):
-        records += told
-        if kept is not None:
-            with kept.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(one, ensure_ascii=False) + "\n" for one in told)
+    missing = [(name, [w for w in witnesses if (name, w) not in have]) for name in names]
+    records += pool.run(measured, [one for one in missing if one[1]], options.jobs, died, kept)
     from archscope.core.formats import text_of
 
     print(text_of(summary(records), "terminal"), end="")

@@ -1,4 +1,4 @@
-"""What the tests of processes have them do; a new process imports this file and no torch."""
+"""Functions that tests run in other processes. They import this file and not torch."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def doubled(log: str, items: list[int]) -> list[int]:
-    """Dies of 13 and of the first 20, and says what it did."""
+    """Twice each item. Its process dies at 13 and at the first 20; the log lists what is done."""
     for item in items:
         if item == 13:
             os._exit(9)
@@ -20,3 +20,10 @@ def doubled(log: str, items: list[int]) -> list[int]:
 
 def nothing(items: list[int]) -> list[int]:
     return items
+
+
+def row(item: int) -> list[dict[str, int]]:
+    """A row with twice the item. The process dies at 13."""
+    if item == 13:
+        os._exit(9)
+    return [{"item": item, "twice": 2 * item}]

@@ -1,10 +1,10 @@
-"""Rows as runs of `archscope bench` leave them, for tests of what is made of them."""
+"""Rows like those of `archscope bench`, for tests."""
 
 from typing import Any
 
 
 def row(**more: Any) -> dict[str, Any]:
-    """A training of LeNet of two epochs, with whatever is said otherwise."""
+    """A training of LeNet with two epochs; more: other fields."""
     history = [
         {"epoch": i, "train_loss": 1 / i, "train_accuracy": i / 4, "validation_accuracy": None, "test_accuracy": i / 5}
         for i in (1, 2)
