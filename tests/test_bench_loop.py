@@ -255,7 +255,7 @@ def test_resumed_to_the_last_bit(tmp_path: Path) -> None:
     learned = ("train_loss", "train_accuracy", "validation_loss", "test_loss", "test_accuracy")
     assert [[row[k] for k in learned] for row in after.history] == [[row[k] for k in learned] for row in before.history]
     assert len(after.history) == 4 and after.examples == 4 * 240
-    with pytest.raises(ArchscopeError, match="is of another run"):
+    with pytest.raises(ArchscopeError, match="belongs to another run"):
         trained(*RESUMED, checkpoint=path, resume=True, key="other")
 
 
@@ -294,7 +294,7 @@ def test_checkpoints_are_whole_or_as_they_were(tmp_path: Path, monkeypatch: pyte
     body = checkpoint.load(path)
     assert body is not None and body["epoch"] == 1 and [p.name for p in tmp_path.iterdir()] == ["state.pt"]
     path.write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(ArchscopeError, match="no checkpoint that can be read"):
+    with pytest.raises(ArchscopeError, match="not a readable checkpoint"):
         checkpoint.load(path)
     assert checkpoint.load(tmp_path / "none.pt") is None
 

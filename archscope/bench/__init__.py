@@ -1,1 +1,1 @@
-"""Short trainings that can be compared: data, recipes, one flat loop, and rows that say how each figure came about."""
+"""Short, comparable trainings: data, recipes, one training loop, and rows that record how each result was made."""

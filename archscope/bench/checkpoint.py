@@ -1,4 +1,4 @@
-"""The state of a training on disk, written whole or not at all: a kill at any moment leaves the last one as it was."""
+"""Checkpoints of a training. They are replaced atomically: after a kill at any moment, the last one is intact."""
 
 import os
 import pickle
@@ -9,11 +9,11 @@ import torch
 
 from archscope.core.errors import ArchscopeError
 
-FORM = 1  # of the contents; a reader refuses another
+FORM = 1  # version of the contents
 
 
 def save(path: Path, body: dict[str, Any]) -> None:
-    """Write a checkpoint: to a new file in the same folder, to the disk, then under its name. Raises OSError."""
+    """Write to a new file in the same folder, sync it to disk, then rename it. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -32,16 +32,16 @@ def save(path: Path, body: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any] | None:
-    """What was saved, on the CPU; None where there is nothing. Raises ArchscopeError for another kind of file.
+    """Load a checkpoint on the CPU; None if there is none. Raises ArchscopeError for another kind of file.
 
-    Nothing in the file is run: tensors and plain values only.
+    Code in the file is not run: only tensors and plain values are read.
     """
     if not path.is_file():
         return None
     try:
         body = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ArchscopeError(f"{path} is no checkpoint that can be read ({type(error).__name__}); remove it") from error
+        raise ArchscopeError(f"{path} is not a readable checkpoint ({type(error).__name__}); remove it") from error
     if not isinstance(body, dict) or body.get("archscope_checkpoint") != FORM:
         raise ArchscopeError(f"{path} is a checkpoint of another archscope; remove it, or run without --resume")
     return body

@@ -1,8 +1,10 @@
-"""What a training step costs, forward and backward, from the record of one forward pass.
+"""The cost of a training step, forward and backward, from the record of one forward pass.
 
-The backward of a product has two more of the same size: the gradient of its weight, and the gradient of its input. The
-second is left out where nothing before the input learns (the first layer), so backward is less than twice forward: a
-training step of LeNet costs 2.72 forward passes and not 3. FLOPs are 2·MACs here: what a device's peak counts, too.
+The backward pass of a product has two products of the same size: the gradients of its weight and of its input. The
+second is skipped if nothing before it has a gradient (the first layer), so a training step of LeNet costs 2.72 forward
+passes, not 3. FLOPs are 2·MACs here, as in the published peaks of devices.
+
+Known limit: of an operator with three factors (`aten._trilinear`), only two gradients are counted.
 """
 
 from typing import NamedTuple
@@ -13,7 +15,7 @@ from archscope.operators import VIEWS
 
 
 class Cost(NamedTuple):
-    """MACs of the whole batch that was traced; None where an operator's cost is unknown."""
+    """MACs of the traced batch; None if the cost of an operator is unknown."""
 
     forward: int | None
     backward: int | None
@@ -32,9 +34,9 @@ RECURRENT = {"aten.lstm": 4, "aten.gru": 3, "aten.rnn_tanh": 1, "aten.rnn_relu":
 
 
 def cost_of(trace: Trace) -> Cost:
-    """MACs of forward and backward. A parameter that does not learn, and what comes before the first that does, have
-    no gradient; nor have integers."""
-    learns = {p.tensor.id for p in trace.params if p.trainable}  # what a gradient flows to
+    """MACs of forward and backward. Frozen parameters, integers, and tensors before the first trainable parameter have
+    no gradient."""
+    learns = {p.tensor.id for p in trace.params if p.trainable}  # tensors with a gradient
     forward = backward = 0
     unknown: dict[str, None] = {}
     for op, work in zip(trace.ops, works(trace), strict=True):
@@ -51,13 +53,13 @@ def cost_of(trace: Trace) -> Cost:
 
 
 def _backward(op: Op, macs: int, learns: set[int]) -> int:
-    """MACs of an operator's gradients: as many as forward for each factor that has one."""
+    """MACs of an operator's gradients: those of forward, once for each factor with a gradient."""
     if op.name in RECURRENT:
         return _recurrent(op, macs, learns)
     factors = [t for key, value in op.args.items() if not _added(op, key) for t in _tensors(value)]
     wanted = [t.id in learns for t in factors]
     if op.name == "aten.scaled_dot_product_attention":
-        # q·kᵀ and p·v, each with two gradients; what is computed a second time is not counted
+        # q·kᵀ and p·v, each with two gradients; recomputation is not counted
         return 2 * macs if any(wanted) else 0
     return macs * sum(wanted[:2])
 
@@ -75,7 +77,7 @@ def _tensors(value: object) -> list[Tensor]:
 
 
 def _recurrent(op: Op, macs: int, learns: set[int]) -> int:
-    """Both gradients of every gate, less that of the sequence where nothing before it learns."""
+    """Both gradients of every gate, without that of the sequence if it needs none."""
     sequence = op.inputs[0]
     if not any(t.id in learns for t in op.inputs):
         return 0
@@ -87,16 +89,16 @@ def _recurrent(op: Op, macs: int, learns: set[int]) -> int:
 
 
 def bytes_of(trace: Trace) -> list[int]:
-    """Bytes that each operator reads and writes, each tensor once; 0 for a view. A cache may save some of them."""
+    """Bytes that each operator reads and writes, each tensor once; 0 for a view. Caches are ignored."""
     return [
         0 if op.name in VIEWS else sum({t.id: t.nbytes for t in (*op.inputs, *op.outputs)}.values()) for op in trace.ops
     ]
 
 
 def roofline(trace: Trace, flops_per_second: float, bytes_per_second: float) -> float | None:
-    """Seconds that the trace takes at least: each operator at the device's rate or its memory's, whichever is slower.
+    """Minimal seconds of the trace: each operator is limited by the device's rate or by its memory bandwidth.
 
-    Williams et al., CACM 52(4), 2009. None where an operator's cost is unknown.
+    Williams et al., CACM 52(4), 2009. None if the cost of an operator is unknown.
     """
     seconds = 0.0
     for work, count in zip(works(trace), bytes_of(trace), strict=True):

@@ -1,9 +1,8 @@
 """The training loop, read top to bottom.
 
-What a step does: gather a batch on the device, forward, loss, backward, update. Nothing waits for the device within an
-epoch: losses and hits are written into tensors there and read once, when the epoch is over. Every random number of an
-epoch follows from (seed, epoch), so that a training that is resumed is, on the CPU, the same to the last bit as one
-that never stopped.
+A step gathers a batch on the device, then runs forward, loss, backward and update. Within an epoch the CPU never waits
+for the device: losses and correct predictions stay in tensors there until the epoch ends. All random numbers of an
+epoch depend on (seed, epoch) only, so on the CPU a resumed training gives the same bits as an uninterrupted one.
 """
 
 import contextlib
@@ -43,8 +42,8 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """How one training runs. shape, layout: of the input, without the batch and with it. warmup: steps at most before
-    the clock, after which the state is as it was. key: of what defines the run, checked when it is resumed."""
+    """How one training runs. shape: of the input without the batch. layout: its axes with the batch. warmup: maximum of
+    steps before time is measured; they leave the state unchanged. key: of the run, checked on resume."""
 
     recipe: Recipe
     shape: tuple[int, ...]
@@ -61,7 +60,7 @@ class Plan:
 
 @dataclass
 class Outcome:
-    """What has been measured so far; complete epochs only. history: a dict an epoch. Seconds, milliseconds, bytes."""
+    """Measurements of the completed epochs. history: one dict per epoch. Seconds, milliseconds, bytes."""
 
     history: list[dict[str, Any]] = field(default_factory=list)
     step_ms: list[float] = field(default_factory=list)
@@ -83,26 +82,26 @@ class Outcome:
 
 
 class Diverged(ArchscopeError):
-    """The loss is no number any more: at which step."""
+    """The loss is not finite; the message names the step."""
 
     exit_code = 1
 
 
 class Memory(ArchscopeError):
-    """Memory ran out, and there is nothing smaller to try."""
+    """Memory ran out with the smallest possible part."""
 
     exit_code = 1
 
 
 def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Report = lambda event: None) -> nn.Module:
-    """Train a model (on the CPU, as it was built) and return it, best weights where the recipe keeps those.
+    """Train a model (on the CPU, as it was built) and return it, with the best weights if the recipe keeps those.
 
-    Everything measured goes into `outcome`, epoch by epoch. report: is told of progress, {"event": "step" or "epoch"}.
-    Raises Diverged at a loss that is no number, Memory where not even one example fits, and what the model raises.
+    Measurements go into `outcome` after each epoch. report: called with events, {"event": "step" or "epoch"}.
+    Raises Diverged for a loss that is not finite, Memory if not even one example fits, and errors of the model.
     """
     recipe, flags, device, group = plan.recipe, plan.flags, plan.device, plan.group
 
-    # data, on the device once and for all
+    # data, moved to the device once
     begun = time.perf_counter()
     fit, held = held_out(data.train, recipe.validation, plan.seed)
     feed, validating, testing = (
@@ -125,15 +124,15 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
     criterion = LOSSES[recipe.loss]
     quick = torch.compile(model, mode=flags.compile) if flags.compile else model
     quick = group.wrap(quick, device)
-    micro = min(-(-batch // group.world), examples)  # examples that go through at once: fewer where memory is short
+    micro = min(-(-batch // group.world), examples)  # examples per part: fewer if memory is short
     waited = 0.0
 
     def gradients(indices: Tensor, losses: Tensor, hits: Tensor, quiet: bool = False) -> None:
-        """Add up the gradient of the mean loss over a global batch, of which this process takes its share."""
+        """Accumulate the gradient of the mean loss over this process's share of a global batch."""
         nonlocal waited
         total = len(indices) * feed.targets
         mine = group.share(indices)
-        idle = not len(mine)  # a last batch smaller than the group: take part, with nothing to say
+        idle = not len(mine)  # a last batch smaller than the group: contribute zeros
         parts = (indices[:1] if idle else mine).split(micro)
         for part in parts:
             asked = time.perf_counter()
@@ -142,7 +141,7 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
                 x = augment(x)
             waited += time.perf_counter() - asked
             whole = len(part) == micro or group.world > 1 or not flags.compile
-            silent = group.world > 1 and (quiet or part is not parts[-1])  # gradients travel once a step
+            silent = group.world > 1 and (quiet or part is not parts[-1])  # gradients are averaged once per step
             with quick.no_sync() if silent else contextlib.nullcontext():  # type: ignore[operator]
                 with autocast(flags, device):
                     output = (quick if whole else model)(x)
@@ -155,7 +154,7 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
             hits += right
 
     def gradients_in_memory(indices: Tensor, losses: Tensor, hits: Tensor, quiet: bool = False) -> None:
-        """The same in smaller parts where memory runs out: the global batch, and so the recipe, stays what it is."""
+        """The same in smaller parts if memory runs out. The global batch, and so the recipe, does not change."""
         nonlocal micro
         while True:
             short = False
@@ -164,14 +163,14 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                if group.world > 1 and not quiet:  # the others wait for gradients that will not come
+                if group.world > 1 and not quiet:  # the other processes would wait forever
                     raise Memory(str(error).splitlines()[0]) from error
                 short = True
             if not (group.any(short, device) if quiet else short):
                 return
             if micro == 1:
                 raise Memory("not even one example at a time fits into memory")
-            micro = -(-micro // 2)  # here nothing holds the failed pass any more, not even its traceback
+            micro = -(-micro // 2)  # here the failed pass and its traceback are released
             optimizer.zero_grad(set_to_none=True)
             losses.zero_()
             hits.zero_()
@@ -192,7 +191,7 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
         loss, right = (group.sum(sums) / (len(feed) * feed.targets)).tolist()
         return loss, right
 
-    # warm-up: the first steps pay for what is done once, and then everything is as it was
+    # warm-up: the first steps include one-time costs; the state is restored afterwards
     begun = time.perf_counter()
     if plan.warmup or group.world > 1:
         state = copy.deepcopy(model.state_dict())
@@ -202,7 +201,7 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
             spare = torch.zeros(2, device=device)
             first = torch.arange(min(batch, examples), device=device)
             gradients_in_memory(first, spare[0], spare[1], quiet=turn == 0)
-            if turn:  # the first only learns how much fits
+            if turn:  # the first turn only finds the part that fits
                 scaler.step(optimizer)
                 scaler.update()
             optimizer.zero_grad(set_to_none=True)
@@ -217,13 +216,13 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
         del state
     outcome.warmup_s = time.perf_counter() - begun
 
-    # where to begin
+    # resume
     best: dict[str, Any] = {"loss": math.inf, "weights": None}
     start = 0
     body = checkpoint.load(plan.checkpoint) if plan.checkpoint and plan.resume else None
     if body is not None:
         if body["key"] != plan.key:
-            raise ArchscopeError(f"{plan.checkpoint} is of another run; remove it, or run without --resume")
+            raise ArchscopeError(f"{plan.checkpoint} belongs to another run; remove it, or run without --resume")
         model.load_state_dict(body["model"])
         optimizer.load_state_dict(body["optimizer"])
         scheduler.load_state_dict(body["scheduler"])
@@ -239,7 +238,7 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
         torch.manual_seed(mixed(mixed(plan.seed, epoch), group.rank))  # dropout, augmentation
         losses, hits = torch.zeros(2, steps, device=device)
         model.train()
-        waited, clock, told = 0.0, Clock(device), time.perf_counter()
+        waited, clock, reported = 0.0, Clock(device), time.perf_counter()
         synchronize(device)
         begun = time.perf_counter()
         clock.mark()
@@ -254,9 +253,9 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
             optimizer.zero_grad(set_to_none=True)
             clock.mark()
             if device.type == "cpu" and group.world == 1 and not losses[step].isfinite():
-                break  # free to look at here; elsewhere when the epoch is over
-            if time.perf_counter() - told > 0.5:  # of what is known without waiting
-                told = time.perf_counter()
+                break  # cheap on the CPU; elsewhere checked after the epoch
+            if time.perf_counter() - reported > 0.5:  # without waiting for the device
+                reported = time.perf_counter()
                 report({"event": "step", "epoch": epoch, "epochs": recipe.epochs, "step": step + 1, "steps": steps})
 
         synchronize(device)
@@ -268,7 +267,7 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
             raise Diverged(f"the loss is {what} at step {wrong + 1} of {steps} in epoch {epoch}")
         spent = clock.steps()
         if examples % batch and steps > 1:
-            spent = spent[:-1]  # the last batch is shorter, and so is its step
+            spent = spent[:-1]  # the step of a shorter last batch
         outcome.step_ms += group.maximum(spent, device)
         outcome.train_s += took
         outcome.wait_s += waited
@@ -307,12 +306,14 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
         model.load_state_dict(best["weights"])
     if data.letters:
         with torch.no_grad():
-            said = scores(model.eval()(testing.batch(torch.zeros(1, dtype=torch.long, device=device))[0])).argmax(1)
-        outcome.sample = "".join(data.letters[i] for i in said.tolist())
+            predicted = scores(model.eval()(testing.batch(torch.zeros(1, dtype=torch.long, device=device))[0])).argmax(
+                1
+            )
+        outcome.sample = "".join(data.letters[i] for i in predicted.tolist())
     return model
 
 
-WARM = 2.0  # seconds of warm-up that are enough
+WARM = 2.0  # seconds of warm-up
 
 
 def mixed(seed: int, epoch: int) -> int:
@@ -321,17 +322,15 @@ def mixed(seed: int, epoch: int) -> int:
 
 
 def held_out(split: Split, share: float, seed: int) -> tuple[Split, Split]:
-    """What is trained on, and what is held out for validation: a share of the examples, drawn by the seed."""
-    count = round(len(split) * share)
+    """Training and validation examples: a share of the examples, drawn with the seed, is for validation."""
+    held = torch.zeros(len(split), dtype=torch.bool)
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    if not count:
-        return split, Split(split.inputs[:0], split.labels[:0])
-    kept, held = order[count:].sort().values, order[:count].sort().values
-    return Split(split.inputs[kept], split.labels[kept]), Split(split.inputs[held], split.labels[held])
+    held[order[: round(len(split) * share)]] = True
+    return split.divided(held) if share else (split, split.at(slice(0)))
 
 
 def scores(output: Any) -> Tensor:
-    """The rows of scores [n, classes]; the first of several outputs, of which the others are auxiliary heads."""
+    """The scores [n, classes]: the first output; further outputs are auxiliary heads."""
     return output if isinstance(output, Tensor) else next(iter(output))
 
 
@@ -350,23 +349,18 @@ def _summed(loss: Callable[..., Tensor]) -> Callable[[Any, Tensor], Tensor]:
 LOSSES = {"cross-entropy": _summed(functional.cross_entropy), "nll": _summed(functional.nll_loss)}
 
 
-def _sgd(model: nn.Module, recipe: Recipe, flags: Flags) -> torch.optim.Optimizer:
-    assert recipe.lr is not None
-    return torch.optim.SGD(
+OPTIMIZERS: dict[str, Callable[[nn.Module, Any, Flags], torch.optim.Optimizer]] = {
+    "sgd": lambda model, recipe, flags: torch.optim.SGD(
         model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=flags.fused
-    )
-
-
-def _adam(model: nn.Module, recipe: Recipe, flags: Flags) -> torch.optim.Optimizer:
-    assert recipe.lr is not None
-    return torch.optim.Adam(model.parameters(), recipe.lr, weight_decay=recipe.weight_decay, fused=flags.fused)
-
-
-OPTIMIZERS = {"sgd": _sgd, "adam": _adam}
+    ),
+    "adam": lambda model, recipe, flags: torch.optim.Adam(
+        model.parameters(), recipe.lr, weight_decay=recipe.weight_decay, fused=flags.fused
+    ),
+}
 
 
 def summary(outcome: Outcome) -> dict[str, Any]:
-    """The figures of a row: rates over all training time, quantiles over all steps of full batches."""
+    """The results in a row: rates over all training time, quantiles over all steps of full batches."""
     last = outcome.history[-1] if outcome.history else {}
     kept = outcome.history[outcome.best_epoch - 1] if outcome.best_epoch else last
     tested = [row["test_accuracy"] for row in outcome.history]

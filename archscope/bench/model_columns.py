@@ -1,4 +1,4 @@
-"""What runs have measured of models, to stand beside what they are: a row a model, one setting a column."""
+"""Results of bench as columns of the model table: a row per model, all from one setting."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -36,17 +36,17 @@ KEYS = tuple(column.key for column in (*COLUMNS, *HIDDEN))
 
 
 class Measured(NamedTuple):
-    """The figures of each model that was measured, and on what: sentences to stand under them."""
+    """The results of each model, and notes on how they were measured."""
 
     figures: dict[str, dict[str, Any]]
     notes: tuple[str, ...]
 
 
 def measured(rows: Iterable[Mapping[str, Any]], models: Sequence[str], files: Sequence[str]) -> Measured:
-    """What the rows say of these models, by the text that names them; seeds are averaged.
+    """The results for these models, by their text; means over seeds. Rows of other models are ignored.
 
-    Rows of other models count for nothing. Raises SpecError where no model has a row, and where rows differ in what
-    tables keep apart or in their flags: their figures cannot stand in one column.
+    Raises SpecError if no model has a row, and if rows differ in APART or in their flags: such results must not be in
+    one column.
     """
     where = ", ".join(files)
     there = trainings(rows, "--bench")
@@ -63,16 +63,16 @@ def measured(rows: Iterable[Mapping[str, Any]], models: Sequence[str], files: Se
 
 
 def _alike(grouped: Sequence[Sequence[Mapping[str, Any]]], where: str, file: str) -> None:
-    """Raises SpecError where the runs differ, with what and with what to type."""
+    """Raises SpecError if the runs differ, with the differences and the text that selects."""
     first = [group[0] for group in grouped]
     different = {key: list(dict.fromkeys(str(row.get(key)) for row in first)) for key in (*APART, "flags")}
-    told = {key: values for key, values in different.items() if len(values) > 1}
-    if not told:
+    found = {key: values for key, values in different.items() if len(values) > 1}
+    if not found:
         return
-    said = "; ".join(f"{key}: {_few([value or 'none' for value in values])}" for key, values in told.items())
-    choice = "".join(f"@{key}={values[0]}" for key, values in told.items())
+    listed = "; ".join(f"{key}: {_few([value or 'none' for value in values])}" for key, values in found.items())
+    choice = "".join(f"@{key}={values[0]}" for key, values in found.items())
     raise SpecError(
-        f"the runs in {where} differ ({said}), and their figures are not to be compared in one column; choose, as with "
+        f"the runs in {where} differ ({listed}), so their results cannot be in one column; select some, such as "
         f"--bench '{file}{choice}'"
     )
 

@@ -1,9 +1,8 @@
-"""What a device can do at most, as its maker publishes it: dense rates only, looked up by the device's name.
+"""Published peak rates of devices, dense only, looked up by the device's name.
 
-A rate that is not known is None, never a guess and never that of a neighbour; so is one on which the sources disagree.
-Makers print rates with 2:4 sparsity in large type; dense ones are half of those. Each row names where its figures were
-read: repositories of NVIDIA and PyTorch, tables that cite the makers' sheets, AMD's documentation. This file needs the
-standard library only.
+An unknown rate is None, never a guess; so is a rate on which the sources disagree. Datasheets often print rates with
+2:4 sparsity, which are twice the dense ones. Each row names its sources: repositories of NVIDIA and PyTorch, tables
+that cite datasheets, AMD's documentation. This file imports the standard library only.
 """
 
 import re
@@ -13,13 +12,13 @@ PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 
 class Peak(NamedTuple):
-    """Dense peak rates of one device, in TFLOP/s (1e12 multiply and add operations a second); None: not known.
+    """Dense peak rates of one device, in TFLOP/s (1e12 multiply and add operations a second); None: unknown.
 
     fp32: outside the matrix units. tf32, bf16, fp16: in them, with fp32 accumulation. bandwidth: of memory, in GB/s.
     sources: where the figures were read, that of the matrix units first.
     """
 
-    pattern: str  # a regular expression, looked for in the device's name without regard to case
+    pattern: str  # a regular expression for a part of the device's name; case is ignored
     fp32: float | None
     tf32: float | None
     bf16: float | None
@@ -89,10 +88,10 @@ PEAKS = (
 
 
 def peak_of(device: str) -> Peak | None:
-    """The published peak of a device, by the name that PyTorch gives it; None where it is not in the table.
+    """The published peak of a device, by its name in PyTorch; None if it is not in the table.
 
-    Of several patterns that fit, the one that matches most of the name holds. A part of a device is not one: a MIG
-    instance, a virtual GPU ("NVIDIA A40-8Q").
+    If several patterns fit, the longest match holds. A part of a device has no entry: a MIG instance, a virtual GPU
+    ("NVIDIA A40-8Q").
     """
     if re.search(r"\bmig\b|-\d+[abcq]\b", device, re.I):
         return None

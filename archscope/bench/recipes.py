@@ -1,9 +1,9 @@
 """Recipes: how a network is trained, as frozen data with names.
 
-    d2l                     what the source says for this network
-    d2l@lr=0.5@epochs=3     the same with two fields changed; every row that it makes says so
+    d2l                     as its source describes it for this network
+    d2l@lr=0.5@epochs=3     the same with two fields changed; each row records that
 
-A recipe is entered with `enter`; `each` holds what a source says of single networks. Nothing here imports torch.
+`enter` registers a recipe; `each` holds the fields that its source gives for single networks. Does not import torch.
 """
 
 import ast
@@ -29,14 +29,14 @@ CHOICES = {  # of the fields that are words
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what a training computes, besides the network, the data and the seed.
+    """Everything that defines a training besides the network, the data and the seed.
 
-    lr: learning rate; None where the source gives none for this network. epochs: passes over the training set. batch:
+    lr: learning rate; None if the source gives none for this network. epochs: passes over the training set. batch:
     examples in a step, of all devices together. side: pixels of the square input, 0: the network's own. init: how the
-    weights begin. loss: "nll" takes log-probabilities. mean, std: of the inputs after the division by 255, in
-    0 to 1. validation: share of the training set that is held out. keep: the weights that the test accuracy is
-    of. schedule: "plateau" divides lr by 10 when the validation loss has not fallen for two epochs. clip: largest norm
-    of the gradient, 0: none. source: where this is written. overridden: the fields that the user changed.
+    weights are initialised. loss: "nll" takes log-probabilities. mean, std: of the inputs after division by 255, in 0
+    to 1. validation: share of the training set that is held out. keep: which weights are tested. schedule: "plateau"
+    divides lr by 10 if the validation loss does not fall for two epochs. clip: largest norm of the gradient, 0: none.
+    source: the publication. overridden: the fields that the user changed.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Recipe:
 
     @property
     def text(self) -> str:
-        """`d2l`, `d2l@lr=0.5`: as a user types it; two runs with the same text may stand side by side."""
+        """`d2l`, `d2l@lr=0.5`: as a user types it; runs with equal text are comparable."""
         return "@".join([self.name, *(f"{key}={written(getattr(self, key))}" for key in sorted(self.overridden))])
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,16 +77,16 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Entry:
-    """A recipe and what its source says of single networks: pattern of the name -> fields."""
+    """A recipe and its fields for single networks: pattern of the name -> fields."""
 
     recipe: Recipe
     each: Mapping[str, Mapping[str, Any]]
-    only: bool  # for these networks and no others, unless lr is given
+    only: bool  # only for these networks, unless lr is given
 
     def of(self, model: str) -> Recipe:
-        for pattern, said in self.each.items():
+        for pattern, own in self.each.items():
             if fnmatch.fnmatchcase(model, pattern):
-                return replace(self.recipe, **said)
+                return replace(self.recipe, **own)
         return self.recipe
 
 
@@ -94,7 +94,7 @@ RECIPES: Registry[Entry] = Registry("recipe")
 
 
 def enter(recipe: Recipe, each: Mapping[str, Mapping[str, Any]] | None = None, only: bool = False) -> None:
-    """Enter a recipe. Raises ValueError on a duplicate name and on a word that is no choice."""
+    """Register a recipe. Raises ValueError for a duplicate name and for an unknown word."""
     for key, words in CHOICES.items():
         if getattr(recipe, key) not in words:
             raise ValueError(unknown(key, getattr(recipe, key), words))
@@ -165,7 +165,7 @@ enter(
     {"char-rnn-embedding": {"optimizer": "adam", "lr": 0.05}},
 )
 
-# which recipe a network gets when none is asked for: the first whose pattern fits
+# the recipe of a network if none is named: the first pattern that fits
 USUAL = (
     ("char-rnn*", "hello"),
     ("mnist-cnn", "mnist"),
@@ -179,8 +179,8 @@ USUAL = (
 def recipe_of(text: str, model: str, given: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe `NAME@key=value…` for a network (its name without arguments); "auto" takes the usual one.
 
-    given: further fields, from options of their own. Raises SpecError for a wrong name, field or value, and where
-    the source says nothing of this network and no lr is given.
+    given: further fields, from other options. Raises SpecError for a wrong name, field or value, and if the source
+    has no learning rate for this network and none is given.
     """
     name, *pairs = text.strip().split("@")
     if name == "auto":
@@ -216,7 +216,7 @@ _KINDS = {f.name: f.type for f in fields(Recipe)}
 
 
 def _typed(key: str, value: str) -> Any:
-    """A value as the field wants it."""
+    """A value of the field's type."""
     if key in CHOICES:
         if value not in CHOICES[key]:
             raise SpecError(unknown(key, value, CHOICES[key]))
@@ -248,7 +248,7 @@ def _check(recipe: Recipe) -> None:
         raise SpecError("schedule=plateau needs a validation share, such as validation=0.2")
 
 
-EMPTY = ("side", "validation", "momentum", "weight_decay", "clip")  # nothing is shown of those that are 0
+EMPTY = ("side", "validation", "momentum", "weight_decay", "clip")  # shown as empty if 0
 
 
 def recipes_table() -> Table:
@@ -256,8 +256,8 @@ def recipes_table() -> Table:
     rows = []
     for name, entry in RECIPES.items():
         recipe = entry.recipe
-        for model, said in entry.each.items() or [("", {})]:
-            rows.append(recipe.to_dict() | dict(said) | {"recipe": name, "model": model})
+        for model, own in entry.each.items() or [("", {})]:
+            rows.append(recipe.to_dict() | dict(own) | {"recipe": name, "model": model})
         if entry.each and not entry.only:
             rows.append(recipe.to_dict() | {"recipe": name, "model": "any other"})
     return Table(
@@ -279,5 +279,5 @@ def recipes_table() -> Table:
         hidden=tuple(Column(key, key) for key in ("keep", "schedule", "augment", "mean", "std", "clip", "source")),
         rows=tuple(row | {key: row[key] or None for key in EMPTY} for row in rows),
         notes=tuple(f"{name}: {entry.recipe.source}" for name, entry in RECIPES.items()),
-        caption="Each field can be changed: --recipe d2l@lr=0.5@epochs=3. Side: empty where it is the network's own.",
+        caption="Each field can be changed: --recipe d2l@lr=0.5@epochs=3. Side: empty for the network's own.",
     )
