@@ -15,7 +15,7 @@ from archscope.analysis.boundaries import boundary_fixes
 from archscope.analysis.row import rows
 from archscope.analysis.verification import WHOLE, check
 from archscope.core.errors import SpecError
-from archscope.learn.sizes import answers, least_input, page, ranges, working
+from archscope.learn.input_sizes import answers, least_input, page, ranges, working
 from archscope.shapes.legal import Bounds, Legal, by_formula, legal_sizes, preimage, side_of
 from archscope.shapes.polynomial import letter, number
 from archscope.shapes.resize import Resized, lost_in, resized

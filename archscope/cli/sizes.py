@@ -52,7 +52,7 @@ def legal(
 
         shown.write(letters.page, letters.in_letters(subject), shown.format)
         return
-    import archscope.learn.sizes as pages
+    import archscope.learn.input_sizes as pages
     from archscope.shapes.legal import legal_sizes
 
     shown.write(pages.page, legal_sizes(subject, furthest, _counted), subject, shown.format)

@@ -1,7 +1,7 @@
 """The working of a layer as a textbook prints it: letters, numbers, result, for each of its quantities.
 
-What is shown is the expression that computes: the closed form of the layer (`formulas.py`), and here the few rules
-that need more than one layer, the receptive field and the memory of an activation. What the run gave stands beside it.
+The text is that of the expression that computes: the closed form of the layer (`layers/`), and here the rules that need
+more than one layer, the receptive field and the memory of an activation. It is compared with the run.
 """
 
 import fnmatch
@@ -24,9 +24,11 @@ from archscope.core.expression import Expr, product, symbol, total
 from archscope.core.record import BYTES, Shape, Trace
 from archscope.core.table import did_you_mean
 from archscope.layers import LAYERS, REFERENCES, Derived, derive
+from archscope.layers.formula import each
 from archscope.learn.comparisons import Found, Seen, compared
+from archscope.learn.comparisons.base import otherwise
 
-# what the letters of the closed forms stand for; a kind may use a letter otherwise
+# the meaning of the letters of the closed forms; `Layer.letters` has those of one kind
 LETTERS = {
     "m": "side of the input", "p": "side of the window", "pad": "padding on each end", "s": "stride", "d": "dilation",
     "c_in": "channels in", "c_out": "channels out", "g": "groups", "c": "channels", "k": "side of the window",
@@ -122,11 +124,11 @@ def _facts(one: Seen) -> dict[str, Any]:
 
 def _no_form(one: Seen) -> str:
     count, macs = one.values["params"], one.values["macs"]
-    told = "; ".join(one.check.differences) or f"no closed form is known for {one.row.kind}"
+    reason = "; ".join(one.check.differences) or f"no closed form is known for {one.row.kind}"
     if "computed" in one.row.config:
-        told += f", whose {' and '.join(one.row.config['computed'])} is computed anew in every run"
+        reason += f", whose {' and '.join(one.row.config['computed'])} is computed anew in every run"
     work = "an unknown number of" if macs is None else f"{macs:,}"
-    return f"{told}: the run gave {count:,} parameters and {work} MACs"
+    return f"{reason}: the run gave {count:,} parameters and {work} MACs"
 
 
 AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
@@ -234,12 +236,9 @@ def window_field(trace: Trace, one: Seen) -> tuple[Field | None, Field | None]:
 
 
 def _window(one: Seen, n: int) -> tuple[tuple[int, ...], ...]:
-    def each(value: Any) -> tuple[int, ...]:
-        return value if isinstance(value, tuple) else (value,) * n
-
-    kernel = each(one.config["kernel_size"])
-    stride = one.config.get("stride")
-    return kernel, kernel if stride is None or stride == () else each(stride), each(one.config.get("dilation", 1))
+    """Kernel, stride and dilation, one number a side."""
+    kernel, config = each(one.config["kernel_size"], n), one.config
+    return kernel, each(config.get("stride") or kernel, n), each(config.get("dilation", 1), n)
 
 
 # ---------------------------------------------------------------------------------------------------------- notes
@@ -257,7 +256,7 @@ def _notes(trace: Trace, one: Seen, derived: Derived) -> Iterable[str]:
     if config.get("padding") == "same":
         yield "padding=same keeps the sides: as many rows and columns are added as the kernel's span less one."
     if one.kind.startswith("Conv") and config.get("bias"):
-        without = _other(one, bias=False)
+        without = otherwise(one, bias=False)
         yield (
             f"Without the {config['out_channels']:,} biases the parameters would be {without.params}; a count of "
             f"{int(without.params):,} has forgotten them."
@@ -269,7 +268,7 @@ def _notes(trace: Trace, one: Seen, derived: Derived) -> Iterable[str]:
             "parameter more."
         )
     if config.get("groups", 1) > 1 and one.kind.startswith("Conv"):
-        whole, g = _other(one, groups=1), config["groups"]
+        whole, g = otherwise(one, groups=1), config["groups"]
         each = config["in_channels"] // g
         yield (
             f"In {g} groups a kernel sees {config['in_channels']}/{g} = {each} channels. Without groups it would see "
@@ -281,13 +280,6 @@ def _notes(trace: Trace, one: Seen, derived: Derived) -> Iterable[str]:
     if remark is not None:
         yield from remark(trace, one)
     yield _verdict(one)
-
-
-def _other(one: Seen, **config: Any) -> Derived:
-    """The closed form of the same layer in another configuration."""
-    other = derive(one.kind, {**one.config, **config}, tuple(t.shape for t in one.row.inputs))
-    assert other is not None
-    return other
 
 
 def _verdict(one: Seen) -> str:
@@ -329,11 +321,11 @@ def _two_two_four(trace: Trace, one: Seen) -> Iterable[str]:
 
 def _two_towers(trace: Trace, one: Seen) -> Iterable[str]:
     """AlexNet's second convolution, drawn on two devices and built on one."""
-    whole, g, c = _other(one, groups=1), one.config["groups"], one.config["in_channels"]
+    whole, g, c = otherwise(one, groups=1), one.config["groups"], one.config["in_channels"]
     yield (
         f"One source writes the depth of a kernel as {c // g} (the paper's two towers, {g} groups), another builds it "
-        f"with {c} (one device): {int(_other(one).params):,} and {int(whole.params):,} parameters, each right for its "
-        "own network."
+        f"with {c} (one device): {int(otherwise(one).params):,} and {int(whole.params):,} parameters, each right for "
+        "its own network."
     )
 
 

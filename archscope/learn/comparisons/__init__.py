@@ -1,18 +1,16 @@
-"""What a construction saves or costs: it beside the plain one, both by their closed forms.
+"""What a construction saves or costs, compared with the plain one, both by their closed forms.
 
-Each comparison looks for its construction in a run, by the data that flows and not by names, and works every instance
-of it. The other side is derived from the same closed forms with another configuration, never written down. One file a
-kind of construction; importing this package enters them all.
+A comparison finds its construction in a run by the data flow, not by names, and works out every instance of it. The
+other side is derived from the same closed forms in another configuration, never written down. One file a kind of
+construction; the files are listed, and pages show them in order of their names.
 """
 
+import pkgutil
 from importlib import import_module
 
 from archscope.learn.comparisons.base import COMPARISONS, Found, Seen, compared, comparison
 
-# the files, in the order in which pages show them
-FILES = ("convolutions", "blocks", "sequences")
-
-for _file in FILES:
-    import_module(f"archscope.learn.comparisons.{_file}")
+for _file in pkgutil.iter_modules(__path__):
+    import_module(f"archscope.learn.comparisons.{_file.name}")
 
 __all__ = ["COMPARISONS", "Found", "Seen", "compared", "comparison"]

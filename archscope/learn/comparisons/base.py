@@ -1,4 +1,4 @@
-"""What the comparisons have in common: how they are entered, and how the data flows that they look for."""
+"""What the comparisons have in common: their registry, and the data flow that they search."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,14 +7,14 @@ from archscope.analysis.observed import cached
 from archscope.analysis.row import Row
 from archscope.analysis.verification import Check
 from archscope.core.document import Section
-from archscope.core.expression import Expr, symbol, symbols, total
+from archscope.core.expression import Expr, symbols, total
 from archscope.core.record import Layer, Op, Tensor, Trace
 from archscope.core.registry import Registry
 from archscope.layers import Derived, derive
 
 
 class Seen(NamedTuple):
-    """A row with what both derivations say of it. kind: the layer that it is, or is equal to."""
+    """A row with the results of both derivations. kind: the layer that it is, or that computes the same."""
 
     row: Row
     kind: str
@@ -119,10 +119,6 @@ def times(sides: Sequence[int]) -> str:
 def short(path: str, layer: Layer) -> str:
     """A path as it is called inside a block."""
     return path.removeprefix(f"{layer.path}.")
-
-
-def parts_of(named: Mapping[str, int]) -> Expr:
-    return total(*(symbol(name, count) for name, count in named.items()))
 
 
 def totals_of(parts: Sequence[Derived]) -> tuple[int, int]:

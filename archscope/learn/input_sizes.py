@@ -1,4 +1,4 @@
-"""What `archscope sizes` prints: the answers, the way back to them layer by layer, and what a size would lose."""
+"""The page of `archscope sizes`: the legal input sizes, their derivation layer by layer, and what a size loses."""
 
 import json
 import re
@@ -185,30 +185,30 @@ def least_input(window: Window, o: int) -> Expr:
 def lost_at(trace: Trace) -> list[str]:
     """The windows of a run that do not reach the end of their input, and what would mend it."""
     table = [row for row in rows(trace, whole=WHOLE) if row.inputs]
-    told: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for row, checked in zip(table, check(trace, table), strict=True):
         if checked.derived is not None and row.outputs and any(rest for *_, rest in checked.derived.lost):
-            paths = told.setdefault(boundary_text(row, checked.derived), [])
+            paths = found.setdefault(boundary_text(row, checked.derived), [])
             if row.path not in paths:
                 paths.append(row.path)
-    return [f"{_paths(paths)}: {text}" for text, paths in told.items()]
+    return [f"{_paths(paths)}: {text}" for text, paths in found.items()]
 
 
 def notes(legal: Legal, model: Resized) -> list[str]:
     """What is lost at the default size, and what happens at the size that people type."""
     found = lost_at(model.at(legal.default).trace)
-    told = [f"at {legal.default}: {note}" for note in found[:1]] or [
+    shown = [f"at {legal.default}: {note}" for note in found[:1]] or [
         f"at {legal.default} no window leaves anything out"
     ]
     if len(found) > 1:
-        told.append(f"at {legal.default}: more windows leave something out: {len(found) - 1}, under Lost")
+        shown.append(f"at {legal.default}: more windows leave something out: {len(found) - 1}, under Lost")
     near = abs(legal.default - USUAL) <= NEAR * USUAL and "w" in model.layout
     if legal.fits is not None and USUAL not in legal.fits and near:
         ran = model.at(USUAL)
-        told += [f"at {USUAL}: {note}" for note in lost_at(ran.trace)[:1]]
+        shown += [f"at {USUAL}: {note}" for note in lost_at(ran.trace)[:1]]
         if isinstance(ran.error, ShapeError):
-            told.append(f"at {USUAL}: {examined(ran.error).sentence}")
-    return told
+            shown.append(f"at {USUAL}: {examined(ran.error).sentence}")
+    return shown
 
 
 # -------------------------------------------------------------------------------------------------------- formats

@@ -1,4 +1,4 @@
-"""What Inception saves, and what a residual and a dense block add."""
+"""Branches that are joined: what Inception saves, and what a residual and a dense block add."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,7 +16,6 @@ from archscope.learn.comparisons.base import (
     kernel_of,
     made_by,
     otherwise,
-    parts_of,
     row_of,
     short,
     sum_of,
@@ -67,12 +66,12 @@ def inception(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
             short(p, layer): d for p, d in naive.items()
         }
         lines += [
-            Equation("block MACs", parts_of({short(one.row.path, layer): int(one.derived.macs) for one in convs})),
-            Equation("block MACs without", parts_of({name: int(derived.macs) for name, derived in without.items()})),
+            Equation("block MACs", sum_of(**{short(one.row.path, layer): int(one.derived.macs) for one in convs})),
+            Equation("block MACs without", sum_of(**{name: int(derived.macs) for name, derived in without.items()})),
             Equation(
-                "block parameters", parts_of({short(one.row.path, layer): int(one.derived.params) for one in convs})
+                "block parameters", sum_of(**{short(one.row.path, layer): int(one.derived.params) for one in convs})
             ),
-            Equation("parameters without", parts_of({name: int(derived.params) for name, derived in without.items()})),
+            Equation("parameters without", sum_of(**{name: int(derived.params) for name, derived in without.items()})),
             Equation("MACs kept", ratio(symbol("with", here[1]), symbol("without", there[1]))),
             Equation("channels without", sum_of(**{f"c_{i}": c for i, c in enumerate(wide, 1)}), "c_out"),
         ]
@@ -122,7 +121,7 @@ def residual(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
         own = {short(path, layer): count for path, count in weights.items()}
         for one in (by, norm):
             own.pop(short(one.row.path, layer) if one is not None else "", None)
-        lines = [Equation("parameters of F", parts_of(own) if own else body, "", _HE)]
+        lines = [Equation("parameters of F", sum_of(**own) if own else body, "", _HE)]
         if by is not None:
             lines += [Equation("shortcut", by.derived.params), Equation("shortcut MACs", by.derived.macs)]
         if norm is not None:
