@@ -245,7 +245,7 @@ def _window(one: Seen, n: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _notes(trace: Trace, one: Seen, derived: Derived) -> Iterable[str]:
-    """What stands out: a boundary that is lost, biases and groups where counts go wrong, and whether the run agrees."""
+    """Remarks: lost rows at a boundary, biases and groups where counts often go wrong, and whether the run agrees."""
     row, config = one.row, one.config
     if any(rest for *_, rest in derived.lost):
         yield f"{boundary_text(row, derived)}."
@@ -329,7 +329,7 @@ def _two_towers(trace: Trace, one: Seen) -> Iterable[str]:
     )
 
 
-# what the literature says of a layer, by model and path
+# remarks from the literature, by model and path
 REMARKS: dict[tuple[str, str], Callable[[Trace, Seen], Iterable[str]]] = {
     ("alexnet", "conv1"): _two_two_four,
     ("alexnet", "conv2"): _two_towers,
@@ -398,7 +398,7 @@ def _matching(trace: Trace, items: Sequence[Seen], pattern: str) -> list[str]:
 
 
 def _layer(trace: Trace, items: Sequence[Seen], path: str, around: Mapping[str, Sequence[Found]]) -> list[Section]:
-    """A layer in full, each call of it, or a block: what it is made of, and then what is said of it."""
+    """A layer in full, each call of it, or a block: its layers, and then the comparisons that apply."""
     own = [one for one in items if one.row.path == path]
     mine = [
         _titled(title, found.section)

@@ -1,9 +1,8 @@
-"""A worksheet: a network's layers as they are built, with the shapes and parameter counts left blank.
+"""A worksheet: the layers of a network with their configuration, shapes and parameter counts left blank.
 
-A row is a layer whose shape or parameters have to be worked out. What it reads stands under `after`: the row, or the
-input, that its own input comes from; layers between that keep the shape have no row. What no closed form derives is
-given. The sheet names its model and input, so that `grade` needs nothing but the sheet; the same model gives the same
-sheet.
+A row is a layer that changes the shape or has parameters. `after` names the row, or the input, that it reads; layers in
+between keep the shape and have no row. What no closed form derives is filled in. The sheet names its model and input,
+so `grade` needs nothing else; the same model gives the same sheet.
 """
 
 import csv as csv_format
@@ -24,11 +23,11 @@ FORMATS = ("md", "csv")
 
 
 class Question(NamedTuple):
-    """One row of a sheet, and the truth.
+    """One row of a sheet, with the right answers.
 
     layer: its name, with #2 where a module runs again. after: the rows that its inputs come from, "input" for the
-    model's own. kind, config, shapes: what its closed form takes. output, params: what has to be found; asked: whether
-    they have to be, or are given.
+    model's own. kind, config, shapes: the arguments of its closed form. output, params: the answers; asked: whether
+    they are left blank.
     """
 
     layer: str
@@ -73,17 +72,17 @@ def questions(trace: Trace) -> list[Question]:
 
 
 def head(trace: Trace, input: Sequence[str] = (), batch: int | None = None) -> dict[str, str]:
-    """What grading needs to know, as it is typed: the model and its input; the batch too, where it has several."""
+    """The model and its input as they are typed, for grading; the batch too, where the model has several inputs."""
     if len(trace.inputs) == 1:
         shape, dtype = trace.inputs[0].shape, trace.inputs[0].dtype
         text = "x".join(map(str, shape)) + ("" if dtype == "float32" else f":{dtype}")
         return {"model": trace.model, "input": text}
-    told = {"model": trace.model, "input": " ".join(input) or "default"}
-    return told if batch is None else {**told, "batch": str(batch)}
+    header = {"model": trace.model, "input": " ".join(input) or "default"}
+    return header if batch is None else {**header, "batch": str(batch)}
 
 
-def worksheet(trace: Trace, format: str, told: Mapping[str, str], answers: bool = False) -> str:
-    """The sheet as Markdown or CSV. answers: with everything filled in, for whoever marks by hand."""
+def worksheet(trace: Trace, format: str, header: Mapping[str, str], answers: bool = False) -> str:
+    """The sheet as Markdown or CSV. answers: with everything filled in, to grade by hand."""
     times = "×" if format == "md" else "x"
     lines = []
     for one in questions(trace):
@@ -92,7 +91,7 @@ def worksheet(trace: Trace, format: str, told: Mapping[str, str], answers: bool 
         lines.append({**_given(one, times), **dict(zip(ASKED, found, strict=True))})
     needed = {"layer", "after", "kind", "kernel", "stride", "padding", "groups", "bias", "out"}
     keys = [key for key in (*GIVEN, *ASKED) if key in (*needed, *ASKED) or any(line[key] for line in lines)]
-    return _md(told, keys, lines) if format == "md" else _csv(told, keys, lines)
+    return _md(header, keys, lines) if format == "md" else _csv(header, keys, lines)
 
 
 def _given(one: Question, times: str) -> dict[str, str]:
@@ -138,7 +137,7 @@ def _given(one: Question, times: str) -> dict[str, str]:
     }
 
 
-# what else a closed form reads, with the value that goes without saying
+# further arguments of closed forms, with the value that is left out
 MORE: dict[str, Any] = {
     "ceil_mode": False, "output_padding": (0, 0), "output_size": None, "num_layers": 1, "bidirectional": False,
     "batch_first": None, "proj_size": 0, "num_embeddings": None, "num_heads": None, "affine": True,
@@ -152,21 +151,28 @@ _TASK = (
 )
 
 
-def _md(told: Mapping[str, str], keys: Sequence[str], lines: Sequence[Mapping[str, str]]) -> str:
+def _md(header: Mapping[str, str], keys: Sequence[str], lines: Sequence[Mapping[str, str]]) -> str:
     widths = [max(len(key), *(len(line[key]) for line in lines), 10 if key in ASKED else 0) for key in keys]
 
     def row(cells: Sequence[str]) -> str:
         return f"| {' | '.join(f'{cell:<{width}}' for cell, width in zip(cells, widths, strict=True))} |"
 
-    out = [f"# Worksheet: {told['model']}", "", *(f"- {key}: `{value}`" for key, value in told.items()), "", _TASK, ""]
+    out = [
+        f"# Worksheet: {header['model']}",
+        "",
+        *(f"- {key}: `{value}`" for key, value in header.items()),
+        "",
+        _TASK,
+        "",
+    ]
     out += [row(keys), f"|{'|'.join('-' * (width + 2) for width in widths)}|"]
     return "\n".join([*out, *(row([line[key] for key in keys]) for line in lines)]) + "\n"
 
 
-def _csv(told: Mapping[str, str], keys: Sequence[str], lines: Sequence[Mapping[str, str]]) -> str:
+def _csv(header: Mapping[str, str], keys: Sequence[str], lines: Sequence[Mapping[str, str]]) -> str:
     out = io.StringIO()
     writer = csv_format.writer(out, lineterminator="\n")
-    writer.writerows(told.items())
+    writer.writerows(header.items())
     writer.writerow(keys)
     writer.writerows([line[key] for key in keys] for line in lines)
     return out.getvalue()
