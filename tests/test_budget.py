@@ -1,5 +1,7 @@
 """Limits and the config: what is read, what is refused and at which line, and that limits are held exactly."""
 
+import random
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -216,21 +218,21 @@ HEAD = '[project]\nname = "x"\n\n[tool.archscope]\nmodels = ["lenet"]\n'
         (HEAD + '[[tool.archscope.budget]]\nmodel = "lenet"\nparams = "<= 3 X"\n', 8, "'X' is no unit"),
         (HEAD + '[[tool.archscope.budget]]\nmodel = "lenet"\n\nmacs = "2 %"\n', 9, "a percentage is a change"),
         (HEAD + '[[tool.archscope.budget]]\nmodel = "lenet"\nmacs = 7\n', 8, "at most or exactly?"),
-        (HEAD + '[[tool.archscope.budget]]\nparams = "<= 3 M"\n', 6, "a budget says which model it is for"),
-        (HEAD + '[[tool.archscope.budget]]\nmodel = "lenet"\n', 6, "the budget of lenet has no limit"),
-        (HEAD + '[[tool.archscope.budget]]\nmodel = 3\nparams = "1"\n', 7, "a budget says which model it is for"),
-        (HEAD + '[[tool.archscope.budget]]\nmodel = "lenet"\nparams = "1"\nbatch = 0\n', 9, "batch is a whole number"),
-        (HEAD + '[[tool.archscope.budget]]\nmodel = "lenet"\nparams = "1"\ninput = 3\n', 9, "input is a text"),
-        (HEAD + '[[tool.archscope.budget]]\nmodel = "lenet"\nparams = "1"\nmessage = 3\n', 9, "message is a text"),
-        (HEAD + '[tool.archscope.budget]\nmodel = "lenet"\n', 6, "a budget begins with [[tool.archscope.budget]]"),
-        (HEAD + "lock = 3\n", 6, "lock is the name of a file"),
-        (HEAD + 'require_coverage = "yes"\n', 6, "require_coverage is true or false"),
+        (HEAD + '[[tool.archscope.budget]]\nparams = "<= 3 M"\n', 6, "budget[0]: table missing required field `model`"),
+        (HEAD + '[[tool.archscope.budget]]\nmodel = "lenet"\n', 6, "lenet has no limit"),
+        (HEAD + '[[tool.archscope.budget]]\nmodel = 3\nparams = "1"\n', 7, "budget[0].model: expected `str`"),
+        (HEAD + '[[tool.archscope.budget]]\nmodel = "lenet"\nparams = "1"\nbatch = 0\n', 9, "batch: expected `int`"),
+        (HEAD + '[[tool.archscope.budget]]\nmodel = "lenet"\nparams = "1"\ninput = 3\n', 9, "input: expected `str |"),
+        (HEAD + '[[tool.archscope.budget]]\nmodel = "lenet"\nparams = "1"\nmessage = 3\n', 9, "message: expected"),
+        (HEAD + '[tool.archscope.budget]\nmodel = "lenet"\n', 6, "budget: expected `list`, got `table`"),
+        (HEAD + "lock = 3\n", 6, "lock: expected `str`, got `int`"),
+        (HEAD + 'require_coverage = "yes"\n', 6, "require_coverage: expected `bool`, got `str`"),
         (HEAD + '[[tool.archscope.budget]\nmodel = "x"\n', 6, "this is not TOML"),
         (HEAD + 'lock = "a\n', 6, "this is not TOML"),
-        ('[tool.archscope]\nmodels = "lenet"\n', 2, "models is a list"),
-        ('[tool.archscope]\nmodels = [\n  "lenet",\n  3,\n]\n', 3, "a model is"),
+        ('[tool.archscope]\nmodels = "lenet"\n', 2, "models: expected `list`, got `str`"),
+        ('[tool.archscope]\nmodels = [\n  "lenet",\n  3,\n]\n', 3, "models[1]: expected `str | table`, got `int`"),
         ('[tool.archscope]\nmodels = [\n  "lenet",\n  {model = "nin", inptu = "3"},\n]\n', 4, "did you mean input?"),
-        ('[tool]\narchscope = 3\n', 2, "tool.archscope is a table"),
+        ('[tool]\narchscope = 3\n', 2, "tool.archscope: expected `table`, got `int`"),
         ('tool.archscope.models = ["lenet"]\ntool.archscope.modles = []\n', 2, "unknown key 'modles'"),
     ],
 )  # fmt: skip
@@ -297,3 +299,46 @@ def test_update_measures_against_the_new_lock(folder: Path, archscope) -> None:
     assert ran.code == 0 and "~ lenet: the input changed" in ran.out and "✓ lenet: macs" in ran.out
     (folder / "pyproject.toml").write_text(text.replace("batch = 1", "batch = 2") + 'params = "<= 1 K"\n')
     assert archscope("check", "--update").code == 1  # the lock is renewed, the budget still does not hold
+
+
+PIECES = (
+    '"',
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    "=",
+    "null",
+    "-1",
+    "1e999",
+    "\x00",
+    "\n",
+    "true",
+    "[[",
+    "1979-05-27",
+    "3",
+    "\\\\",
+)
+
+
+def damaged(text: str, rng: random.Random) -> str:
+    """The text after a few edits of the kind that a hand, a merge or a full disk makes."""
+    for _ in range(rng.choice((1, 2, 4))):
+        start = rng.randrange(len(text) + 1)
+        stop = min(len(text), start + rng.choice((0, 1, 5, 40)))
+        text = text[:start] + rng.choice((*PIECES, "", text[start:stop] * 2)) + text[stop:]
+    return text
+
+
+def test_a_damaged_config_is_told_in_one_line(folder: Path) -> None:
+    text = HEAD + '[[tool.archscope.budget]]\nmodel = "lenet"\nbatch = 2\nparams = "<= 3 M"\nmessage = "ask"\n'
+    refused = 0
+    for seed in range(300):
+        (folder / "pyproject.toml").write_text(damaged(text, random.Random(seed)), encoding="utf-8")
+        try:
+            find()
+        except SpecError as error:
+            refused += 1
+            assert "\n" not in str(error) and re.search(r"pyproject\.toml line \d+: |cannot read", str(error))
+    assert refused > 100

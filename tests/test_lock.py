@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -144,6 +145,31 @@ def test_no_file_no_text_and_a_folder(tmp_path: Path) -> None:
         read(str(tmp_path))
     with pytest.raises(LockError, match="is empty"):
         parse("")
+
+
+def test_a_damaged_lock_is_told_in_one_line(whole: str) -> None:
+    """Also where the checksums were made to hold: then the schema has to refuse it, or what is read can be written."""
+    from test_budget import damaged
+
+    refused = 0
+    for seed in range(300):
+        text = damaged(whole, random.Random(seed))
+        if seed % 2:
+            lines: list[str] = []
+            begins = 0
+            for line in text.split("\n"):
+                if line.startswith('{"model":'):
+                    begins = len(lines)
+                if line.startswith('{"end":') and '"checksum"' in line:
+                    line = line.partition('"checksum"')[0] + f'"checksum":"{lock._checksum(lines[begins:])}"}}'
+                lines.append(line)
+            text = "\n".join(lines)
+        try:
+            text_of(parse(text))
+        except LockError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 200
 
 
 # ------------------------------------------------------------------------------------------------- updates

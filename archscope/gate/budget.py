@@ -17,27 +17,23 @@ import fnmatch
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
 from math import ceil, floor
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from msgspec import Meta, Struct, ValidationError, convert, defstruct
+
+from archscope.analysis import metrics
 from archscope.core.errors import SpecError
 from archscope.core.table import unknown
 from archscope.core.units import NUMBER, amount
-from archscope.gate.lock import NAME, Entry, shown
+from archscope.gate.lock import METRIC_KEYS, NAME, Entry, shown
 
-METRICS = {  # of a budget: totals of a lock, and what they are counted in
-    "params": "", "trainable": "", "buffers": "", "memory": "B", "macs": "", "flops": "", "activations": "B",
-    "neurons": "", "depth": "", "receptive_field": "",
-}  # fmt: skip
-ASKED = {
-    "input": 'a text, "1x3x224x224", or a list of them',
-    "batch": "a whole number from 1 on",
-    "train": "true or false",
-}
+# what a budget may limit, and the unit of bytes
+METRICS = {key: "B" if metrics.METRICS[key].form == "bytes" else "" for key in METRIC_KEYS}
 
 
 class Limit(NamedTuple):
@@ -119,6 +115,38 @@ def find(start: str = ".") -> Config:
         folder = above
 
 
+_Name = Annotated[str, Meta(pattern=r"\S")]
+
+
+class _Model(Struct, forbid_unknown_fields=True, kw_only=True):
+    model: _Name
+    input: str | list[str] = ""
+    batch: Annotated[int, Meta(ge=1)] = 0
+    train: bool = False
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        return sparse({"input": self.input, "batch": self.batch, "train": self.train})
+
+
+class _Message(_Model, forbid_unknown_fields=True, kw_only=True):
+    message: str = ""
+
+
+_LIMITS: list[Any] = [(key, Any, None) for key in METRICS]
+_Budget: Any = defstruct("_Budget", _LIMITS, bases=(_Message,), forbid_unknown_fields=True, kw_only=True)
+
+
+class _Table(Struct, forbid_unknown_fields=True):
+    models: list[_Name | _Model] | None = None
+    lock: Annotated[str, Meta(min_length=1)] = NAME
+    budget: list[_Budget] = []  # pyright: ignore[reportInvalidTypeForm]
+    require_coverage: bool = False
+
+
+_Path = tuple[str | int, ...]  # ("budget", 0, "batch")
+
+
 def load_config(path: str, table: str) -> Config | None:
     """The config under a table of a file, None where the file has no such table. Raises SpecError, naming the line."""
     name = shown(path)
@@ -131,120 +159,75 @@ def load_config(path: str, table: str) -> Config | None:
         return None
     toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        said: Any = toml.loads(text)
-    except toml.TOMLDecodeError as error:
+        found: Any = toml.loads(text)
+    except (toml.TOMLDecodeError, RecursionError) as error:
         at = re.search(r" \(at line (\d+), column \d+\)| \(at end of document\)", str(error))
         line = at.group(1) if at and at.group(1) else str(len(text.splitlines()))
         what = str(error).replace(at.group(), "") if at else str(error)
         raise SpecError(f"{name} line {line}: this is not TOML: {what[:1].lower()}{what[1:]}") from error
     for part in table.split(".") if table else ():
-        if not isinstance(said, dict) or part not in said:
+        if not isinstance(found, dict) or part not in found:
             return None
-        said = said[part]
-    return _Reader(path, table, _positions(text)).config(said)
+        found = found[part]
+
+    places = _positions(text)
+
+    def line_of(*path: str | int) -> int:
+        return _line_of(path, found, table, places)
+
+    try:
+        read = convert(found, _Table)
+        budgets = tuple(_budget(one, i, line_of) for i, one in enumerate(read.budget))
+    except ValidationError as error:
+        where, what = _problem(str(error))
+        raise SpecError(f"{name} line {line_of(*where)}: {what}") from error
+    models = [_Model(model=one) if isinstance(one, str) else one for one in read.models or ()]
+    targets = tuple(Target(one.model.strip(), one.asked, line_of("models", i)) for i, one in enumerate(models))
+    named = None if read.models is None else targets
+    return Config(os.path.dirname(os.path.abspath(path)), path, named, budgets, read.lock, read.require_coverage)
 
 
-class _Reader:
-    """Reads one table, knowing where its keys stand."""
-
-    def __init__(self, path: str, table: str, positions: Mapping[tuple[str, int, str], int]) -> None:
-        self.path, self.table, self.positions = path, table, positions
-
-    def line(self, key: str, index: int | None = None, inside: str = "") -> int:
-        """The line of a key of the table, or of a key of its index-th `inside`; of what encloses it otherwise."""
-        if index is None:
-            parent, _, name = self.table.rpartition(".")
-            below = f"{self.table}.{key}".lstrip(".")
-            places = ((self.table, 0, key), (below, 0, ""), (self.table, 0, ""), (parent, 0, name))
-            found = next((self.positions[place] for place in places if place in self.positions), 0)
-        else:
-            nested = f"{self.table}.{inside}" if self.table else inside
-            found = self.positions.get((nested, index, key)) or self.positions.get((nested, index, ""))
-            found = found or self.line(inside)
-        return found or 1
-
-    def refuse(self, line: int, what: str) -> SpecError:
-        return SpecError(f"{shown(self.path)} line {line}: {what}")
-
-    def config(self, said: Any) -> Config:
-        if not isinstance(said, dict):
-            raise self.refuse(self.line(""), f"{self.table} is a table with models and budgets")
-        for key in said:
-            if key not in ("models", "lock", "budget", "require_coverage"):
-                known = ("models", "lock", "budget", "require_coverage")
-                raise self.refuse(self.line(key), unknown("key", key, known))
-        lock = said.get("lock", NAME)
-        if not isinstance(lock, str) or not lock:
-            raise self.refuse(self.line("lock"), "lock is the name of a file")
-        coverage = said.get("require_coverage", False)
-        if not isinstance(coverage, bool):
-            raise self.refuse(self.line("require_coverage"), "require_coverage is true or false")
-        folder = os.path.dirname(os.path.abspath(self.path))
-        models = self.models(said["models"]) if "models" in said else None
-        return Config(folder, self.path, models, self.budgets(said.get("budget", [])), lock, coverage)
-
-    def models(self, said: Any) -> tuple[Target, ...]:
-        line = self.line("models")
-        if not isinstance(said, list):
-            raise self.refuse(line, 'models is a list: ["alexnet", {model = "net.py:Net", input = "1x28x28"}]')
-        out = []
-        for one in said:
-            line = self.positions.get(("", 0, f"in models {one if isinstance(one, str) else _name(one)}"), line)
-            if isinstance(one, str) and one.strip():
-                out.append(Target(one.strip(), {}, line))
-            elif isinstance(one, dict) and isinstance(one.get("model"), str) and one["model"].strip():
-                for key in one:
-                    if key not in ("model", *ASKED):
-                        raise self.refuse(line, unknown("key", key, ("model", *ASKED)))
-                asked = {key: self.asked(key, one[key], line) for key in ASKED if key in one}
-                out.append(Target(one["model"].strip(), sparse(asked), line))
-            else:
-                raise self.refuse(line, f'a model is "NAME" or {{model = "NAME", input = "…"}}, not {one!r}')
-        return tuple(out)
-
-    def budgets(self, said: Any) -> tuple[Budget, ...]:
-        if not isinstance(said, list) or not all(isinstance(one, dict) for one in said):
-            begins = f"[[{self.table}.budget]]" if self.table else "[[budget]]"
-            raise self.refuse(self.line("budget"), f"a budget begins with {begins}")
-        return tuple(self.budget(one, index) for index, one in enumerate(said))
-
-    def budget(self, said: Mapping[str, Any], index: int) -> Budget:
-        def line(key: str) -> int:
-            return self.line(key, index, "budget")
-
-        known = ("model", "message", *ASKED, *METRICS)
-        for key in said:
-            if key not in known:
-                raise self.refuse(line(key), unknown("key", key, known))
-        model, message = said.get("model"), said.get("message", "")
-        if not isinstance(model, str) or not model.strip():
-            raise self.refuse(line("model"), 'a budget says which model it is for: model = "NAME"')
-        if not isinstance(message, str):
-            raise self.refuse(line("message"), "message is a text")
-        limits = []
-        for key in METRICS:
-            if key in said:
-                try:
-                    limits.append(limit_of(key, said[key])._replace(line=line(key)))
-                except SpecError as error:
-                    raise self.refuse(line(key), str(error)) from error
-        if not limits:
-            raise self.refuse(line(""), f"the budget of {model} has no limit: it may have {', '.join(METRICS)}")
-        asked = {key: self.asked(key, said[key], line(key)) for key in ASKED if key in said}
-        return Budget(model.strip(), sparse(asked), tuple(limits), message.strip(), line(""))
-
-    def asked(self, key: str, value: Any, line: int) -> Any:
-        if key == "input":
-            fine = isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
-        else:
-            fine = type(value) is bool if key == "train" else type(value) is int and value > 0
-        if not fine:
-            raise self.refuse(line, f"{key} is {ASKED[key]}, not {value!r}")
-        return value
+def _budget(read: Any, index: int, line_of: Callable[..., int]) -> Budget:
+    limits = []
+    for key in METRICS:
+        if (text := getattr(read, key)) is not None:
+            try:
+                limits.append(limit_of(key, text)._replace(line=line_of("budget", index, key)))
+            except SpecError as error:
+                raise ValidationError(f"{error} - at `$.budget[{index}].{key}`") from error
+    if not limits:
+        what = f"{read.model} has no limit, such as {', '.join(METRICS)}"
+        raise ValidationError(f"{what} - at `$.budget[{index}]`")
+    return Budget(read.model.strip(), read.asked, tuple(limits), read.message.strip(), line_of("budget", index))
 
 
-def _name(said: Any) -> Any:
-    return said.get("model") if isinstance(said, dict) else said
+def _problem(error: str) -> tuple[_Path, str]:
+    """Where the table differs from its schema, and a sentence. error: of msgspec, ``… - at `$.budget[0].batch` ``."""
+    what, _, place = error.partition(" - at `$")
+    path: _Path = tuple(int(part) if part.isdigit() else part for part in re.findall(r"\w+", place))
+    if field := re.fullmatch(r"Object contains unknown field `(.*)`", what):
+        holder = {"models": _Model, "budget": _Budget}[str(path[0])] if path else _Table
+        return (*path, field[1]), unknown("key", field[1], holder.__struct_fields__)
+    if path and path[-1] in METRICS:
+        return path, what
+    what = what[:1].lower() + what[1:].replace(" | null", "")
+    for json, toml in (("object", "table"), ("array", "list")):
+        what = what.replace(json, toml)
+    return path, f"{place.strip('.`') or 'tool.archscope'}: {what}"
+
+
+def _line_of(path: _Path, found: Any, table: str, places: Mapping[tuple[str, int, str], int]) -> int:
+    """The line of a key, or of what encloses it."""
+    where: list[tuple[str, int, str]] = []
+    key = str(path[0]) if path else ""
+    if len(path) > 1 and key == "models":  # a model without a name is told at the one before it
+        for one in reversed(found["models"][: int(path[1]) + 1]):
+            where.append(("", 0, f"in models {one.get('model') if isinstance(one, dict) else one}"))
+    nested, (parent, _, name) = f"{table}.{key}".lstrip("."), table.rpartition(".")
+    if len(path) > 1 and key == "budget":
+        where += [(nested, int(path[1]), part) for part in (*map(str, path[2:]), "")]
+    where += [(table, 0, key), (nested, 0, ""), (table, 0, ""), (parent, 0, name)]
+    return next((places[place] for place in where if place in places), 1)
 
 
 def sparse(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -364,7 +347,7 @@ def _number(value: Fraction) -> str:
 def judge(budgets: Iterable[Budget], now: Entry, before: Entry | None) -> tuple[Verdict, ...]:
     """Every limit that is set for a model. before: the model as it is locked."""
     return tuple(
-        _judged(limit, now.totals[limit.metric], before and before.totals[limit.metric], budget.message)
+        _judged(limit, now.totals[limit.metric], before and before.totals.get(limit.metric), budget.message)
         for budget in budgets
         if fits(budget, now.model)
         for limit in budget.limits

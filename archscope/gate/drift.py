@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
+from archscope.analysis.metrics import METRICS
 from archscope.gate.lock import DEFAULTS, TOTALS, Entry, Line
 
 
@@ -56,7 +57,8 @@ class Drift:
 
 def drift_of(before: Entry, after: Entry) -> Drift:
     """What moved from one entry to the other."""
-    totals = {key: (before.totals[key], after.totals[key]) for key in TOTALS}
+    both = [key for key in TOTALS if key in before.totals and key in after.totals]  # an older lock may lack a metric
+    totals = {key: (before.totals[key], after.totals[key]) for key in both}
     moved = {key: pair for key, pair in totals.items() if pair[0] != pair[1]}
     return Drift(before, after, changes(before.lines, after.lines), moved)
 
@@ -198,7 +200,7 @@ def _how(old: Line, new: Line) -> str:
 
 # ---------------------------------------------------------------------------------------------------------- words
 
-UNITS = {"params": "params", "macs": "MACs", "flops": "FLOPs", "activations": "bytes of activations"}
+UNITS = {key: one.amount for key, one in METRICS.items()} | {"params": "params"}
 
 
 def sentence(change: Change) -> str:
@@ -327,15 +329,12 @@ def following(told: Sequence[Change]) -> str:
     return f"{layers}, of the same configuration on another input{': ' + grown if grown else ''}"
 
 
-IMPLIED = {"trainable": "params", "memory": "params", "flops": "macs", "neurons": "macs"}
-
-
 def totals_text(drift: Drift) -> list[str]:
     """One line a total that moved, less those that another one implies:
     `params 60,965,224 → 62,013,800 (+1,048,576, +1.7 %)`."""
     out = [f"input {_times(drift.input[0])} → {_times(drift.input[1])}"] if drift.input else []
     for key, (before, after) in drift.totals.items():
-        if IMPLIED.get(key) in drift.totals:
+        if key in METRICS and METRICS[key].implied_by in drift.totals:
             continue
         if isinstance(before, int) and isinstance(after, int):
             share = f", {100 * (after - before) / before:+.1f} %".replace("-", "−") if before else ""

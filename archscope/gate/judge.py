@@ -26,7 +26,7 @@ from archscope.core.version import __version__
 from archscope.gate import budget, lock
 from archscope.gate.budget import Budget, Config, Target, Verdict, fits, is_pattern, sparse
 from archscope.gate.drift import Drift, drift_of
-from archscope.gate.lock import TOTALS, Entry, Line, Lock, read, shown, spare
+from archscope.gate.lock import FIGURES, TOTALS, Entry, Line, Lock, read, shown, without_defaults
 from archscope.operators import COUNTING
 from archscope.sources.records import reason, record_of
 from archscope.sources.spec import expand, parse
@@ -40,7 +40,7 @@ def entry_of(record: Trace, model: str, asked: Mapping[str, Any] | None = None, 
     table = rows(record, None, WHOLE)
     made = METRICS["activations"].of(record, table)
     table = [row for row, count in zip(table, made, strict=True) if count or visible(record, row)]
-    figures = [METRICS[key].of(record, table) for key in ("params", "trainable", "macs", "flops", "activations")]
+    figures = [METRICS[key].of(record, table) for key in FIGURES]
     lines = tuple(
         Line(row.path, row.kind, told_config(row.config), _shapes(row.outputs), *values)
         for row, *values in zip(table, *figures, strict=True)
@@ -62,7 +62,7 @@ def entry_of(record: Trace, model: str, asked: Mapping[str, Any] | None = None, 
 
 def told_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a lock keeps of a configuration, in the order in which people say it."""
-    said = spare(config)
+    said = without_defaults(config)
     first = ("in_channels", "out_channels", "in_features", "out_features", "kernel_size", "stride", "padding")
     return _plain({key: said[key] for key in (*(k for k in first if k in said), *(k for k in said if k not in first))})
 

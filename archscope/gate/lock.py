@@ -12,8 +12,7 @@
 
 Every line is JSON. Models are in order of their names, layers in run order; a figure of 0 is left out, null is unknown.
 A block is believed only when its checksum holds and a file only when its last line is there: what was cut off, edited
-by hand or left in conflict by a merge is refused with the line, and never written over. Standard library only, apart
-from `render.save`: data in, data out.
+by hand or left in conflict by a merge is refused with the line, and never written over.
 """
 
 import hashlib
@@ -22,20 +21,25 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NoReturn, TypedDict
 
+from msgspec import Meta, MsgspecError, Struct, ValidationError
+from msgspec.json import Decoder
+
+from archscope.analysis.metrics import METRICS
 from archscope.core.errors import ArchscopeError
 from archscope.core.files import save
 
 NAME = "archscope.lock"
 SCHEMA = 1  # of the file; a reader refuses a newer one
-FIGURES = ("params", "trainable", "macs", "flops", "activations")  # of a layer
-TOTALS = (
-    "params", "trainable", "buffers", "memory", "macs", "flops", "activations", "neurons", "depth", "receptive_field",
-    "unknown",
-)  # fmt: skip
+FIGURES = tuple(key for key, one in METRICS.items() if one.layer_locked)
+# depth and receptive field last, as the first locks had them
+METRIC_KEYS = tuple(
+    sorted((key for key, one in METRICS.items() if one.locked), key=("depth", "receptive_field").__contains__)
+)
+TOTALS = (*METRIC_KEYS, "unknown")
 
 # value of an argument that is left out of a lock
 DEFAULTS: dict[str, Any] = {
@@ -93,48 +97,41 @@ class Entry:
 Lock = dict[str, Entry]  # by model
 
 
-def spare(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that say something: one number for equal sides, and none that is the default."""
-    said: dict[str, Any] = {}
+def without_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that differ from their defaults; sides that are all equal as one number."""
+    kept: dict[str, Any] = {}
     for key, value in config.items():
         if key in SIDES and isinstance(value, list | tuple) and value and len(set(value)) == 1:
             value = value[0]
         if key not in DEFAULTS or DEFAULTS[key] != value or type(DEFAULTS[key]) is not type(value):
-            said[key] = value
-    return said
+            kept[key] = value
+    return kept
 
 
-# ---------------------------------------------------------------------------------------------------------- text
+# ------------------------------------------------------------------------------------------------------- writing
 
 
 def text_of(lock: Mapping[str, Entry]) -> str:
     """The file."""
-    blocks = [_block(lock[name]) for name in sorted(lock)]
-    return "\n".join([_json({"archscope_lock": SCHEMA}), *blocks, _json({"end": "archscope_lock"})]) + "\n"
-
-
-def _block(entry: Entry) -> str:
-    lines = [_json(line) for line in _objects(entry)]
-    return "\n".join([*lines, _json({"end": entry.model, "checksum": _checksum(lines)})])
+    lines = [_json({"archscope_lock": SCHEMA})]
+    for name in sorted(lock):
+        block = [_json(line) for line in _objects(lock[name])]
+        lines += [*block, _json({"end": name, "checksum": _checksum(block)})]
+    return "\n".join([*lines, _END]) + "\n"
 
 
 def _objects(entry: Entry) -> Iterator[dict[str, Any]]:
     yield {"model": entry.model, "input": entry.input, **({"asked": dict(entry.asked)} if entry.asked else {}),
            **({"by": entry.by} if entry.by != "command" else {})}  # fmt: skip
     yield {"counting": entry.counting, **entry.made}
-    for key in TOTALS:
-        if key != "unknown" or entry.totals[key]:
-            yield {key: entry.totals[key]}
+    yield from (
+        {key: entry.totals[key]} for key in TOTALS if key in entry.totals and (key != "unknown" or entry.totals[key])
+    )
     for line in entry.lines:
-        said: dict[str, Any] = {"layer": line.path, "kind": line.kind}
-        if line.config:
-            said["config"] = dict(line.config)
-        said["output"] = line.output
-        figures = line._asdict()
-        said |= {key: figures[key] for key in FIGURES if key != "trainable" and figures[key] != 0}
-        if line.trainable != line.params:
-            said["trainable"] = line.trainable
-        yield said
+        config = {"config": dict(line.config)} if line.config else {}
+        figures = {key: value for key in FIGURES if key != "trainable" and (value := getattr(line, key)) != 0}
+        trainable = {"trainable": line.trainable} if line.trainable != line.params else {}
+        yield {"layer": line.path, "kind": line.kind, **config, "output": line.output, **figures, **trainable}
 
 
 def _json(value: Any) -> str:
@@ -145,117 +142,157 @@ def _checksum(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def parse(text: str, name: str = NAME) -> Lock:
-    """Read a lock. name: how messages call it. Raises LockError, naming the line, for anything that is not whole."""
-    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
-    for number, line in enumerate(lines, 1):
-        if line.startswith(("<<<<<<< ", "=======", ">>>>>>> ", "||||||| ")):
-            raise LockError(
-                f"{name} line {number}: a merge left a conflict here; take either side whole, then run "
-                "`archscope check --update`"
-            )
-    _first(lines, name)
-    lock: Lock = {}
-    at = 1
-    while at < len(lines):
-        said = _object(lines, at, name)
-        if said == {"end": "archscope_lock"}:
-            if at + 1 < len(lines):
-                raise LockError(f"{name} line {at + 2}: nothing may follow the last line; {_RESTORE}")
-            return lock
-        if "model" not in said:
-            raise LockError(f"{name} line {at + 1}: a model should begin here; {_RESTORE}")
-        entry, after = _entry(lines, at, said, name)
-        if entry.model in lock:
-            raise LockError(f"{name} line {at + 1}: {entry.model} stands here for the second time; {_RESTORE}")
-        lock[entry.model] = entry
-        at = after
-    raise LockError(f"{name} ends after line {len(lines)}, before it is complete: it was cut off; {_RESTORE}")
+_END = '{"end":"archscope_lock"}'
+
+# ------------------------------------------------------------------------------------------------------- reading
 
 
+class Asked(TypedDict, total=False):
+    """How a model is run, where that is not its own default."""
+
+    input: str | list[str]
+    batch: Annotated[int, Meta(ge=1)]
+    train: bool
+
+
+class _First(Struct, forbid_unknown_fields=True):
+    archscope_lock: int
+
+
+class _Model(Struct):
+    model: str
+    input: str
+    asked: Asked = {}
+    by: str = "command"
+
+
+class _Layer(Struct):
+    layer: str
+    kind: str
+    output: str
+    config: dict[str, Any] = {}
+    params: int = 0
+    trainable: int | None = None
+    macs: int | None = 0
+    flops: int | None = 0
+    activations: int = 0
+
+
+class _End(Struct):
+    end: str
+    checksum: str
+
+
+_Made = dict[str, int | str]
+_Total = dict[str, int | list[int] | dict[str, int] | None]
+_DECODERS: dict[Any, Any] = {kind: Decoder(kind) for kind in (_First, _Model, _Made, _Total, _Layer, _End)}
 _RESTORE = "restore the file from version control, or delete it and run `archscope lock`"
 
 
-def _first(lines: list[str], name: str) -> None:
-    schema = None
-    try:
-        said = json.loads(lines[0])
-        schema = said["archscope_lock"] if set(said) == {"archscope_lock"} else None
-    except (ValueError, IndexError, TypeError, KeyError):
-        pass
-    if type(schema) is not int:
-        what = "is empty" if not lines else "line 1: this is not a lock of archscope"
-        raise LockError(f"{name} {what}; {_RESTORE}")
-    if schema > SCHEMA:
-        raise LockError(
-            f"{name} line 1: a newer archscope wrote this lock (version {schema}, this one reads up to {SCHEMA}); "
-            "upgrade archscope"
-        )
+def parse(text: str, name: str = NAME) -> Lock:
+    """Read a lock. name: how messages call it. Raises LockError, naming the line, for anything that is not whole."""
+    return _Reader(text, name).lock()
 
 
-def _object(lines: list[str], at: int, name: str) -> dict[str, Any]:
-    try:
-        said = json.loads(lines[at])
-    except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict):
-        cut = "the file was cut off here" if at + 1 == len(lines) else "this is not a line of a lock"
-        raise LockError(f"{name} line {at + 1}: {cut}; {_RESTORE}")
-    return said
+class _Reader:
+    def __init__(self, text: str, name: str) -> None:
+        text = text.removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\n")
+        self.name, self.lines = name, text.split("\n") if text else []
 
+    def refuse(self, at: int, what: str, fix: str = _RESTORE) -> NoReturn:
+        raise LockError(f"{self.name} line {at + 1}: {what}; {fix}")
 
-def _entry(lines: list[str], at: int, head: dict[str, Any], name: str) -> tuple[Entry, int]:
-    """The entry that begins at an index, and the index after it."""
-    model = head["model"]
-    end = at + 1
-    while end < len(lines):
-        if '"end":' in lines[end] and "end" in (said := _object(lines, end, name)):
-            break
-        end += 1
-    else:
-        _object(lines, len(lines) - 1, name)
-        raise LockError(f"{name} ends after line {len(lines)}, in the middle of {model}: it was cut off; {_RESTORE}")
-    objects = [_object(lines, i, name) for i in range(at + 1, end)]
-    if said.get("end") != model:
-        raise LockError(f"{name} line {end + 1}: the end of {model} should stand here; {_RESTORE}")
-    entry = _built(head, objects, at, name)
-    if said.get("checksum") != _checksum(lines[at:end]):
-        raise LockError(
-            f"{name} lines {at + 1} to {end + 1}: {model} was changed by hand{_sums(entry)}; {_RESTORE}, and "
-            "`archscope check --update` to accept what a model has become"
-        )
-    return entry, end + 1
+    def read(self, at: int, kind: Any) -> Any:
+        """The line at an index as the schema has it."""
+        try:
+            return _DECODERS[kind].decode(self.lines[at])
+        except ValidationError as error:
+            self.refuse(at, f"this is not a line of a lock: {str(error)[:1].lower()}{str(error)[1:]}")
+        except (MsgspecError, UnicodeError, RecursionError):
+            last = at + 1 == len(self.lines)
+            self.refuse(at, "the file was cut off here" if last else "this is not a line of a lock")
 
+    def lock(self) -> Lock:
+        for at, line in enumerate(self.lines):
+            if line.startswith(("<<<<<<< ", "=======", ">>>>>>> ", "||||||| ")):
+                fix = "take either side whole, then run `archscope check --update`"
+                self.refuse(at, "a merge left a conflict here", fix)
+        self.first()
+        lock: Lock = {}
+        at = 1
+        while at < len(self.lines):
+            if self.lines[at] == _END:
+                if at + 1 < len(self.lines):
+                    self.refuse(at + 1, "nothing may follow the last line")
+                return lock
+            entry, after = self.entry(at)
+            if entry.model in lock:
+                self.refuse(at, f"{entry.model} stands here for the second time")
+            lock[entry.model] = entry
+            at = after
+        count = len(self.lines)
+        raise LockError(f"{self.name} ends after line {count}, before it is complete: it was cut off; {_RESTORE}")
 
-def _built(head: dict[str, Any], objects: list[dict[str, Any]], at: int, name: str) -> Entry:
-    totals: dict[str, Any] = {"unknown": {}}
-    layers: list[Line] = []
-    first, index = 0, -1
-    try:
-        made = dict(objects[0])
-        counting = made.pop("counting")
-        for index, said in enumerate(objects[1:], 1):
-            if "layer" in said:
-                first = first or at + index + 2
-                params = said.get("params", 0)
+    def first(self) -> None:
+        if not self.lines:
+            raise LockError(f"{self.name} is empty; {_RESTORE}")
+        try:
+            schema = _DECODERS[_First].decode(self.lines[0]).archscope_lock
+        except (MsgspecError, UnicodeError, RecursionError):
+            self.refuse(0, "this is not a lock of archscope")
+        if schema > SCHEMA:
+            what = f"a newer archscope wrote this lock (version {schema}, this one reads up to {SCHEMA})"
+            self.refuse(0, what, "upgrade archscope")
+
+    def entry(self, at: int) -> tuple[Entry, int]:
+        """The entry that begins at an index, and the index after it."""
+        if not self.lines[at].startswith('{"model":'):
+            self.read(at, _Made)
+            self.refuse(at, "a model should begin here")
+        head: _Model = self.read(at, _Model)
+        end = next((i for i in range(at + 1, len(self.lines)) if self.lines[i].startswith('{"end":')), None)
+        if end is None:
+            self.read(-1 % len(self.lines), _Total if not self.lines[-1].startswith('{"layer"') else _Layer)
+            count = len(self.lines)
+            raise LockError(
+                f"{self.name} ends after line {count}, in the middle of {head.model}: it was cut off; {_RESTORE}"
+            )
+        if self.lines[end] == _END or (last := self.read(end, _End)).end != head.model:
+            self.refuse(end, f"the end of {head.model} should stand here")
+        entry = self.built(head, at, end)
+        if last.checksum != _checksum(self.lines[at:end]):
+            if missing := [key for key in TOTALS if key not in entry.totals]:
+                self.refuse(at, f"{head.model} has no line for {missing[0]}")
+            raise LockError(
+                f"{self.name} lines {at + 1} to {end + 1}: {head.model} was changed by hand: {_sums(entry)}; {_RESTORE}"
+                ", and `archscope check --update` accepts what a model has become"
+            )
+        return entry, end + 1
+
+    def built(self, head: _Model, at: int, end: int) -> Entry:
+        made: dict[str, Any] = self.read(at + 1, _Made)
+        totals: dict[str, Any] = {"unknown": {}}
+        layers: list[Line] = []
+        first = 0
+        for i in range(at + 2, end):
+            if self.lines[i].startswith('{"layer":'):
+                one: _Layer = self.read(i, _Layer)
+                first = first or i + 1
+                trainable = one.params if one.trainable is None else one.trainable
                 layers.append(
-                    Line(
-                        said["layer"], said["kind"], spare(said.get("config", {})), said["output"], params,
-                        said.get("trainable", params), said.get("macs", 0), said.get("flops", 0),
-                        said.get("activations", 0),
-                    )
+                    Line(one.layer, one.kind, without_defaults(one.config), one.output, one.params, trainable, one.macs,
+                         one.flops, one.activations)
                 )  # fmt: skip
             else:
-                ((key, value),) = said.items()
-                totals[TOTALS[TOTALS.index(key)]] = value
-        if missing := [key for key in TOTALS if key not in totals]:
-            raise LockError(f"{name} line {at + 1}: {head['model']} has no line for {missing[0]}; {_RESTORE}")
+                total = self.read(i, _Total)
+                if len(total) != 1 or not total.keys() <= set(TOTALS):
+                    self.refuse(i, "this is not a line of a lock")
+                totals |= total
+        if type(counting := made.pop("counting", None)) is not int:
+            self.refuse(at + 1, "this is not a line of a lock: it has no number `counting`")
         return Entry(
-            head["model"], head["input"], head.get("asked", {}), counting, made, totals, tuple(layers),
-            head.get("by", "command"), first,
+            head.model, head.input, head.asked, counting, made, totals, tuple(layers), head.by, first,
         )  # fmt: skip
-    except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise LockError(f"{name} line {at + index + 2}: this is not a line of a lock; {_RESTORE}") from error
 
 
 def _sums(entry: Entry) -> str:
@@ -263,8 +300,8 @@ def _sums(entry: Entry) -> str:
     for key, word in (("params", "parameters"), ("macs", "MACs"), ("flops", "FLOPs"), ("activations", "bytes")):
         each = [getattr(line, key) for line in entry.lines]
         if all(type(one) is int for one in (*each, entry.totals[key])) and sum(each) != entry.totals[key]:
-            return f": its layers have {sum(each):,} {word}, its total says {entry.totals[key]:,}"
-    return ": the checksum does not hold"
+            return f"its layers have {sum(each):,} {word}, its total says {entry.totals[key]:,}"
+    return "the checksum does not hold"
 
 
 # ---------------------------------------------------------------------------------------------------------- files
@@ -306,39 +343,42 @@ def update(path: str, change: Callable[[Lock], Mapping[str, Entry]]) -> Lock:
 def alone(target: str, patience: float = 60.0) -> Iterator[None]:
     """Within this block no other process or thread updates the file. Raises LockError after `patience` seconds.
 
-    The operating system holds the lock, on a file beside the target, and lets it go when a process dies: nothing that
-    is left behind can block.
+    The operating system holds the lock, on a file beside the target, and releases it when a process dies.
     """
     beside = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.writing")
     until = time.monotonic() + patience
-    while True:
-        try:
-            handle = os.open(beside, os.O_RDWR | os.O_CREAT, 0o666)
-        except PermissionError as error:
-            if sys.platform != "win32" or time.monotonic() > until:  # there: someone is just deleting it
-                raise LockError(f"cannot write beside {shown(target)}: {error.strerror}") from error
-            time.sleep(0.02)
-            continue
-        except OSError as error:
-            raise LockError(f"cannot write {shown(target)}: {error.strerror or error}") from error
-        try:
-            if _taken(handle) and _same(handle, beside):
-                break
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
+    while (handle := _opened(beside, target)) is None:
         if time.monotonic() > until:
             raise LockError(f"another process has been writing {shown(target)} for {patience:.0f} seconds")
         time.sleep(0.02)
     try:
         yield
-    finally:
-        _give_up(handle, beside)
+    finally:  # deleted before it is released, so that nobody locks a file that is about to vanish
+        if sys.platform != "win32":
+            os.unlink(beside)
+        os.close(handle)
+        if sys.platform == "win32":  # an open file cannot be deleted there; or the next one has it already
+            with suppress(OSError):
+                os.unlink(beside)
+
+
+def _opened(path: str, target: str) -> int | None:
+    """The file at a path, opened and locked; None while another has it, or has just deleted it."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        if sys.platform == "win32" and isinstance(error, PermissionError):  # it is just being deleted
+            return None
+        raise LockError(f"cannot write {shown(target)}: {error.strerror or error}") from error
+    with suppress(FileNotFoundError):
+        if _taken(handle) and os.path.samestat(os.fstat(handle), os.stat(path)):
+            return handle
+    os.close(handle)
+    return None
 
 
 def _taken(handle: int) -> bool:
-    """Take the lock on an open file, without waiting; whether that went well."""
+    """Lock an open file, without waiting; whether that succeeded."""
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -351,26 +391,6 @@ def _taken(handle: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _same(handle: int, path: str) -> bool:
-    """Whether the open file is still the one at the path: its last holder deletes it."""
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _give_up(handle: int, path: str) -> None:
-    if sys.platform == "win32":  # an open file cannot be deleted there
-        os.close(handle)
-        try:
-            os.unlink(path)
-        except OSError:
-            pass  # the next one has it already
-    else:
-        os.unlink(path)  # before the lock is let go, so that nobody takes it on a file that is about to vanish
-        os.close(handle)
 
 
 def shown(path: str) -> str:

@@ -327,7 +327,7 @@ def json(result: Result) -> str:
         for key, value in (after.totals if after else {}).items():
             if type(value) is int:
                 said[f"{name}.{key}"] = value
-                locked = before.totals[key] if before else None
+                locked = before.totals.get(key) if before else None
                 if type(locked) is int:
                     said[f"{name}.{key}.change"] = value - locked
         if outcome.fails:
