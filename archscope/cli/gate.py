@@ -145,7 +145,7 @@ def diff(
     """
     from archscope.gate.budget import find
     from archscope.gate.judge import path_of
-    from archscope.gate.sides import comparison, layers, told
+    from archscope.gate.sides import comparison, comparison_text, layers
 
     shown = Shown(columns, format, output)
     shown.check(layers(()).columns + layers(()).hidden)
@@ -155,4 +155,4 @@ def diff(
         shown.print(layers(found.drifts, found.title))
         return
     options = {"width": terminal_width(), "color": use_color()} if shown.format == "terminal" and output is None else {}
-    put(told(found, shown.format, **options), output)
+    put(comparison_text(found, shown.format, **options), output)

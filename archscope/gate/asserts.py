@@ -5,7 +5,7 @@
     archscope.assert_budget(model, (1, 3, 224, 224), params="<= 3.5 M", macs="<= +2 %")
 
 A model is an `nn.Module`, a class or function that builds one (without weights), or a name as on the command line.
-What fails is an AssertionError that names the layers that moved.
+A failure is an AssertionError that names the layers that changed.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import Any
 from archscope.core.errors import SpecError
 from archscope.gate.budget import Budget, Target, find, judge, limit_of, sparse
 from archscope.gate.drift import Drift, changes, drift_of, sentence
-from archscope.gate.judge import entry_of, path_of, run, told_config
+from archscope.gate.judge import entry_of, locked_config, path_of, run
 from archscope.gate.lock import Entry, Line, read, shown, update
 from archscope.gate.reports import MOST, drift_lines, headline
 from archscope.sources.inputs import parse_inputs, texts_of
@@ -32,13 +32,13 @@ def assert_unchanged(
     renew: bool = False,
     train: bool = False,
 ) -> None:
-    """Fail where a model is not what the lock says, layer by layer.
+    """Fail where a model differs from the lock, layer by layer.
 
     input: a shape, "1x128:int64", tensors, or a tuple or dict of these; None: the default of a model that is named.
     name: under which the lock has it; else what `load` was asked for, or the class. lock: the file; else that of the
-    repository. renew: write what the model is now into the lock instead, as `pytest --archscope-update` does.
+    repository. renew: write the model as it is now into the lock instead, as `pytest --archscope-update` does.
 
-    Raises AssertionError where it moved or is not in the lock, LockError where the lock cannot be read.
+    Raises AssertionError where it changed or is not in the lock, LockError where the lock cannot be read.
     """
     __tracebackhide__ = True
     path = _path(lock)
@@ -63,14 +63,14 @@ def assert_params(
 ) -> None:
     """Fail where a model has another number of parameters, each counted once; `"<= 3.5 M"` is a limit.
 
-    The message names the layers that moved since the lock was written, or, where the lock does not have the model,
+    The message names the layers that changed since the lock was written, or, where the lock does not have the model,
     those that have most. Raises AssertionError; SpecError where the limit cannot be understood.
     """
     __tracebackhide__ = True
     limit = limit_of("params", _limit(expected))
     built, title = _built(model, name)
     path = _path(lock)
-    before = _locked(path, title)
+    before = _entries(path).get(title)
     lines = _lines(built, before)
     found = sum(line.params for line in lines)
     totals = {"params": found}
@@ -79,10 +79,10 @@ def assert_params(
     if verdict.holds:
         return
     if limit.sign == "==" and not limit.of and verdict.bound is not None:
-        told = [f"{title} has {found:,} parameters, not {int(verdict.bound):,} ({found - int(verdict.bound):+,})"]
+        report = [f"{title} has {found:,} parameters, not {int(verdict.bound):,} ({found - int(verdict.bound):+,})"]
     else:
-        told = [f"{title}: {verdict.sentence}"]
-    raise AssertionError("\n    ".join([*told, *_reasons(before, lines, path)]))
+        report = [f"{title}: {verdict.sentence}"]
+    raise AssertionError("\n    ".join([*report, *_reasons(before, lines, path)]))
 
 
 def assert_budget(
@@ -98,10 +98,10 @@ def assert_budget(
     """Fail where a total is beyond a limit: `params="<= 3.5 M", macs="<= +2 %", activations="<= 64 MB"`.
 
     A whole number is exactly that many. Limits against the lock need the model to be in it; then the message names the
-    layers that moved. Raises AssertionError; SpecError where a limit cannot be understood.
+    layers that changed. Raises AssertionError; SpecError where a limit cannot be understood.
     """
     __tracebackhide__ = True
-    read_limits = tuple(limit_of(metric, _limit(said)) for metric, said in limits.items())
+    read_limits = tuple(limit_of(metric, _limit(limit_text)) for metric, limit_text in limits.items())
     if not read_limits:
         raise SpecError('no limit was given: write params="<= 3.5 M"')
     path = _path(lock)
@@ -109,15 +109,15 @@ def assert_budget(
     broken = [v for v in judge([Budget(now.model, {}, read_limits, message)], now, before) if not v.holds]
     if not broken:
         return
-    told = [f"{now.model}: {verdict.sentence}" for verdict in broken] + ([message] if message else [])
+    report = [f"{now.model}: {verdict.sentence}" for verdict in broken] + ([message] if message else [])
     drift = before and drift_of(before, now)
     if drift:
-        told += [f"since {shown(path)}:", *(f"    {line}" for line in drift_lines(drift))]
-    raise AssertionError("\n    ".join(told))
+        report += [f"since {shown(path)}:", *(f"    {line}" for line in drift_lines(drift))]
+    raise AssertionError("\n    ".join(report))
 
 
-def _limit(said: int | str) -> str:
-    return f"== {said}" if type(said) is int else str(said)
+def _limit(limit_text: int | str) -> str:
+    return f"== {limit_text}" if type(limit_text) is int else str(limit_text)
 
 
 def _moved(drift: Drift, path: str) -> str:
@@ -136,20 +136,16 @@ def _entries(path: str) -> Mapping[str, Entry]:
     return read(path) if os.path.exists(path) else {}
 
 
-def _locked(path: str, name: str) -> Entry | None:
-    return _entries(path).get(name)
-
-
 def _compared(model: Any, input: Any, name: str | None, path: str, train: bool) -> tuple[Entry | None, Entry]:
     """A model as the lock has it, and as it is now."""
     if isinstance(model, str):
-        before = _locked(path, model)
+        before = _entries(path).get(model)
         asked = sparse({"input": texts_of(input) if input is not None else None, "train": train})
         return before, run(Target(model, asked or (before.asked if before else {})))
     from archscope.tracing.tracer import trace
 
     built, title = _built(model, name)
-    before = _locked(path, title)
+    before = _entries(path).get(title)
     record = trace(built, _inputs(input), name=title, train=train)
     if before is not None and before.by == "command":  # the same model, which the command can build too
         return before, entry_of(record, title, before.asked)
@@ -202,16 +198,17 @@ def _lines(model: Any, before: Entry | None) -> list[Line]:
     lines = []
     for path, (params, trainable) in counts.items():
         kind, config = describe(modules[path]) if path in modules else ("Parameter", {})
-        lines.append(Line(path, kind, told_config(config), "", params, trainable))
+        lines.append(Line(path, kind, locked_config(config), "", params, trainable))
     return lines
 
 
 def _reasons(before: Entry | None, lines: Sequence[Line], path: str) -> list[str]:
-    """The layers that moved since the lock, or those with most parameters."""
+    """The layers that changed since the lock, or those with most parameters."""
     if before is not None:
         was = [line._replace(output="", macs=0, flops=0, activations=0) for line in before.lines if line.params]
-        told = [sentence(change) for change in changes(was, lines)]
-        if told:
-            return [f"since {shown(path)}:", *told[:MOST], *([f"… and {len(told) - MOST} more"] if told[MOST:] else [])]
+        report = [sentence(change) for change in changes(was, lines)]
+        if report:
+            more = [f"… and {len(report) - MOST} more"] if report[MOST:] else []
+            return [f"since {shown(path)}:", *report[:MOST], *more]
     most = sorted(lines, key=lambda line: -line.params)[:10]
     return [f"{line.path or '(the model)'} ({line.kind}): {line.params:,}" for line in most]

@@ -1,4 +1,4 @@
-"""What a repository asks of its models: the models that are locked, and limits on their totals.
+"""The settings of a repository: the models that are locked, and limits on their totals.
 
     [tool.archscope]                            # pyproject.toml; in archscope.toml without `tool.archscope`
     models = ["alexnet", {model = "net.py:Net", input = "1x28x28"}]
@@ -10,7 +10,7 @@
     activations = "<= 64 MB"                    # MB is 10^6 bytes, MiB 2^20
     message = "ask the mobile team before raising"
 
-Whatever is wrong there is told with its line. Needs no torch; TOML is read by the standard library (tomli on 3.10).
+An error names the file and the line. Needs no torch; TOML is read by the standard library (tomli on 3.10).
 """
 
 import fnmatch
@@ -40,7 +40,7 @@ class Limit(NamedTuple):
     """One bound on one total.
 
     sign: <=, <, >=, > or ==. amount: exact; of: "" for the total itself, "%" for its change in percent of the locked
-    total, "+" for its change in units. text: as it was written.
+    total, "+" for its change in units. text: as it was typed.
     """
 
     metric: str
@@ -60,7 +60,7 @@ class Target(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """Limits on the models that a name or a wildcard stands for."""
+    """Limits on the models that a name or a wildcard matches."""
 
     model: str
     asked: Mapping[str, Any]
@@ -76,7 +76,7 @@ class Budget(NamedTuple):
 
 @dataclass(frozen=True)
 class Config:
-    """What one file says. path: None where there is no file. models: None where it names none."""
+    """The settings of one file. path: None where there is no file. models: None where it names none."""
 
     folder: str
     path: str | None = None
@@ -91,7 +91,7 @@ class Config:
 
 
 def is_pattern(text: str) -> bool:
-    """Whether a name stands for several models. What is within brackets, after an @, is an argument."""
+    """Whether a name matches several models. What is in brackets, after an @, is an argument."""
     head = text.partition("@")[0]
     return head == "all" or bool(re.search(r"[*?\[]", head)) or "," in re.sub(r"\([^)]*\)|\[[^\]]*\]", "", text)
 
@@ -231,7 +231,7 @@ def _line_of(path: _Path, found: Any, table: str, places: Mapping[tuple[str, int
 
 
 def sparse(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What is asked for, without what says nothing; one input as a text, several as a list."""
+    """The settings that are given, without empty ones; one input as a text, several as a list."""
     kept = {key: list(value) if isinstance(value, tuple) else value for key, value in asked.items() if value}
     if isinstance(kept.get("input"), list) and len(kept["input"]) == 1:
         kept["input"] = kept["input"][0]
@@ -243,7 +243,7 @@ _KEY = re.compile(r"""\s*([A-Za-z0-9_"'.-]+)\s*=""")
 
 
 def _positions(text: str) -> dict[tuple[str, int, str], int]:
-    """Line numbers, which no TOML reader of the standard library gives: (table, its how-manieth, key) -> line.
+    """Line numbers, which the standard library's TOML reader does not give: (table, its index, key) -> line.
 
     The key "" is the table's own header. A model of the list `models` is ("", 0, "in models NAME").
     """
@@ -278,7 +278,7 @@ _LIMIT = re.compile(rf"(<=|>=|==|<|>|=|≤|≥)?\s*([+−-]?)\s*({NUMBER})\s*([A
 _SIGNS = {None: "<=", "≤": "<=", "≥": ">=", "=": "=="}
 
 
-def limit_of(metric: str, said: Any) -> Limit:
+def limit_of(metric: str, value: Any) -> Limit:
     """Read a limit: `"<= 3.5 M"`, `"<= +2 %"`, `"64 MB"`. Without a sign it is the most that may be.
 
     Raises SpecError on a metric that no total has, and on what is no limit.
@@ -287,26 +287,26 @@ def limit_of(metric: str, said: Any) -> Limit:
         raise SpecError(unknown("metric", metric, METRICS))
     in_bytes = METRICS[metric] == "B"
     example = '"<= 64 MB"' if in_bytes else '"<= 3.5 M"'
-    text = said.strip() if isinstance(said, str) else ""
+    text = value.strip() if isinstance(value, str) else ""
     read = _LIMIT.fullmatch(text)
-    if type(said) is int:
-        raise SpecError(f'{metric} = {said}: at most or exactly? write "<= {said}" or "== {said}"')
+    if type(value) is int:
+        raise SpecError(f'{metric} = {value}: at most or exactly? write "<= {value}" or "== {value}"')
     if read is None:
-        raise SpecError(f'{metric} = {said!r} is no limit: write {example}, or "<= +2 %" against the lock')
+        raise SpecError(f'{metric} = {value!r} is no limit: write {example}, or "<= +2 %" against the lock')
     sign, change, digits, unit = read.groups()
     if unit == "%" and not change:
-        raise SpecError(f'{metric} = {said!r}: a percentage is a change against the lock, write "<= +{digits} %"')
+        raise SpecError(f'{metric} = {value!r}: a percentage is a change against the lock, write "<= +{digits} %"')
     try:
         size = amount(digits) if unit == "%" else amount(digits + unit, in_bytes)
     except ValueError as error:
-        raise SpecError(f"{metric} = {said!r}: {error}") from error
+        raise SpecError(f"{metric} = {value!r}: {error}") from error
     of = "%" if unit == "%" else "+" if change else ""
     sign = _SIGNS.get(sign, sign)
     return Limit(metric, sign, -size if change in ("-", "−") else size, of, text if read[1] else f"<= {text}")
 
 
 class Verdict(NamedTuple):
-    """One limit, held against one model. bound: in units of the metric; None where the lock has nothing to compare."""
+    """One limit, checked for one model. bound: in units of the metric; None where the lock has nothing to compare."""
 
     limit: Limit
     holds: bool

@@ -1,4 +1,4 @@
-"""What moved between entries of a lock, as tables: the totals of the models, and their layers."""
+"""What changed between entries of a lock, as tables: the totals of the models, and their layers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -40,7 +40,7 @@ LAYER_HIDDEN = (
 
 
 def totals_table(drifts: Iterable[Drift], caption: str = "") -> Table:
-    """The totals that moved, one row each, and the inputs where they differ."""
+    """The totals that changed, one row each, and the inputs where they differ."""
     listed = []
     for drift in drifts:
         model = drift.after.model
@@ -55,7 +55,7 @@ def totals_table(drifts: Iterable[Drift], caption: str = "") -> Table:
 
 
 def layers_table(drifts: Iterable[Drift], caption: str = "") -> Table:
-    """The layers that moved, one row each, by how much their figures did; those that only follow stand last."""
+    """The layers that changed, one row each; those that only follow come last."""
     listed = []
     for drift in drifts:
         own = [change for change in drift.changes if change.how != "follows"]
@@ -71,7 +71,7 @@ def _table(
     caption: str,
     hidden: tuple[Column, ...] = (),
 ) -> Table:
-    """Where there is only one model, its name is no column for people."""
+    """Where there is only one model, the table for people does not repeat its name."""
     one = len({row["model"] for row in listed}) < 2
     shown = columns[1:] if one else columns
     return Table(title, shown, tuple(listed), caption=caption, hidden=(*(columns[:1] if one else ()), *hidden))

@@ -1,8 +1,8 @@
-"""Two entries of a lock -> what moved: layers added, removed, changed, renamed, and the totals.
+"""Two entries of a lock -> what changed: layers added, removed, changed, renamed, and the totals.
 
-Layers are recognised in two ways, by their paths and by their order, and of the two readings the one that moves less
-work is told: a layer put into a `Sequential` shifts the numbers of all that follow, and is still one layer added; a
-layer that was widened in its place is one layer changed, though another looks as it did.
+Layers are matched in two ways, by path and by order, and the match in which less work changed is reported. A layer put
+into a `Sequential` shifts the numbers of all that follow, and is one layer added; a layer that was widened in its place
+is one layer changed, even where another layer now looks as it did.
 """
 
 import json
@@ -17,8 +17,8 @@ from archscope.gate.lock import DEFAULTS, TOTALS, Entry, Line
 
 
 class Change(NamedTuple):
-    """One layer that is not what it was. how: added, removed, changed, renamed, or follows, which is a layer of the
-    same configuration whose figures changed because its input did."""
+    """One layer that changed. how: added, removed, changed, renamed, or follows: the configuration is the same and the
+    figures changed because the input did."""
 
     how: str
     before: Line | None
@@ -39,7 +39,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Drift:
-    """What moved between two entries. totals: (before, after) of those that differ."""
+    """What changed between two entries. totals: (before, after) of those that differ."""
 
     before: Entry
     after: Entry
@@ -56,11 +56,11 @@ class Drift:
 
 
 def drift_of(before: Entry, after: Entry) -> Drift:
-    """What moved from one entry to the other."""
+    """What changed from one entry to the other."""
     both = [key for key in TOTALS if key in before.totals and key in after.totals]  # an older lock may lack a metric
     totals = {key: (before.totals[key], after.totals[key]) for key in both}
-    moved = {key: pair for key, pair in totals.items() if pair[0] != pair[1]}
-    return Drift(before, after, changes(before.lines, after.lines), moved)
+    changed = {key: pair for key, pair in totals.items() if pair[0] != pair[1]}
+    return Drift(before, after, changes(before.lines, after.lines), changed)
 
 
 # -------------------------------------------------------------------------------------------------- which is which
@@ -69,7 +69,7 @@ _Pair = tuple[int | None, int | None]  # indices into the lines before and after
 
 
 def changes(before: Sequence[Line], after: Sequence[Line]) -> tuple[Change, ...]:
-    """The layers that are not what they were, in run order."""
+    """The layers that changed, in run order."""
     if list(before) == list(after):
         return ()
     by_path = _read(before, after, _by_path(before, after))
@@ -77,12 +77,12 @@ def changes(before: Sequence[Line], after: Sequence[Line]) -> tuple[Change, ...]
         change.before and change.after and change.before.kind != change.after.kind for change in by_path
     ):
         return by_path
-    return min(by_path, _read(before, after, _by_order(before, after)), key=_moved)
+    return min(by_path, _read(before, after, _by_order(before, after)), key=_cost)
 
 
-def _moved(told: tuple[Change, ...]) -> tuple[int, int, int]:
-    """How much work a reading says was moved, in how many layers, and how many have another name."""
-    own = [change for change in told if change.how != "follows"]
+def _cost(found: tuple[Change, ...]) -> tuple[int, int, int]:
+    """How much work a match says was changed, in how many layers, and how many have another name."""
+    own = [change for change in found if change.how != "follows"]
     renamed = sum(change.how == "renamed" for change in own)
     work = sum(abs(change.delta(key) or 0) for change in own for key in ("params", "macs"))
     return work, len(own) - renamed, renamed
@@ -117,7 +117,7 @@ def _by_order(before: Sequence[Line], after: Sequence[Line]) -> list[_Pair]:
 
 
 def _rest(pairing: "_Pairing") -> list[_Pair]:
-    """What neither way found: the same layer under another path, another layer under the same one."""
+    """What is not matched yet: the same layer under another path, another layer under the same one."""
     pairing.match(lambda lines: [_whole(line) for line in lines])
     pairing.match(lambda lines: [_same(line) for line in lines])
     pairing.match(lambda lines: [key for key, _ in _keyed(lines)])
@@ -147,7 +147,7 @@ class _Pairing:
                 self.join(waiting[key].pop(0), j)
 
     def pairs(self) -> list[_Pair]:
-        """All of them in the order of the lines after, with those that are gone where they stood."""
+        """All of them in the order of the lines after; removed lines at their old place."""
         gone: dict[int, list[int]] = defaultdict(list)
         last = -1
         for i in range(len(self.before)):
@@ -162,7 +162,7 @@ class _Pairing:
 
 
 def _keyed(lines: Sequence[Line]) -> list[tuple[tuple[str, int], Line]]:
-    """Each line with its path and how often that stood before: `x + y` twice in a block is two lines of one path."""
+    """Each line with its path and how often that path came before: `x + y` twice is two lines of one path."""
     seen: dict[str, int] = defaultdict(int)
     out = []
     for line in lines:
@@ -235,8 +235,8 @@ def what(change: Change) -> str:
         parts.append("frozen" if new.trainable < old.trainable else "trainable again")
     if not parts or (old.params != new.params and _same(old) == _same(new)):
         parts.append(f"output {_times(old.output)} → {_times(new.output)}" if old.output != new.output else "")
-    said = ", ".join(part for part in parts if part)
-    return said or ("another input" if change.how == "follows" else "works differently inside")
+    text = ", ".join(part for part in parts if part)
+    return text or ("another input" if change.how == "follows" else "works differently inside")
 
 
 def _arguments(old: Line, new: Line) -> list[str]:
@@ -293,23 +293,23 @@ def describe(line: Line) -> str:
 
 def difference(change: Change) -> str:
     """`+1,048,576 params, +51,380,224 MACs`; FLOPs or activations where neither changed; "" where nothing did."""
-    told = _differences(change, ("params", "macs"))
-    if not told and change.how != "renamed":
-        told = _differences(change, ("flops",)) or _differences(change, ("activations",))
-    return ", ".join(told)
+    parts = _differences(change, ("params", "macs"))
+    if not parts and change.how != "renamed":
+        parts = _differences(change, ("flops",)) or _differences(change, ("activations",))
+    return ", ".join(parts)
 
 
 def _differences(change: Change, figures: Sequence[str]) -> list[str]:
-    told = []
+    parts = []
     for key in figures:
         delta = change.delta(key)
         if delta is None:
             before, after = (getattr(line, key) if line else 0 for line in (change.before, change.after))
             if before != after or change.how != "changed":
-                told.append(f"{UNITS[key]} unknown")
+                parts.append(f"{UNITS[key]} unknown")
         elif delta:
-            told.append(f"{signed(delta)} {UNITS[key]}")
-    return told
+            parts.append(f"{signed(delta)} {UNITS[key]}")
+    return parts
 
 
 def signed(number: int) -> str:
@@ -317,9 +317,9 @@ def signed(number: int) -> str:
     return f"{number:+,}".replace("-", "−") if number else "±0"
 
 
-def following(told: Sequence[Change]) -> str:
+def following(found: Sequence[Change]) -> str:
     """One sentence for the layers that only follow, "" where there are none."""
-    rest = [change for change in told if change.how == "follows"]
+    rest = [change for change in found if change.how == "follows"]
     if not rest:
         return ""
     sums = [(key, [change.delta(key) for change in rest]) for key in ("macs", "flops", "activations")]
@@ -330,7 +330,7 @@ def following(told: Sequence[Change]) -> str:
 
 
 def totals_text(drift: Drift) -> list[str]:
-    """One line a total that moved, less those that another one implies:
+    """One line for each total that changed, less those that another one implies:
     `params 60,965,224 → 62,013,800 (+1,048,576, +1.7 %)`."""
     out = [f"input {_times(drift.input[0])} → {_times(drift.input[1])}"] if drift.input else []
     for key, (before, after) in drift.totals.items():

@@ -1,8 +1,7 @@
-"""Do the models still cost what was agreed? Each is run anew, and held against the lock and the budgets.
+"""Do the models still cost what the lock says? Each is run again, and compared with the lock and the budgets.
 
-`plan` says which models to look at, `look` does one, `renewed` is the lock that accepts what was found. A model that
-cannot be built, one that is not in the lock and one that the lock has and the config no longer names are findings like
-any other: the rest is still checked.
+`plan` lists the models, `look` checks one, `renew` writes the lock that accepts the changes. A model that cannot be
+built, one that is not in the lock and one that the config no longer names are findings too: the rest is still checked.
 """
 
 import functools
@@ -36,13 +35,13 @@ from archscope.zoo import catalogue as registry
 
 
 def entry_of(record: Trace, model: str, asked: Mapping[str, Any] | None = None, by: str = "command") -> Entry:
-    """What a lock keeps of a run: its totals, and a line for each row of the layer table."""
+    """What a lock records of a run: its totals, and a line for each row of the layer table."""
     table = rows(record, None, WHOLE)
     made = METRICS["activations"].of(record, table)
     table = [row for row, count in zip(table, made, strict=True) if count or visible(record, row)]
     figures = [METRICS[key].of(record, table) for key in FIGURES]
     lines = tuple(
-        Line(row.path, row.kind, told_config(row.config), _shapes(row.outputs), *values)
+        Line(row.path, row.kind, locked_config(row.config), _shapes(row.outputs), *values)
         for row, *values in zip(table, *figures, strict=True)
     )
     sums = totals(record)
@@ -60,11 +59,11 @@ def entry_of(record: Trace, model: str, asked: Mapping[str, Any] | None = None, 
     )
 
 
-def told_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a lock keeps of a configuration, in the order in which people say it."""
-    said = without_defaults(config)
+def locked_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration as a lock records it, with the best known arguments first."""
+    kept = without_defaults(config)
     first = ("in_channels", "out_channels", "in_features", "out_features", "kernel_size", "stride", "padding")
-    return _plain({key: said[key] for key in (*(k for k in first if k in said), *(k for k in said if k not in first))})
+    return _plain({key: kept[key] for key in (*(k for k in first if k in kept), *(k for k in kept if k not in first))})
 
 
 def _plain(value: Any) -> Any:
@@ -107,7 +106,7 @@ def code_of(model: str) -> str:
 
 
 def is_current(entry: Entry) -> bool:
-    """Whether what a lock says is what a run would say again: a network of the zoo, source and versions unchanged."""
+    """Whether a run would give the same again: a network of the zoo, whose source and versions are unchanged."""
     try:
         code = code_of(entry.model)
     except SpecError:
@@ -121,11 +120,11 @@ def is_current(entry: Entry) -> bool:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One model, looked at. before: as it is locked; after: as it is now, None where it could not be run.
+    """One model, checked. before: as it is locked; after: as it is now, None where it could not be run.
 
-    problem: why it could not be compared, one sentence. line: where the config names it. cached: whether the lock was
-    believed. uncovered: whether it has an operator without a rule, and that is a failure. accepted, removed: whether
-    the lock was renewed with what was found, or the model taken out of it.
+    problem: why it could not be compared, one sentence. line: where the config names it. cached: whether the locked
+    figures were used without a run. uncovered: whether it has an operator without a rule, and that is a failure.
+    accepted, removed: whether the lock was renewed with what was found, or the model taken out of it.
     """
 
     model: str
@@ -142,7 +141,7 @@ class Outcome:
 
     @property
     def moved(self) -> bool:
-        """Whether it is not what the lock says, and nobody accepted that."""
+        """Whether it differs from the lock, and the difference was not accepted."""
         return bool(self.drift) and not self.accepted
 
     @property
@@ -152,13 +151,13 @@ class Outcome:
 
     @property
     def fails(self) -> bool:
-        """Whether there is anything that should not be."""
+        """Whether the check fails because of this model."""
         return bool(self.problem or self.moved or self.uncovered or self.over)
 
 
 @dataclass(frozen=True)
 class Result:
-    """All models, looked at. updated: whether the lock accepts what was found."""
+    """All models, checked. updated: whether the lock was renewed with what was found."""
 
     outcomes: tuple[Outcome, ...]
     config: Config
@@ -172,8 +171,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to look at. gone: models that the lock has and the config no longer names. unnamed: those that are locked
-    now, and that the config does not name."""
+    """What to check. gone: models that the lock has and the config no longer names. unnamed: those that are to be
+    locked, and that the config does not name."""
 
     config: Config
     path: str
@@ -184,7 +183,7 @@ class Plan:
 
 
 def plan(config: Config, path: str | None, names: Sequence[str] = ()) -> Plan:
-    """Which models `check` looks at: those of the config, of the lock where it has none, or some of these by name.
+    """Which models `check` runs: those of the config, of the lock where it has none, or some of these by name.
 
     Raises LockError for a lock that is not whole, SpecError for a name that neither has.
     """
@@ -249,7 +248,7 @@ def _budgets_fit(config: Config, targets: Iterable[str]) -> None:
 
 
 def _chosen(names: Sequence[str], known: Sequence[str], where: str) -> set[str]:
-    """The known models that names and wildcards stand for. Raises SpecError for one that stands for none."""
+    """The known models that names and wildcards match. Raises SpecError for one that matches none."""
     wanted = set()
     for name in names:
         matches = [one for one in known if fits(Budget(name, {}, ()), one)]
@@ -264,7 +263,7 @@ def _chosen(names: Sequence[str], known: Sequence[str], where: str) -> set[str]:
 
 
 def look(target: Target, plan: Plan, cached: bool = False, coverage: bool = False) -> Outcome:
-    """Run one model and compare it. cached: believe the lock where nothing can have changed, without torch."""
+    """Run one model and compare it. cached: use the locked figures where nothing can have changed, without torch."""
     before = plan.locked.get(target.model)
     found = Outcome(target.model, before, line=target.line)
     if cached and before is not None and dict(before.asked) == dict(target.asked) and is_current(before):
@@ -274,10 +273,10 @@ def look(target: Target, plan: Plan, cached: bool = False, coverage: bool = Fals
     except Exception as error:  # whatever one model does, the others are still checked
         if os.environ.get("ARCHSCOPE_DEBUG") and not isinstance(error, ArchscopeError):
             raise
-        told = reason(error)
-        if "--input" in told and plan.config.path:
-            told += f' (in {shown(plan.config.path)}: {{model = "{target.model}", input = "…"}})'
-        return replace(found, problem=f"cannot be run: {told}")
+        why = reason(error)
+        if "--input" in why and plan.config.path:
+            why += f' (in {shown(plan.config.path)}: {{model = "{target.model}", input = "…"}})'
+        return replace(found, problem=f"cannot be run: {why}")
     found = _judged(replace(found, after=after), plan, coverage)
     if before is None:
         if plan.config.models is None and not any(_against(b) for b in plan.config.budgets if fits(b, target.model)):
@@ -369,9 +368,9 @@ def settled(outcome: Outcome, plan: Plan) -> Outcome:
 
 
 def plan_to_lock(config: Config, path: str | None, names: Sequence[str], asked: Mapping[str, Any]) -> Plan:
-    """Which models `lock` writes down: those that are named, or else all of the config, and no others.
+    """Which models `lock` records: those that are named, or else all of the config, and no others.
 
-    asked: the input of those that are named; else what the config or the lock says of them. Raises SpecError where no
+    asked: the input of those that are named; else that of the config or of the lock. Raises SpecError where no
     model is named anywhere, LockError for a lock that is not whole.
     """
     asked = sparse(asked)
@@ -398,7 +397,7 @@ def plan_to_lock(config: Config, path: str | None, names: Sequence[str], asked: 
 
 
 def path_of(config: Config, path: str | None) -> str:
-    """The lock: as it was asked for, or as the config says."""
+    """The path of the lock: the option, or else the setting of the config."""
     if path == "":
         raise SpecError("--lock names no file")
     return path or os.path.join(config.folder, config.lock)

@@ -1,4 +1,4 @@
-"""archscope.lock: what each model was when it was last agreed to, one line a layer: a diff of it reads well.
+"""archscope.lock: each model as it was last accepted, one line a layer, so that a diff of it reads well.
 
     {"archscope_lock":1}
     {"model":"lenet","input":"1x1x28x28"}
@@ -11,7 +11,7 @@
     {"end":"archscope_lock"}
 
 Every line is JSON. Models are in order of their names, layers in run order; a figure of 0 is left out, null is unknown.
-A block is believed only when its checksum holds and a file only when its last line is there: what was cut off, edited
+A block is read only where its checksum holds, and a file only where its last line is there: what was cut off, edited
 by hand or left in conflict by a merge is refused with the line, and never written over.
 """
 
@@ -117,7 +117,7 @@ def text_of(lock: Mapping[str, Entry]) -> str:
     for name in sorted(lock):
         block = [_json(line) for line in _objects(lock[name])]
         lines += [*block, _json({"end": name, "checksum": _checksum(block)})]
-    return "\n".join([*lines, _END]) + "\n"
+    return "\n".join([*lines, _LAST]) + "\n"
 
 
 def _objects(entry: Entry) -> Iterator[dict[str, Any]]:
@@ -142,7 +142,7 @@ def _checksum(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-_END = '{"end":"archscope_lock"}'
+_LAST = '{"end":"archscope_lock"}'
 
 # ------------------------------------------------------------------------------------------------------- reading
 
@@ -203,7 +203,7 @@ class _Reader:
         raise LockError(f"{self.name} line {at + 1}: {what}; {fix}")
 
     def read(self, at: int, kind: Any) -> Any:
-        """The line at an index as the schema has it."""
+        """The line at an index, checked against its schema."""
         try:
             return _DECODERS[kind].decode(self.lines[at])
         except ValidationError as error:
@@ -213,29 +213,32 @@ class _Reader:
             self.refuse(at, "the file was cut off here" if last else "this is not a line of a lock")
 
     def lock(self) -> Lock:
-        for at, line in enumerate(self.lines):
-            if line.startswith(("<<<<<<< ", "=======", ">>>>>>> ", "||||||| ")):
-                fix = "take either side whole, then run `archscope check --update`"
-                self.refuse(at, "a merge left a conflict here", fix)
         self.first()
         lock: Lock = {}
         at = 1
-        while at < len(self.lines):
-            if self.lines[at] == _END:
-                if at + 1 < len(self.lines):
-                    self.refuse(at + 1, "nothing may follow the last line")
-                return lock
+        while at < len(self.lines) and self.lines[at] != _LAST:
             entry, after = self.entry(at)
             if entry.model in lock:
                 self.refuse(at, f"{entry.model} stands here for the second time")
             lock[entry.model] = entry
             at = after
-        count = len(self.lines)
-        raise LockError(f"{self.name} ends after line {count}, before it is complete: it was cut off; {_RESTORE}")
+        if at >= len(self.lines):
+            self.cut_off("before it is complete")
+        if at + 1 < len(self.lines):
+            self.refuse(at + 1, "nothing may follow the last line")
+        return lock
+
+    def cut_off(self, where: str) -> NoReturn:
+        raise LockError(f"{self.name} ends after line {len(self.lines)}, {where}: it was cut off; {_RESTORE}")
 
     def first(self) -> None:
+        """The first line, and no line that a merge left."""
         if not self.lines:
             raise LockError(f"{self.name} is empty; {_RESTORE}")
+        for at, line in enumerate(self.lines):
+            if line.startswith(("<<<<<<< ", "=======", ">>>>>>> ", "||||||| ")):
+                fix = "take either side whole, then run `archscope check --update`"
+                self.refuse(at, "a merge left a conflict here", fix)
         try:
             schema = _DECODERS[_First].decode(self.lines[0]).archscope_lock
         except (MsgspecError, UnicodeError, RecursionError):
@@ -247,21 +250,33 @@ class _Reader:
     def entry(self, at: int) -> tuple[Entry, int]:
         """The entry that begins at an index, and the index after it."""
         if not self.lines[at].startswith('{"model":'):
-            self.read(at, _Made)
             self.refuse(at, "a model should begin here")
         head: _Model = self.read(at, _Model)
         end = next((i for i in range(at + 1, len(self.lines)) if self.lines[i].startswith('{"end":')), None)
         if end is None:
-            self.read(-1 % len(self.lines), _Total if not self.lines[-1].startswith('{"layer"') else _Layer)
-            count = len(self.lines)
-            raise LockError(
-                f"{self.name} ends after line {count}, in the middle of {head.model}: it was cut off; {_RESTORE}"
-            )
-        if self.lines[end] == _END or (last := self.read(end, _End)).end != head.model:
+            self.cut_off(f"in the middle of {head.model}")
+        if self.lines[end] == _LAST or (last := self.read(end, _End)).end != head.model:
             self.refuse(end, f"the end of {head.model} should stand here")
-        entry = self.built(head, at, end)
+        made: dict[str, Any] = self.read(at + 1, _Made)
+        if type(counting := made.pop("counting", None)) is not int:
+            self.refuse(at + 1, "this is not a line of a lock: it has no number `counting`")
+        totals: dict[str, Any] = {"unknown": {}}
+        layers: list[Line] = []
+        first = 0
+        for i in range(at + 2, end):
+            if self.lines[i].startswith('{"layer":'):
+                first = first or i + 1
+                layers.append(_line(self.read(i, _Layer)))
+                continue
+            total = self.read(i, _Total)
+            if len(total) != 1 or not total.keys() <= set(TOTALS):
+                self.refuse(i, "this is not a line of a lock")
+            totals |= total
+        entry = Entry(
+            head.model, head.input, head.asked, counting, made, totals, tuple(layers), head.by, first
+        )  # fmt: skip
         if last.checksum != _checksum(self.lines[at:end]):
-            if missing := [key for key in TOTALS if key not in entry.totals]:
+            if missing := [key for key in TOTALS if key not in totals]:
                 self.refuse(at, f"{head.model} has no line for {missing[0]}")
             raise LockError(
                 f"{self.name} lines {at + 1} to {end + 1}: {head.model} was changed by hand: {_sums(entry)}; {_RESTORE}"
@@ -269,30 +284,12 @@ class _Reader:
             )
         return entry, end + 1
 
-    def built(self, head: _Model, at: int, end: int) -> Entry:
-        made: dict[str, Any] = self.read(at + 1, _Made)
-        totals: dict[str, Any] = {"unknown": {}}
-        layers: list[Line] = []
-        first = 0
-        for i in range(at + 2, end):
-            if self.lines[i].startswith('{"layer":'):
-                one: _Layer = self.read(i, _Layer)
-                first = first or i + 1
-                trainable = one.params if one.trainable is None else one.trainable
-                layers.append(
-                    Line(one.layer, one.kind, without_defaults(one.config), one.output, one.params, trainable, one.macs,
-                         one.flops, one.activations)
-                )  # fmt: skip
-            else:
-                total = self.read(i, _Total)
-                if len(total) != 1 or not total.keys() <= set(TOTALS):
-                    self.refuse(i, "this is not a line of a lock")
-                totals |= total
-        if type(counting := made.pop("counting", None)) is not int:
-            self.refuse(at + 1, "this is not a line of a lock: it has no number `counting`")
-        return Entry(
-            head.model, head.input, head.asked, counting, made, totals, tuple(layers), head.by, first,
-        )  # fmt: skip
+
+def _line(read: _Layer) -> Line:
+    trainable = read.params if read.trainable is None else read.trainable
+    config = without_defaults(read.config)
+    return Line(read.layer, read.kind, config, read.output, read.params, trainable, read.macs, read.flops,
+                read.activations)  # fmt: skip
 
 
 def _sums(entry: Entry) -> str:

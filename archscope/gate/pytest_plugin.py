@@ -1,4 +1,4 @@
-"""For pytest: a fixture, a marker and an option, so that a test fails when a model is not what was agreed.
+"""For pytest: a fixture, a marker and an option; a test fails when a model differs from its lock or its budget.
 
     def test_net(archscope):
         archscope.assert_unchanged(Net(), (1, 3, 32, 32))
@@ -77,7 +77,7 @@ def archscope(request: pytest.FixtureRequest) -> Gate:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """What the markers say is checked before the test's own body, and fails the test."""
+    """The markers are checked before the test's own body, and fail the test."""
     for mark in item.iter_markers("archscope"):
         _check(Gate(item.config), mark)
     return (yield)
@@ -94,13 +94,13 @@ def _check(gate: Gate, mark: pytest.Mark) -> None:
     limits = {key: value for key, value in mark.kwargs.items() if key not in NAMED}
     if rest:
         options["input"] = rest[0]
-    told = None
+    failure = None
     try:
         _hold(gate, model, options, limits)
     except AssertionError as error:
-        told = str(error)
-    if told is not None:
-        pytest.fail(told, pytrace=False)
+        failure = str(error)
+    if failure is not None:
+        pytest.fail(failure, pytrace=False)
 
 
 def _hold(gate: Gate, model: Any, options: dict[str, Any], limits: dict[str, Any]) -> None:

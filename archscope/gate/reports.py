@@ -1,6 +1,6 @@
-"""What `check` found, as people and as CI systems read it: one function a format, each `Result -> str`.
+"""What `check` found, for people and for CI systems: one function a format, each `Result -> str`.
 
-text     what moved, layer by layer; what only follows, in one sentence
+text     what changed, layer by layer; layers that only follow, in one sentence
 github   the same, and an annotation at the line of the lock or of the config for each model that fails
 md       for a step summary or a comment on a pull request
 junit    XML: a test case for each model, and for each limit of its budgets
@@ -25,7 +25,7 @@ from archscope.gate.lock import shown
 REPORTS: Registry[Callable[[Result], str]] = Registry("report")
 report = REPORTS.register
 
-MOST = 20  # layers told of one model; `archscope diff` tells all
+MOST = 20  # layers shown of one model; `archscope diff` shows all
 SUMMARY = 900_000  # bytes; GitHub refuses a step summary of more than 1 MiB
 
 
@@ -49,15 +49,15 @@ def text(result: Result) -> str:
     if quiet:
         names = quiet[0].model if len(quiet) == 1 else f"{len(quiet)} models"
         cached = sum(outcome.cached for outcome in quiet)
-        said = f" ({'not' if cached == len(quiet) else f'{cached} not'} run again)" if cached else ""
-        lines.append(f"✓ {names}: {'' if result.updated else 'as '}locked in {shown(result.lock)}{said}")
+        note = f" ({'not' if cached == len(quiet) else f'{cached} not'} run again)" if cached else ""
+        lines.append(f"✓ {names}: {'' if result.updated else 'as '}locked in {shown(result.lock)}{note}")
     if summary := verdict_of(result):
         lines.append(summary)
     return "\n".join(map(_one_line, lines)) + "\n"
 
 
 def written(plan: Plan, outcomes: Sequence[Outcome]) -> str:
-    """What `lock` says: `archscope.lock: 51 models, 1 added, 2 changed, 48 as before`."""
+    """What `lock` prints: `archscope.lock: 51 models, 1 added, 2 changed, 48 as before`."""
     lines = [f"✗ {outcome.model}: {outcome.problem}" for outcome in outcomes if outcome.after is None]
     done = [outcome for outcome in outcomes if outcome.after is not None]
     for outcome in done:
@@ -78,13 +78,13 @@ def written(plan: Plan, outcomes: Sequence[Outcome]) -> str:
         (len(plan.gone), "removed"),
         (len(outcomes) - len(done), "could not be run"),
     )
-    told = ", ".join(f"{count} {word}" for count, word in counts if count)
-    lines.append(f"{shown(plan.path)}: {told}")
+    summary = ", ".join(f"{count} {word}" for count, word in counts if count)
+    lines.append(f"{shown(plan.path)}: {summary}")
     return "\n".join(map(_one_line, lines)) + "\n"
 
 
 class Finding(NamedTuple):
-    """The first line of what is told about one model. mark: ✗ where it should not be, ~ where it was accepted, ✓. line:
+    """The first line of a finding about one model. mark: ✗ a failure, ~ an accepted change, ✓ a limit that holds. line:
     in the config, or 0. limit: whether it is about a limit."""
 
     text: str
@@ -98,7 +98,7 @@ class Finding(NamedTuple):
 
 
 def findings(outcome: Outcome, result: Result, most: int = MOST) -> Iterator[tuple[Finding, list[str]]]:
-    """What is to be said about one model: a line each, with the lines under it."""
+    """What was found for one model: a line each, with the lines under it."""
     config = result.config
 
     def at(line: int) -> str:
@@ -124,7 +124,7 @@ def findings(outcome: Outcome, result: Result, most: int = MOST) -> Iterator[tup
 
 
 def notes(outcome: Outcome) -> Iterator[str]:
-    """What is said though nothing fails."""
+    """Remarks that are no failures."""
     if outcome.after is not None and outcome.after.totals["unknown"] and not outcome.uncovered:
         yield without_cost(uncounted(outcome.after.totals["unknown"]))
     if outcome.drift and outcome.before and outcome.after and outcome.before.made != outcome.after.made:
@@ -143,12 +143,12 @@ def headline(drift: Drift) -> str:
     if not counts:
         return "the input changed" if drift.input else "the same layers, other figures"
     first, *more = counts.items()
-    told = [f"{first[1]} layer{'s' if first[1] > 1 else ''} {first[0]}", *(f"{count} {how}" for how, count in more)]
-    return ", ".join(told)
+    layers = f"{first[1]} layer{'s' if first[1] > 1 else ''} {first[0]}"
+    return ", ".join([layers, *(f"{count} {how}" for how, count in more)])
 
 
 def drift_lines(drift: Drift, most: int = MOST) -> list[str]:
-    """The totals and the layers that moved; of more than `most` layers those that moved most, still in run order."""
+    """The totals and the layers that changed; of more than `most` layers those that changed most, in run order."""
     own = [change for change in drift.changes if change.how != "follows"]
     kept = own
     if len(own) > most:
@@ -175,9 +175,9 @@ def verdict_of(result: Result) -> str:
         (sum(bool(outcome.problem) for outcome in each), "not comparable"),
         (sum(outcome.uncovered for outcome in each), "not covered by rules"),
     )
-    told = ", ".join(f"{count} {word}" for count, word in parts if count)
+    counts = ", ".join(f"{count} {word}" for count, word in parts if count)
     hint = "; `archscope check --update` accepts what moved" if parts[0][0] else ""
-    return f"{len(each)} model{'s' if len(each) > 1 else ''} checked: {told}{hint}" if told else ""
+    return f"{len(each)} model{'s' if len(each) > 1 else ''} checked: {counts}{hint}" if counts else ""
 
 
 def _one_line(line: str) -> str:
@@ -203,7 +203,7 @@ def github(result: Result) -> str:
 
 
 def _place(outcome: Outcome, finding: Finding, result: Result) -> tuple[str, int]:
-    """File and line where a finding is shown: in the config, or at the first layer that moved in the lock."""
+    """File and line where a finding is shown: in the config, or at the first changed layer in the lock."""
     if finding.line and result.config.path:
         return _from_root(result.config.path), finding.line
     line = outcome.before.first if outcome.before else 1
@@ -237,11 +237,11 @@ def _command(name: str, file: str, line: int, title: str, lines: list[str]) -> s
 
 @report("md")
 def md(result: Result) -> str:
-    """A headline, what fails, and of each model that moved its totals and layers, folded."""
+    """A headline, what fails, and the totals and layers of each changed model, folded."""
     total = len(result.outcomes)
     state = "✗" if result.fails else "✓"
-    said = verdict_of(result) or f"{total} model{'s' if total > 1 else ''} checked: all as agreed"
-    blocks = [f"### {state} archscope", escaped(re.sub(r"`", "", said), "md")]
+    summary = verdict_of(result) or f"{total} model{'s' if total > 1 else ''} checked: all as agreed"
+    blocks = [f"### {state} archscope", escaped(re.sub(r"`", "", summary), "md")]
     points = []
     for outcome in result.outcomes:
         for finding, rest in findings(outcome, result):
@@ -257,7 +257,7 @@ def md(result: Result) -> str:
     for block in blocks:
         size += len(block.encode()) + 2
         if size > SUMMARY:
-            kept.append("*More moved than has room here.*")
+            kept.append("*The rest is left out: there is no room for it here.*")
             break
         kept.append(block)
     return "\n\n".join(kept) + "\n"
@@ -296,11 +296,11 @@ def junit(result: Result) -> str:
     cases, failures, errors = [], 0, 0
     for outcome in result.outcomes:
         every = list(findings(outcome, result, 10**9))
-        told = {"as locked": [one for one in every if not one[0].limit]}
+        cases_of = {"as locked": [one for one in every if not one[0].limit]}
         limits = [one for one in every if one[0].limit]
         for verdict, one in zip(outcome.verdicts, limits, strict=True):
-            told.setdefault(f"{verdict.limit.metric} {verdict.limit.text}", []).append(one)
-        for name, list_of in told.items():
+            cases_of.setdefault(f"{verdict.limit.metric} {verdict.limit.text}", []).append(one)
+        for name, list_of in cases_of.items():
             head = f"classname={quoteattr(clean('archscope.' + outcome.model))} name={quoteattr(clean(name))}"
             bad = [(finding, rest) for finding, rest in list_of if finding.fails]
             if not bad:
@@ -321,18 +321,18 @@ def junit(result: Result) -> str:
 @report("json")
 def json(result: Result) -> str:
     """One flat object: `MODEL.TOTAL`, `MODEL.TOTAL.change` against the lock, `MODEL.ok`, `MODEL.problem`, `ok`."""
-    said: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for outcome in result.outcomes:
         name, after, before = outcome.model, outcome.after, outcome.before
         for key, value in (after.totals if after else {}).items():
             if type(value) is int:
-                said[f"{name}.{key}"] = value
+                flat[f"{name}.{key}"] = value
                 locked = before.totals.get(key) if before else None
                 if type(locked) is int:
-                    said[f"{name}.{key}.change"] = value - locked
+                    flat[f"{name}.{key}.change"] = value - locked
         if outcome.fails:
-            told = [finding.text for finding, _ in findings(outcome, result) if finding.fails]
-            said[f"{name}.problem"] = "; ".join(told)
-        said[f"{name}.ok"] = not outcome.fails
-    said["ok"] = not result.fails
-    return json_format.dumps(said, indent=2, ensure_ascii=False) + "\n"
+            problems = [finding.text for finding, _ in findings(outcome, result) if finding.fails]
+            flat[f"{name}.problem"] = "; ".join(problems)
+        flat[f"{name}.ok"] = not outcome.fails
+    flat["ok"] = not result.fails
+    return json_format.dumps(flat, indent=2, ensure_ascii=False) + "\n"

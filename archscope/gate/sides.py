@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from archscope.gate.budget import Target, sparse
 from archscope.gate.changes import LAYER_COLUMNS, MODEL_COLUMNS, layers_table, models_table, totals_table
 from archscope.gate.drift import Drift, drift_of
 from archscope.gate.judge import run
-from archscope.gate.lock import Entry, Lock, parse, read, shown
+from archscope.gate.lock import Entry, parse, read, shown
 from archscope.sources.spec import parse as parse_model
 
 MODEL = ""  # the name under which a side that is a single model is compared
@@ -50,26 +51,26 @@ class Comparison:
         return f"{self.before.name} → {self.after.name}"
 
     def tables(self) -> list[Table]:
-        """The models that only one side has, the totals that moved, the layers that moved."""
+        """The models that only one side has, the totals and the layers that changed."""
         none: dict[str, Entry] = {}
         models = models_table(none, none) if self.before.one else models_table(self.before.models, self.after.models)
         return [models, totals_table(self.drifts), layers_table(self.drifts)]
 
 
 def layers(drifts: Sequence[Drift], title: str = "") -> Table:
-    """All layers that moved, each with its model, for --columns and csv."""
+    """All layers that changed, each with its model, for --columns and csv."""
     table = layers_table(drifts)
     hidden = tuple(column for column in table.hidden if column.key != "model")
     return replace(table, title=title, columns=LAYER_COLUMNS, hidden=hidden)
 
 
-def told(found: Comparison, format: str, **options: Any) -> str:
-    """A comparison in one of the formats of `render`: what moved, table by table; csv: the layers; json: an object."""
+def comparison_text(found: Comparison, format: str, **options: Any) -> str:
+    """A comparison in one of the formats of tables: what changed; csv: the layers only; json: an object."""
     tables = found.tables()
     if format == "json":
-        said = {table.title.lower(): json.loads(text_of(table, "json")) for table in tables}
+        content = {table.title.lower(): json.loads(text_of(table, "json")) for table in tables}
         both = {"before": found.before.name, "after": found.after.name, "same": found.same}
-        return json.dumps(both | said, indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(both | content, indent=2, ensure_ascii=False) + "\n"
     if format == "csv":
         return text_of(layers(found.drifts), "csv")
     filled = [table for table in tables if table.rows]
@@ -82,7 +83,7 @@ def told(found: Comparison, format: str, **options: Any) -> str:
 
 
 def comparison(a: str, b: str | None, path: str, asked: Mapping[str, Any] | None = None) -> Comparison:
-    """What moved from A to B. path: the lock that a revision is of. asked: the input of models that are run.
+    """What changed from A to B. path: the lock that a revision is of. asked: the input of models that are run.
 
     Raises SpecError for what is no model, no lock and no revision, and whatever running a model raises.
     """
@@ -161,38 +162,33 @@ def _is_lock(path: str) -> bool:
 def _locked(revision: str, path: str) -> Side:
     """A lock as it is in a revision."""
     _revision(revision, path)
-    name = os.path.basename(path)
     try:
-        text = _git(path, "show", f"{revision}:./{name}")
+        text = _git(path, "show", f"{revision}:./{os.path.basename(path)}")
     except SpecError as error:
         raise SpecError(f"{revision} has no {shown(path)}") from error
-    found: Lock = parse(text, f"{shown(path)} in {revision}")
-    return Side(revision, found)
+    return Side(revision, parse(text, f"{shown(path)} in {revision}"))
 
 
 def _is_revision(text: str, path: str) -> bool:
-    try:
-        _revision(text, path)
-    except SpecError:
-        return False
-    return True
+    with suppress(SpecError):
+        return bool(_revision(text, path))
+    return False
 
 
 def _revision(text: str, path: str) -> str:
     """The commit of a revision. Raises SpecError where there is none."""
-    try:
-        if text.startswith("-"):
-            raise SpecError(text)
-        return _git(path, "rev-parse", "--verify", "--quiet", f"{text}^{{commit}}").strip()
-    except SpecError as error:
-        raise SpecError(f"{text!r} is no git revision here") from error
+    with suppress(SpecError):
+        if not text.startswith("-"):
+            return _git(path, "rev-parse", "--verify", "--quiet", f"{text}^{{commit}}").strip()
+    raise SpecError(f"{text!r} is no git revision here")
 
 
 def _git(path: str, *arguments: str) -> str:
-    """What git says in the folder of a file. Raises SpecError where it refuses, or is not installed."""
+    """The output of git in the folder of a file. Raises SpecError where git fails or is not installed."""
     folder = os.path.dirname(os.path.abspath(path))
     try:
-        ran = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, encoding="utf-8", check=False)
+        command = ["git", "-C", folder, *arguments]
+        ran = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     except OSError as error:
         raise SpecError(f"git cannot be run: {error.strerror or error}") from error
     if ran.returncode:
