@@ -72,9 +72,9 @@ def lock(
 @app.command(cls=OneCommand)
 def check(
     models: Models = None,
-    update: Annotated[bool, typer.Option("--update", "-u", help="Accept what moved: renew the lock.")] = False,
+    update: Annotated[bool, typer.Option("--update", "-u", help="Accept the changes: renew the lock.")] = False,
     cached: Annotated[
-        bool, typer.Option("--cached", help="Believe the lock for zoo networks of the same code and versions.")
+        bool, typer.Option("--cached", help="Skip zoo networks whose code and versions are unchanged.")
     ] = False,
     require_coverage: Annotated[
         bool, typer.Option("--require-coverage", help="Fail where the cost of an operator is unknown.")
@@ -87,10 +87,10 @@ def check(
     ] = None,
     output: Output = None,
 ) -> None:  # fmt: skip
-    """Run the models anew and compare them with archscope.lock, layer by layer, and with the budgets of the config.
+    """Run the models again and compare them with archscope.lock, layer by layer, and with the budgets of the config.
 
-    Exit code 1 where a model moved, is over a budget, cannot be run or is not locked. With --output the report goes to
-    the file and the text to the terminal; $GITHUB_STEP_SUMMARY gets the Markdown where it is set.
+    Exit code 1 where a model changed, is over a budget, cannot be run or is not locked. With --output the report
+    goes to the file and the text to the terminal; $GITHUB_STEP_SUMMARY gets the Markdown where it is set.
 
     \b
     archscope check

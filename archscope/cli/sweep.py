@@ -71,7 +71,7 @@ def over_a_grid(
     from archscope.sweeps.grid import TOTALS, Grid, typed_axes
     from archscope.sweeps.run import records
     from archscope.sweeps.store import is_store, resumed
-    from archscope.sweeps.tables import axes_of, columns_of, sweep_table, told
+    from archscope.sweeps.tables import axes_of, columns_of, failure_notes, sweep_table
 
     shown = Shown(columns, format, output)
     specs = expand([model])
@@ -90,7 +90,7 @@ def over_a_grid(
     subject = Subject(spec, None, input, whole_number("--batch", batch), train)
     subject.source()
     point_spec, text, examples = subject.at(grid[0])
-    inputs_of(point_spec, text, examples)  # what is wrong with the input is said before anything is run
+    inputs_of(point_spec, text, examples)  # a wrong input is refused before anything is run
     processes = whole_number("--jobs", jobs) or 1
 
     run = partial(records, subject, jobs=processes, scheduler=scheduler)
@@ -108,7 +108,7 @@ def over_a_grid(
     if plot is not None:
         put(picture(title, grid, rows, of, form), plot)
     if stored:
-        _say(f"{len(grid):,} points in {output}", *told(failures, len(grid)))
+        _note(f"{len(grid):,} points in {output}", *failure_notes(failures, len(grid)))
     else:
         shown.print(sweep_table(title, axes, rows, _caption(train)))
     if sum(failures.values()) == len(grid):
@@ -152,7 +152,7 @@ def search(
     from archscope.sources.loading import inputs_of
     from archscope.sweeps.search import Search, space_of
     from archscope.sweeps.store import is_store
-    from archscope.sweeps.tables import columns_of, sweep_table, told
+    from archscope.sweeps.tables import columns_of, failure_notes, sweep_table
 
     shown = Shown(columns, format, output)
     asked = space_of(space)
@@ -173,13 +173,13 @@ def search(
             pass
     found = one.found()
     title = f"{asked.name}: {one.met:,} of {one.evaluated:,} trials" + (f" meet {where}" if where else "")
-    notes = told(one.failures, one.evaluated)
+    notes = failure_notes(one.failures, one.evaluated)
     if where and not one.met:
         notes += [f"{count:,} meet {part}" for part, count in one.parts.items()] if len(one.parts) > 1 else []
     table = sweep_table(title, axes, found, _caption(train))
     if stored:
         shown = Shown(columns, "terminal", None)
-        _say(f"{one.met:,} of {one.evaluated:,} trials in {output}", *notes)
+        _note(f"{one.met:,} of {one.evaluated:,} trials in {output}", *notes)
         notes = []
     from dataclasses import replace
 
@@ -204,8 +204,8 @@ def _ending(path: str | None) -> str:
     return ending
 
 
-def _say(*lines: str) -> None:
-    """On stderr, as what goes beside a file."""
+def _note(*lines: str) -> None:
+    """Print to stderr: the records are in a file."""
     if sys.stderr is not None:
         for line in lines:
             print(line, file=sys.stderr)
@@ -213,12 +213,12 @@ def _say(*lines: str) -> None:
 
 @contextmanager
 def resumable(file: str | None) -> Iterator[None]:
-    """Say where the records are when Ctrl-C ends a sweep that is written to a file."""
+    """Print where the records are when Ctrl-C ends a sweep that is written to a file."""
     try:
         yield
     except KeyboardInterrupt:
         if file is not None:
-            _say(f"what came so far is in {file}.part: the same command goes on from there")
+            _note(f"what came so far is in {file}.part: the same command goes on from there")
         raise
 
 

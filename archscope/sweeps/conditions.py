@@ -20,8 +20,8 @@ class Condition:
         try:
             self.tree = tree = parse(self.text)
         except SyntaxError as error:
-            told = f"({error.msg}): write such as {EXAMPLES[option]!r}"
-            raise SpecError(f"{option} {text!r} cannot be read {told}") from None
+            reason = f"({error.msg}): write such as {EXAMPLES[option]!r}"
+            raise SpecError(f"{option} {text!r} cannot be read {reason}") from None
         except ValueError as error:
             allowed = "there are names, numbers, + - * / // %, comparisons, and, or, not"
             raise SpecError(f"{option} {self.text!r}: {error}; {allowed}") from None

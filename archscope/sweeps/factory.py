@@ -11,7 +11,7 @@ from archscope.sources.source import SOURCES, Source, source_of
 from archscope.sources.spec import Spec, parse
 from archscope.sweeps.grid import BATCH, INPUT, spelled
 
-FACTORIES: dict[str, Callable[..., Any]] = {}  # what Python code hands over, by name
+FACTORIES: dict[str, Callable[..., Any]] = {}  # given by Python code, by name
 
 
 @SOURCES.register("factory")

@@ -129,7 +129,7 @@ def _range(name: str, text: str) -> list[str]:
     except (ValueError, ZeroDivisionError):
         raise SpecError(f"{name}={text} is no range: write FIRST:LAST:STEP, such as 64:512:32") from None
     if step == 0 or (last - first) * step < 0:
-        raise SpecError(f"{name}={text} is an empty range: from {first} by {step} one never gets to {last}")
+        raise SpecError(f"{name}={text} is an empty range: steps of {step} from {first} never reach {last}")
     count = (last - first) // step + 1
     if count > MOST:
         raise SpecError(f"{name}={text} has {count:,} values; an axis has at most {MOST:,}")

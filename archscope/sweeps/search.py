@@ -1,6 +1,6 @@
 """Search a space of architectures: sample its points, keep those that meet conditions, the best of them first.
 
-A space stands in a user's file, beside what builds a model of it:
+A space is defined in a user's file, beside the function that builds a model of it:
 
     space = {"width": [0.25, 0.5, 1.0], "depth": range(1, 9), "kernel": [3, 5, 7]}
 
@@ -76,7 +76,7 @@ class Trials(Sequence[dict[str, Any]]):
 
 
 def shuffled(index: int, n: int, seed: int) -> int:
-    """Where a number below n gets to in a permutation of them all, of which nothing is stored.
+    """The place of a number below n in a permutation of all of them, of which nothing is stored.
 
     A Feistel network of four rounds on the next power of 4, walked until it is below n (Black and Rogaway: Ciphers with
     arbitrary finite domains. CT-RSA 2002, section 4).
@@ -126,7 +126,7 @@ def space_of(text: str) -> Space:
 
 
 class Search:
-    """Runs trials, and remembers what is worth telling of them: flat, however many there are."""
+    """Runs trials, and keeps counts and the best records: memory does not grow with the trials."""
 
     def __init__(
         self,
@@ -159,8 +159,8 @@ class Search:
         store = None
         first = 0
         if output is not None:
-            told = signature(self.subject, self.trials) | {"where": self.where and self.where.text}
-            store = Store(output, told)
+            about = signature(self.subject, self.trials) | {"where": self.where and self.where.text}
+            store = Store(output, about)
             for record in store.done():
                 first = record["trial"] + 1
                 self.see(record)
@@ -180,7 +180,7 @@ class Search:
             yield {"trial": trial, **record}
 
     def see(self, record: Record) -> bool:
-        """Whether a record meets the conditions; what is remembered of it."""
+        """Whether a record meets the conditions; it is counted, and kept if it is among the best."""
         if record["error"] is not None:
             self.failures[record["error"]] += 1
             if len(self.failures) > 1000:

@@ -1,8 +1,8 @@
 """Records in a file while a sweep runs: CSV, JSON lines or Parquet, whole at the end, and resumed after a kill.
 
-While it runs the records stand in `grid.csv.part/`: `sweep.json` says of which sweep, and `records` has a line of JSON
-for each, whatever the file will be. When all are there they become `grid.csv`. A sweep that finds the part of its own
-goes on after the last record that is whole.
+While it runs the records are in `grid.csv.part/`: `sweep.json` says of which sweep, and `records` has a line of JSON
+for each, whatever the file will be. When all are there they become `grid.csv`. The same sweep, run again,
+continues after the last whole record.
 """
 
 import csv
@@ -92,7 +92,7 @@ def _text(value: Any) -> str:
 
 
 def signature(subject: Subject, points: Any) -> dict[str, Any]:
-    """What makes two sweeps the same: the model and the code of its file, how it is run, the points, the versions."""
+    """What two runs of the same sweep have in common: model, code of its file, how it is run, points, versions."""
     found: dict[str, Any] = {"model": subject.spec.text, "input": repr(subject.input), "batch": subject.batch}
     found |= {"train": subject.train, "archscope": __version__, "torch": import_module("torch").__version__}
     if isinstance(points, Grid):
@@ -165,7 +165,7 @@ class Store:
             lines.write(json.Encoder().encode_lines(records))
 
     def finish(self) -> None:
-        """The sweep is at its end: the file takes the place of the folder."""
+        """The sweep has ended: the file replaces the folder."""
         if next(self.done(), None) is not None:
             new = self.folder / "new"
             self.write(self.file, self.done, new)
@@ -196,7 +196,7 @@ def _resumed(store: Store, points: Any, run: Callable[..., Iterator[Record]]) ->
 
 
 def kept(store: Store, records: Iterable[Record]) -> Iterator[Record]:
-    """Records as they come, written in groups that grow old at most a second."""
+    """Records as they come, written in groups, at the latest after a second."""
     from time import monotonic
 
     held: list[Record] = []

@@ -8,7 +8,7 @@ from archscope.analysis.by_model import MODEL_COLUMNS, MODEL_HIDDEN
 from archscope.core.table import Column, Table
 from archscope.sweeps.grid import INPUT, Grid, key_of
 
-REASONS = 5  # of failures that are told under a table
+REASONS = 5  # of failures that are listed under a table
 
 _TOTALS = tuple(c for c in MODEL_COLUMNS if c.key not in ("model", "verified", "input"))
 _REST = tuple(c for c in MODEL_HIDDEN if c.key not in ("source", "error"))
@@ -43,13 +43,13 @@ def axes_of(grid: Grid) -> dict[str, bool]:
 
 
 def sweep_table(title: str, axes: Mapping[str, bool], records: Sequence[Mapping[str, Any]], caption: str) -> Table:
-    """One row a record; what failed is told under it."""
+    """One row a record; failures are listed under the table."""
     columns, hidden = columns_of(axes)
     failures = Counter(record["error"] for record in records if record["error"])
-    return Table(title, columns, tuple(records), tuple(told(failures, len(records))), caption, hidden=hidden)
+    return Table(title, columns, tuple(records), tuple(failure_notes(failures, len(records))), caption, hidden=hidden)
 
 
-def told(failures: Mapping[str, int], of: int) -> list[str]:
+def failure_notes(failures: Mapping[str, int], of: int) -> list[str]:
     """Why points failed, the most frequent reason first, a sentence each."""
     common = sorted(failures.items(), key=lambda item: -item[1])
     notes = [f"{_points(count)} failed: {why}" for why, count in common[:REASONS]]

@@ -32,7 +32,7 @@ def in_order(
 ) -> Iterator[Result]:
     """The results of `work`, which takes a list and returns one of the same length, in `jobs` new processes.
 
-    work must be a function of a module, or a `partial` of one. lost: an item -> what stands for its result.
+    work must be a function of a module, or a `partial` of one. lost: an item -> its result where its process died.
     """
     from pebble import ProcessExpired, ProcessPool
 
@@ -43,7 +43,7 @@ def in_order(
             lambda some: pool.schedule(work, args=(some,)), items, group, lambda: AHEAD * jobs, ProcessExpired, lost
         )
         pool.close()
-    except BaseException:  # Ctrl-C, or nobody wants the rest: what is under way is for nothing
+    except BaseException:  # Ctrl-C, or the caller needs no more results: stop what is under way
         pool.stop()
         raise
     finally:
@@ -51,7 +51,7 @@ def in_order(
 
 
 def _begin() -> None:
-    """In a new process: Ctrl-C is for the one that asked, and the cores are for the others."""
+    """In a new process: Ctrl-C goes to the parent process, and each process uses one core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"
 
