@@ -427,7 +427,7 @@ def test_text(moved: Repository) -> None:
     assert f"✗ net.py:Net: {OVER} (36.9 %) [pyproject.toml line 8]\n    ask, first: 100 %\n" in ran.out
     assert "✓ net.py:Net: depth 4, within <= 9\n" in ran.out
     assert ran.out.endswith(
-        "2 models checked: 1 moved, 1 over budget, 1 not comparable; `archscope check --update` accepts what moved\n"
+        "2 models checked: 1 changed, 1 over budget, 1 not comparable; `archscope check --update` accepts the changes\n"
     )
 
 

@@ -52,7 +52,7 @@ def assert_unchanged(
         raise AssertionError(f"{now.model} is not in {shown(path)}: {_RENEW} writes it down{also}")
     drift = drift_of(before, now)
     if drift:
-        raise AssertionError(_moved(drift, path))
+        raise AssertionError(_difference(drift, path))
 
 
 _RENEW = "`pytest --archscope-update`, or renew=True,"
@@ -120,7 +120,7 @@ def _limit(limit_text: int | str) -> str:
     return f"== {limit_text}" if type(limit_text) is int else str(limit_text)
 
 
-def _moved(drift: Drift, path: str) -> str:
+def _difference(drift: Drift, path: str) -> str:
     lines = [f"{drift.after.model} is not what {shown(path)} says: {headline(drift)}", *drift_lines(drift)]
     return "\n    ".join(lines) + f"\n{_RENEW} accepts it"
 

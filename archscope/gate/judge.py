@@ -140,7 +140,7 @@ class Outcome:
     removed: bool = False
 
     @property
-    def moved(self) -> bool:
+    def changed(self) -> bool:
         """Whether it differs from the lock, and the difference was not accepted."""
         return bool(self.drift) and not self.accepted
 
@@ -152,7 +152,7 @@ class Outcome:
     @property
     def fails(self) -> bool:
         """Whether the check fails because of this model."""
-        return bool(self.problem or self.moved or self.uncovered or self.over)
+        return bool(self.problem or self.changed or self.uncovered or self.over)
 
 
 @dataclass(frozen=True)

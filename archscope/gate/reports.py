@@ -109,7 +109,7 @@ def findings(outcome: Outcome, result: Result, most: int = MOST) -> Iterator[tup
     if outcome.problem:
         yield Finding(f"{outcome.problem}{at(outcome.line)}", "✗", outcome.line), []
     if outcome.drift:
-        yield Finding(headline(outcome.drift), "✗" if outcome.moved else "~"), drift_lines(outcome.drift, most)
+        yield Finding(headline(outcome.drift), "✗" if outcome.changed else "~"), drift_lines(outcome.drift, most)
     elif outcome.accepted and outcome.before is None:
         yield Finding(f"added to {shown(result.lock)}", "~"), []
     if outcome.uncovered and outcome.after is not None:
@@ -170,13 +170,13 @@ def verdict_of(result: Result) -> str:
     """The last line, "" where nothing fails."""
     each = result.outcomes
     parts = (
-        (sum(outcome.moved for outcome in each), "moved"),
+        (sum(outcome.changed for outcome in each), "changed"),
         (sum(outcome.over for outcome in each), "over budget"),
         (sum(bool(outcome.problem) for outcome in each), "not comparable"),
         (sum(outcome.uncovered for outcome in each), "not covered by rules"),
     )
     counts = ", ".join(f"{count} {word}" for count, word in parts if count)
-    hint = "; `archscope check --update` accepts what moved" if parts[0][0] else ""
+    hint = "; `archscope check --update` accepts the changes" if parts[0][0] else ""
     return f"{len(each)} model{'s' if len(each) > 1 else ''} checked: {counts}{hint}" if counts else ""
 
 

@@ -91,8 +91,8 @@ def comparison(a: str, b: str | None, path: str, asked: Mapping[str, Any] | None
     if before.one != after.one:
         before, after = _one_of(before, after)
     drifts = [drift_of(entry, after.models[name]) for name, entry in before.models.items() if name in after.models]
-    moved = tuple(drift for drift in drifts if drift)
-    return Comparison(before, after, moved, len(drifts) - len(moved))
+    changed = tuple(drift for drift in drifts if drift)
+    return Comparison(before, after, changed, len(drifts) - len(changed))
 
 
 def _sides(a: str, b: str | None, path: str, asked: dict[str, Any]) -> tuple[Side, Side]:
