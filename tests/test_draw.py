@@ -310,7 +310,7 @@ def test_draw_writes_what_the_file_is_called(archscope: Callable, tmp_path) -> N
         (("--format", "png"), "unknown format 'png'"),
         (("--output", "a.png"), "--output ends in .svg, .mmd or .dot, not 'a.png'; --format svg draws it"),
         (("--style", "blocks"), "unknown style 'blocks'"),
-        (("--style", "solids"), "resnet18 is no chain of feature maps; --style graph draws it"),
+        (("--style", "solids"), "resnet18 is not a chain of feature maps; use --style graph"),
         (("--style", "graph", "--format", "dot"), "--style is of the svg"),
         (("--depth", "0"), "--depth is a whole number"),
     ],

@@ -156,7 +156,7 @@ def test_plot_writes_svg_and_png(archscope: Callable, tmp_path: Path) -> None:
         (("layers", "lenet", "-o", "a.pdf"), "--output ends in .svg or .png"),
         (("layers", "all", "-o", "a.svg"), "takes 4 models at most, not 51: name fewer"),
         (("models", "lenet", "-o", "a.svg", "--sides", "28"), "--sides is for the plot scaling"),
-        (("scaling", "lenet", "-o", "a.svg", "--input", "28"), "give --sides"),
+        (("scaling", "lenet", "-o", "a.svg", "--input", "28"), "use --sides 128,160,192,224"),
         (("scaling", "lenet", "-o", "a.svg", "--sides", "28,x"), "--sides is a whole number"),
         (("models", "lenet", "-o", "nowhere/a.svg"), "there is no folder"),
     ],

@@ -155,7 +155,7 @@ assert not {{"torch", "pandas"}} & set(sys.modules)
         (("curves", "runs.jsonl@kind=infer"), "shows trainings, and these rows are of `bench --infer`"),
         (("curves", "runs.jsonl@recipe=d3l"), "no row of runs.jsonl has recipe=d3l; there is , adam, d2l"),
         (("curves", "runs.jsonl@recip=d2l"), "did you mean recipe?"),
-        (("curves", "other.jsonl"), "other.jsonl, line 1, is no row"),
+        (("curves", "other.jsonl"), "other.jsonl, line 1, is not a row"),
         (("curves", "failed.jsonl"), "shows epochs that were completed, and these have none"),
         (("speed", "failed.jsonl"), "shows runs with an accuracy and a speed, and these have none"),
     ],
