@@ -58,13 +58,10 @@ class Commands(TyperGroup):
             code = _refuse(str(error), error.exit_code)
         except BrokenPipeError:
             code = _closed()
-        except SystemExit as stop:
-            if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # click exits silently after a closed pipe
-                code = _closed()
-            elif stop.code:
+        except SystemExit:
+            if type(sys.stdout).__name__ != "PacifyFlushWrapper":  # click exits silently after a closed pipe
                 raise
-            else:  # no command exits like this: code that was run called sys.exit(0)
-                code = _refuse("code that was run ends the process, by exit(0)", 1)
+            code = _closed()
         except OSError as error:
             _drop_the_rest()
             code = _refuse(f"cannot write the output: {error.strerror or error}", 2)
