@@ -7,6 +7,9 @@ squares under separations, by pooling adjacent violators).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from statistics import median
 from typing import NamedTuple
 
 from archscope.report.graph import Block, Graph
@@ -46,16 +49,17 @@ class Layout(NamedTuple):
     height: float
 
 
+@dataclass(eq=False, slots=True)
 class _Place:
-    """A node or a passing edge in a layer."""
+    """A node or a passing edge in a layer. x: of its centre."""
 
-    __slots__ = ("above", "below", "height", "layer", "node", "width", "x")
-
-    def __init__(self, layer: int, width: float, height: float, node: int | None) -> None:
-        self.layer, self.width, self.height, self.node = layer, width, height, node
-        self.x = 0.0
-        self.above: list[_Place] = []
-        self.below: list[_Place] = []
+    layer: int
+    width: float
+    height: float
+    node: int | None
+    x: float = 0.0
+    above: list["_Place"] = field(default_factory=list)
+    below: list["_Place"] = field(default_factory=list)
 
 
 def layered(graph: Graph, sizes: Mapping[int, tuple[float, float]], titles: Mapping[int, float]) -> Layout:
@@ -88,14 +92,12 @@ def _places(graph: Graph, sizes: Mapping[int, tuple[float, float]]) -> tuple[lis
     places = list(own.values())
     ways = []
     for edge in graph.edges:
-        way = [own[edge.source]]
-        for layer in range(depth[edge.source] + 1, depth[edge.target]):
-            way.append(_Place(layer, POINT, 0, None))
-        way.append(own[edge.target])
-        for one, other in zip(way, way[1:], strict=False):
+        passing = [_Place(layer, POINT, 0, None) for layer in range(depth[edge.source] + 1, depth[edge.target])]
+        way = [own[edge.source], *passing, own[edge.target]]
+        for one, other in pairwise(way):
             one.below.append(other)
             other.above.append(one)
-        places += way[1:-1]
+        places += passing
         ways.append(way)
     return places, ways
 
@@ -103,16 +105,13 @@ def _places(graph: Graph, sizes: Mapping[int, tuple[float, float]]) -> tuple[lis
 def _order(layers: list[list[_Place]]) -> None:
     """Order each layer by the mean place of the neighbours, and keep the order with the fewest crossings."""
     best, fewest = [list(layer) for layer in layers], _crossings(layers)
-    for sweep in range(SWEEPS):
+    for sweep in range(SWEEPS if fewest else 1):
         down = sweep % 2 == 0
+        rank = {id(p): i for layer in layers for i, p in enumerate(layer)}
         for layer in layers if down else reversed(layers):
-            rank = {id(p): i for other in layers for i, p in enumerate(other)}
-
-            def mean(place: _Place, down: bool = down, rank: dict[int, int] = rank) -> float:
-                near = place.above if down else place.below
-                return sum(rank[id(p)] for p in near) / len(near) if near else rank[id(place)]
-
-            layer.sort(key=mean)
+            near = {id(p): [rank[id(q)] for q in (p.above if down else p.below)] or [rank[id(p)]] for p in layer}
+            layer.sort(key=lambda p, near=near: sum(near[id(p)]) / len(near[id(p)]))
+            rank |= {id(p): i for i, p in enumerate(layer)}
         count = _crossings(layers)
         if count < fewest:
             best, fewest = [list(layer) for layer in layers], count
@@ -123,33 +122,25 @@ def _order(layers: list[list[_Place]]) -> None:
 
 def _crossings(layers: list[list[_Place]]) -> int:
     count = 0
-    for upper, lower in zip(layers, layers[1:], strict=False):
+    for upper, lower in pairwise(layers):
         rank = {id(p): i for i, p in enumerate(lower)}
-        ends = [rank[id(q)] for p in upper for q in sorted(p.below, key=lambda q: rank[id(q)])]
+        ends = [i for p in upper for i in sorted(rank[id(q)] for q in p.below)]
         count += sum(a > b for i, a in enumerate(ends) for b in ends[i + 1 :])
     return count
 
 
 def _straighten(layers: list[list[_Place]]) -> None:
     for layer in layers:
-        x = 0.0
-        for place in layer:
-            place.x = x + place.width / 2
-            x += place.width + GAP
-        for place in layer:
-            place.x -= (x - GAP) / 2
+        right = accumulate(place.width + GAP for place in layer)
+        middle = (sum(place.width + GAP for place in layer) - GAP) / 2
+        for place, x in zip(layer, right, strict=True):
+            place.x = x - GAP - place.width / 2 - middle
     for sweep in range(SWEEPS):
         down = sweep % 2 == 0
         for layer in layers if down else reversed(layers):
             wanted = [_median(place, place.above if down else place.below) for place in layer]
-            weights = [_weight(place) for place in layer]
-            for place, x in zip(layer, _separated(layer, wanted, weights), strict=True):
+            for place, x in zip(layer, _separated(layer, wanted), strict=True):
                 place.x = x
-
-
-def _pull(one: _Place, other: _Place) -> int:
-    """How straight a line should be: what passes bends first, but not on its way."""
-    return (2, 1, 4)[(one.node is None) + (other.node is None)]
 
 
 def _upright(layers: list[list[_Place]]) -> None:
@@ -157,9 +148,7 @@ def _upright(layers: list[list[_Place]]) -> None:
     cuts = [i for i, layer in enumerate(layers) if len(layer) == 1]
     at = {i: layers[i][0].x for i in cuts}
     for i, layer in enumerate(layers):
-        before = max((c for c in cuts if c <= i), default=None)
-        behind = min((c for c in cuts if c >= i), default=None)
-        ends = [at[c] for c in (before, behind) if c is not None]
+        ends = [at[c] for c in ([c for c in cuts if c <= i][-1:] + [c for c in cuts if c >= i][:1])]
         for place in layer:
             place.x -= sum(ends) / len(ends) if ends else 0.0
 
@@ -172,22 +161,20 @@ def _weight(place: _Place) -> float:
 
 
 def _median(place: _Place, near: Sequence[_Place]) -> float:
-    """The weighted median of the neighbours' places, the mean of the middle two where the weights are even."""
-    if not near:
-        return place.x
-    line = sorted(p.x for p in near for _ in range(_pull(place, p)))
-    middle = len(line) // 2
-    return line[middle] if len(line) % 2 else (line[middle - 1] + line[middle]) / 2
+    """The weighted median of the neighbours' places, the mean of the middle two where the weights are even.
+
+    What passes bends first, but not on its way: a line between passing points pulls most, one at an end least.
+    """
+    pull = {p: (2, 1, 4)[(place.node is None) + (p.node is None)] for p in near}
+    return median(sorted(p.x for p in near for _ in range(pull[p]))) if near else place.x
 
 
-def _separated(layer: Sequence[_Place], wanted: Sequence[float], weights: Sequence[float]) -> list[float]:
+def _separated(layer: Sequence[_Place], wanted: Sequence[float]) -> list[float]:
     """The places nearest to what is wanted, in least squares, that keep their order and their distance."""
-    offset = [0.0]
-    for one, other in zip(layer, layer[1:], strict=False):
-        offset.append(offset[-1] + (one.width + other.width) / 2 + GAP)
+    offset = [0.0, *accumulate((one.width + other.width) / 2 + GAP for one, other in pairwise(layer))]
     pools: list[tuple[float, float, int]] = []  # mean, weight, members
-    for want, off, weight in zip(wanted, offset, weights, strict=True):
-        mean, total, members = want - off, weight, 1
+    for place, want, off in zip(layer, wanted, offset, strict=True):
+        mean, total, members = want - off, _weight(place), 1
         while pools and pools[-1][0] > mean:
             other, its, count = pools.pop()
             mean, total, members = (mean * total + other * its) / (total + its), total + its, members + count
@@ -220,13 +207,9 @@ def _laid(
     for i, block in sorted(enumerate(graph.blocks), key=lambda pair: -pair[1].level):
         mine = set(block.nodes)
         own = [boxes[n] for n in block.nodes]
-        passing = [
-            p.x
-            for edge, way in zip(graph.edges, ways, strict=True)
-            if edge.target in mine
-            for p in way[1:-1]
-            if min(b.y for b in own) <= tops[p.layer] <= max(b.y for b in own)
-        ]
+        low, high = min(b.y for b in own), max(b.y for b in own)
+        into = [way[1:-1] for edge, way in zip(graph.edges, ways, strict=True) if edge.target in mine]
+        passing = [p.x for way in into for p in way if low <= tops[p.layer] <= high]
         inner = [f for f in found.values() if set(f.block.nodes) <= mine]
         left = min([b.x - b.width / 2 for b in own] + [x - 4 for x in passing] + [f.x for f in inner]) - 12
         right = max([b.x + b.width / 2 for b in own] + [x + 4 for x in passing] + [f.x + f.width for f in inner]) + 12
@@ -235,23 +218,17 @@ def _laid(
         bottom = max([b.y + b.height / 2 + 19.0 for b in own] + [f.y + f.height + 7 for f in inner])
         found[i] = Frame(block, left - lack, top, right - left + 2 * lack, bottom - top)
     frames = [found[i] for i in sorted(found)]
-    left = min([b.x - b.width / 2 for b in boxes.values()] + [f.x for f in frames] + [p.x for p in places]) - 16
-    right = max([b.x + b.width / 2 for b in boxes.values()] + [f.x + f.width for f in frames] + [p.x for p in places])
+    passed = [p.x for p in places]
+    left = min([b.x - b.width / 2 for b in boxes.values()] + [f.x for f in frames] + passed) - 16
+    right = max([b.x + b.width / 2 for b in boxes.values()] + [f.x + f.width for f in frames] + passed)
     tall: dict[int, float] = {}
     for place in places:
         tall[place.layer] = max(tall.get(place.layer, 0.0), place.height)
     lines = []
-    for way in ways:
-        first, last = way[0], way[-1]
-        line = [(first.x - left, tops[first.layer] + first.height / 2)]
-        for p in way[1:-1]:  # straight past the nodes of its layer
-            line += [(p.x - left, tops[p.layer] - tall[p.layer] / 2), (p.x - left, tops[p.layer] + tall[p.layer] / 2)]
-        lines.append([*line, (last.x - left, tops[last.layer] - last.height / 2)])
+    for first, *middle, last in ways:  # straight past the nodes of its layer
+        past = [(p.x - left, tops[p.layer] + side * tall[p.layer] / 2) for p in middle for side in (-1, 1)]
+        start, end = tops[first.layer] + first.height / 2, tops[last.layer] - last.height / 2
+        lines.append([(first.x - left, start), *past, (last.x - left, end)])
     bottom = max([b.y + b.height / 2 for b in boxes.values()] + [f.y + f.height for f in frames])
-    return Layout(
-        {n: b._replace(x=b.x - left) for n, b in boxes.items()},
-        lines,
-        [f._replace(x=f.x - left) for f in frames],
-        right - left + 16,
-        bottom + 16,
-    )
+    moved = {n: b._replace(x=b.x - left) for n, b in boxes.items()}
+    return Layout(moved, lines, [f._replace(x=f.x - left) for f in frames], right - left + 16, bottom + 16)
