@@ -87,7 +87,7 @@ def test_what_must_be_known_of_the_rows_is_said() -> None:
         (panel,) = numbers_of(plot, [row(synthetic=True)])["panels"]
         assert "synthetic data" in panel["notes"][0]
         (panel,) = numbers_of(plot, [row(data_seen=True)])["panels"]
-        assert "tested on what was learned" in panel["notes"][0]
+        assert "tested on the training data" in panel["notes"][0]
 
 
 # --------------------------------------------------------------------------------------------------------- pictures

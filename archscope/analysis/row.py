@@ -101,7 +101,7 @@ def _with_params(trace: Trace, out: list[Row]) -> list[Row]:
     homes: dict[str, int | None] = {}
     for param in trace.params:
         if param.tensor.id in seen:
-            continue  # tied: counted where it first stands
+            continue  # tied: counted with its first name
         seen.add(param.tensor.id)
         module = param.name.rpartition(".")[0]
         if module not in homes:

@@ -1,4 +1,4 @@
-"""The one idiom of registries: what is entered by name, each name once."""
+"""The one idiom of registries: things by name, each name once."""
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
@@ -23,7 +23,7 @@ class Registry(dict[str, T]):
         return thing
 
     def register(self, *names: str) -> Callable[[T], T]:
-        """A decorator: add what stands below it, under each of these names."""
+        """A decorator: add what it decorates under each of these names."""
 
         def decorate(thing: T) -> T:
             for name in names:

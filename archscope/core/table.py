@@ -1,7 +1,7 @@
-"""A table of raw values: what is said, not how it looks.
+"""A table of raw values: the contents, not how they look.
 
 A row maps column keys to plain numbers, shapes, booleans and text; what is missing or None is unknown or does not
-apply. The form and the unit belong to the column, and only `render.py` turns a value into digits.
+apply. The form and the unit belong to the column, and only `formats/` turns a value into digits.
 This file needs the standard library only (and pandas for `to_frame`).
 """
 
@@ -23,7 +23,7 @@ class Column:
     key: what scripts use, "params". title: what people read, "Parameters". form: how a raw value is shown, one of
     FORMS. unit: "MAC"; goes with the title where the title does not say it already. priority: on a terminal that is
     too narrow the columns with the highest number are left out first, those with 1 only when folding their text does
-    not help, those with 0 never. below: what is left out stands on a line of its own under the row. means: a sentence
+    not help, those with 0 never. below: what is left out gets a line of its own under the row. means: a sentence
     for readers, printed under every table that shows the column.
     """
 
@@ -77,7 +77,7 @@ class Table:
         return replace(self, columns=columns, hidden=())
 
     def legend(self, columns: Iterable[Column] | None = None) -> str:
-        """What stands under the table: what the columns mean (all, or those that are shown), then the caption."""
+        """The text below the table: what the columns mean (all, or those that are shown), then the caption."""
         meanings = (column.means for column in (self.columns if columns is None else columns))
         return " ".join(text for text in (*meanings, self.caption) if text)
 

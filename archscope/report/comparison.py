@@ -80,8 +80,8 @@ def _row(spec: Spec, input: Text, batch: int | None, train: bool, counters: Sequ
             row["input"] = given[0].input.shape
         record = record_of(spec, input, batch, train)
         differences = disagreements(record, _published(spec, input, batch, train))
-        told = {"differences": differences, **predicted(record, counters)}
-        return model_row(record, spec.source.name, not differences) | told
+        more = {"differences": differences, **predicted(record, counters)}
+        return model_row(record, spec.source.name, not differences) | more
     except Exception as error:  # whatever one model does, the others are still printed
         return row | {"error": reason(error)}
 

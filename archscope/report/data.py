@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from archscope.analysis.by_layer import LAYER_COLUMNS, LAYER_HIDDEN, layer_table
-from archscope.analysis.by_model import MODEL_COLUMNS
+from archscope.analysis.by_model import MODEL_COLUMNS, MODEL_HIDDEN
 from archscope.analysis.metrics import METRICS, totals
 from archscope.analysis.texts import inputs_text
 from archscope.analysis.verification import disagreements
@@ -13,11 +13,10 @@ from archscope.core.errors import ArchscopeError
 from archscope.core.formats import heading
 from archscope.core.record import Trace
 from archscope.core.table import Column, Table
-from archscope.peers import published
 from archscope.peers.reconcile import predicted
 from archscope.peers.tools import COUNTERS
 from archscope.report.graph import graph_of
-from archscope.report.pages import Subject
+from archscope.report.pages import Subject, verdicts
 from archscope.report.runs import Row, curves_of, speed_of
 from archscope.report.solids import svg
 from archscope.shapes.resize import Resized, resized
@@ -28,9 +27,7 @@ SIZED = [key for key, one in METRICS.items() if one.sized and one.total]  # what
 LAYERS = """path kind window output_shape formula params_formula params macs_formula macs flops activations neurons
     receptive_field agrees""".split()
 MORE = (
-    Column("trainable", "Trainable", "count"),
-    Column("buffers", "Buffers", "count"),
-    Column("neurons", "Neurons", "count"),
+    *(c for c in MODEL_HIDDEN if c.key in METRICS),
     Column("family", "Family"),
     Column("paper", "Paper"),
 )
@@ -74,7 +71,7 @@ def _column(column: Column) -> dict[str, Any]:
 def _model(subject: Subject, sides: Sequence[int]) -> dict[str, Any]:
     trace = subject.trace
     entry = entries().get(subject.spec.name) if subject.spec.in_zoo else None
-    told = disagreements(trace, subject.entry)
+    wrong = disagreements(trace, subject.entry)
     layers = layer_table(trace)
     found = totals(trace)
     own = trace.inputs[0].shape[-1] if trace.inputs and len(trace.inputs[0].shape) == 4 else None
@@ -86,19 +83,14 @@ def _model(subject: Subject, sides: Sequence[int]) -> dict[str, Any]:
         "side": own if sizes else None,
         "family": entry.family if entry is not None else subject.spec.source.name,
         "paper": subject.spec.source.published(subject.spec.name).get("paper") or "",
-        "verified": not told,
-        "told": [*told, *(_verdict(v) for v in (published.checks(trace) if subject.own else ()))],
+        "verified": not wrong,
+        "told": [*wrong, *verdicts(subject)],
         "notes": list(layers.notes),
         "as": predicted(trace, COUNTERS),
         "layers": [[row.get(key) for key in LAYERS] for row in layers.rows],
         "drawing": svg(graph_of(trace)),
         "sizes": sizes,
     }
-
-
-def _verdict(verdict: published.Verdict) -> str:
-    where = f"{verdict.figure.layers}: " if verdict.figure.layers else ""
-    return f"{verdict.status}: {where}{verdict.text}"
 
 
 def _sizes(subject: Subject, sides: Sequence[int]) -> dict[str, Mapping[str, Any] | None]:

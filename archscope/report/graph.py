@@ -2,7 +2,7 @@
 
 The ids of the tensors are the edges, so nothing is needed but the record. A normalisation, an activation or a dropout
 is drawn in the node that it belongs to ("Conv2d 3×3 · BatchNorm2d · ReLU"), reshaping that computes nothing is an edge,
-and a block that follows itself is drawn once, with how often it stands there.
+and a block that follows itself is drawn once, with a count.
 """
 
 import functools
@@ -36,7 +36,7 @@ class Node:
     """One box.
 
     kinds: the row's kind and those drawn with it, in run order. window: `3×3/2 p1`. shape: of its output. params, macs:
-    raw, None where unknown; one for each time the node stands there where these differ (`times`), else one. role:
+    raw, None where unknown; one for each of the `times` that the node runs. role:
     "input", "output", "layer" or "block" (a closed container). weighted: whether it multiplies by weights.
     """
 
@@ -69,7 +69,7 @@ class Edge(NamedTuple):
 class Block:
     """Nodes that are drawn within one frame. path: "layer1.1", kind: "Bottleneck".
 
-    times: how often what is in it stands there; what: which of its parts that is, "" for the whole. level: 1 for a
+    times: how often what is in it repeats; what: which of its parts that is, "" for the whole. level: 1 for a
     frame in no other.
     """
 

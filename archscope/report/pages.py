@@ -23,7 +23,7 @@ from archscope.peers.reconcile import account_of, account_table
 from archscope.peers.tools import COUNTERS
 from archscope.report.draw import mermaid
 from archscope.report.graph import graph_of
-from archscope.report.plots import PLOTS, corner, digest, group_of, models_numbers, numbers_of
+from archscope.report.plots import PLOTS, corner, digest, models_numbers, numbers_of, sums_of
 from archscope.report.solids import is_figure, svg_of_solids
 from archscope.sources.inputs import Text
 from archscope.sources.spec import Spec, written
@@ -87,7 +87,7 @@ def _is_picture(trace: Trace) -> bool:
 
 
 def marked(name: str, data: Any) -> str:
-    """What stands in the file of a plot that is up to date."""
+    """The text that the file of a plot contains when it is up to date."""
     return f"archscope {name} {digest(data)}"
 
 
@@ -116,16 +116,16 @@ def overview(subjects: Sequence[Subject], plots: Mapping[str, str], bench: Seque
         if PLOTS[name].of == "models":
             blocks += [f"## {PLOTS[name].title}", f"![{PLOTS[name].title}]({file})"]
             if name != "models" or corner(models_numbers([s.trace for s in subjects])["models"]):
-                blocks.append(SAID[name])
+                blocks.append(CAPTIONS[name])
     if bench:
         blocks += ["## Measured", *(squeezed(text_of(table, "md")) for table in bench)]
         for name, file in plots.items():
             if PLOTS[name].of == "runs":
-                blocks += [f"### {PLOTS[name].title}", f"![{PLOTS[name].title}]({file})", SAID[name]]
+                blocks += [f"### {PLOTS[name].title}", f"![{PLOTS[name].title}]({file})", CAPTIONS[name]]
     return "\n\n".join(block.rstrip() for block in blocks) + "\n"
 
 
-SAID = {
+CAPTIONS = {
     "models": "On the left all networks, on the right those of more than 50 million MACs and a million parameters.",
     "share": "The first convolutional networks had nine tenths of their parameters in the last three layers and nine "
     "tenths of their arithmetic in the others; global average pooling ended that.",
@@ -181,10 +181,10 @@ def squeezed(text: str) -> str:
 
 def _facts(subject: Subject) -> str:
     trace, found = subject.trace, totals(subject.trace)
-    said = subject.spec.source.published(subject.spec.name)
+    published_of = subject.spec.source.published(subject.spec.name)
     default, changed = dict(subject.spec.keys), subject.spec.arguments
-    told = [
-        ("Paper", _md(str(said["paper"])) if said.get("paper") else ""),
+    facts = [
+        ("Paper", _md(str(published_of["paper"])) if published_of.get("paper") else ""),
         ("Input", inputs_text(trace)),
         ("Parameters", show(found["params"], "count")),
         ("MACs", show(found["macs"], "count")),
@@ -196,7 +196,7 @@ def _facts(subject: Subject) -> str:
         ("Arguments", ", ".join(f"`{k}={written(changed.get(k, v))}`" for k, v in default.items())),
         ("Anew", f"`archscope trace {subject.spec.text}`"),
     ]
-    return "\n".join(f"- {name}: {text}" for name, text in told if text)
+    return "\n".join(f"- {name}: {text}" for name, text in facts if text)
 
 
 def _is_list(value: Any) -> bool:
@@ -204,24 +204,18 @@ def _is_list(value: Any) -> bool:
 
 
 def _groups(trace: Trace) -> str:
-    """`Convolutions: 3.8 % of the parameters, 91.9 % of the MACs; …`"""
-    table = rows(trace, None, WHOLE)
-    params, macs = METRICS["params"].of(trace, table), METRICS["macs"].of(trace, table)
-    sums = {group: [0, 0] for group in GROUPS}
-    for row, p, m in zip(table, params, macs, strict=True):
-        sums[group_of(row.kind)][0] += p
-        sums[group_of(row.kind)][1] += m or 0
-    whole = [sum(pair[i] for pair in sums.values()) for i in (0, 1)]
-    told = []
-    for group, pair in sums.items():
+    """`Convolutions have 3.8 % of the parameters and 91.9 % of the MACs; …`"""
+    sums = sums_of(trace)
+    found = []
+    for group, title in GROUPS.items():
         parts = [
-            f"{show(pair[i] / whole[i], 'share')} of the {name}"
-            for i, name in enumerate(("parameters", "MACs"))
-            if whole[i] and pair[i]
+            f"{show(sums[key][group] / sum(sums[key].values()), 'share')} of the {METRICS[key].unit}"
+            for key in sums
+            if sums[key][group]
         ]
         if parts:
-            told.append(f"{GROUPS[group]} have {' and '.join(parts)}")
-    text = "; ".join(told)
+            found.append(f"{title} have {' and '.join(parts)}")
+    text = "; ".join(found)
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
@@ -276,23 +270,27 @@ def _layers(trace: Trace) -> list[str]:
 
 
 def _verified(subject: Subject) -> list[str]:
-    """What was held against what, as a list."""
-    trace, told = subject.trace, derived(subject.trace)
-    count = told.layers.compared
+    """What was compared with what, as a list."""
+    trace, found = subject.trace, derived(subject.trace)
+    count = found.layers.compared
     lines = [f"{count} layers agree with their closed form." if count != 1 else "1 layer agrees with its closed form."]
-    if told.layers.wrong:
-        lines = [f"Disagrees: {_md(text)}" for text in told.layers.wrong]
-    if told.underived:
-        lines.append(f"{told.underived} parts that compute have no closed form; they are counted as observed.")
+    if found.layers.wrong:
+        lines = [f"Disagrees: {_md(text)}" for text in found.layers.wrong]
+    if found.underived:
+        lines.append(f"{found.underived} parts that compute have no closed form; they are counted as observed.")
     if subject.entry is not None:
-        wrong = disagreements(trace, subject.entry)[len(told.layers.wrong) :]
+        wrong = disagreements(trace, subject.entry)[len(found.layers.wrong) :]
         lines += [f"Disagrees: {_md(text)}" for text in wrong]
         if not wrong:
             lines.append("Parameters and MACs in total are those that were published or derived by hand.")
-    for verdict in published.checks(trace) if subject.own else ():
-        where = f"{verdict.figure.layers}: " if verdict.figure.layers else ""
-        lines.append(f"{_md(verdict.status.capitalize())}: {_md(where + verdict.text)}")
+    lines += [_md(f"{text[:1].upper()}{text[1:]}") for text in verdicts(subject)]
     return ["\n".join(f"- {line}" for line in lines)]
+
+
+def verdicts(subject: Subject) -> list[str]:
+    """What papers print of the model, each as `agrees: conv1: …`; nothing for another input than its own."""
+    found = published.checks(subject.trace) if subject.own else ()
+    return [f"{v.status}: {f'{v.figure.layers}: ' if v.figure.layers else ''}{v.text}" for v in found]
 
 
 def index_of(subjects: Iterable[Subject]) -> list[str]:

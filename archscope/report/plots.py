@@ -1,7 +1,7 @@
-"""The plots that people expect, of one or several traces; those of runs stand in `runs.py`.
+"""The plots that people expect, of one or several traces; those of runs are in `runs.py`.
 
-A plot is two functions: its numbers, a pure function of the traces, and how they are drawn. A digest of the numbers
-stands in the file, so that a test knows whether it is up to date without drawing it again. Colours are those of Okabe
+A plot is two functions: its numbers, a pure function of the traces, and how they are drawn. The file holds a digest of
+the numbers, so that a test knows whether it is up to date without drawing it again. Colours are those of Okabe
 and Ito (2008); the background is transparent and the axes are of a grey that can be read on white and on black.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from archscope.analysis.metrics import METRICS, totals
 from archscope.analysis.metrics.parameters import DENSE
-from archscope.analysis.row import rows
+from archscope.analysis.row import Row, rows
 from archscope.analysis.verification import WHOLE
 from archscope.core.errors import SpecError
 from archscope.core.record import Trace
@@ -33,9 +33,10 @@ FAMILY_COLORS = {
     "lenet": "orange", "alexnet": "orange", "vgg": "blue", "nin": "yellow", "googlenet": "yellow",
     "resnet": "vermillion", "densenet": "green", "mobilenet": "purple", "recurrent": "sky",
 }  # fmt: skip
+HUES = [color for name, color in COLORS.items() if name not in ("grey", "yellow")]
 LINES = ("-", "--", "-.", ":")
 
-BARS = ("params", "macs", "activations")  # what is drawn of models and of layers
+DRAWN = ("params", "macs", "activations")  # what is drawn of models and of layers
 
 Data = dict[str, Any]
 
@@ -68,7 +69,7 @@ def plot_of(
 
 
 def digest(data: Data) -> str:
-    """Of the numbers, as it stands in the file: what is drawn has changed when it has."""
+    """A checksum of the numbers, which the file holds: it changes when what is drawn changes."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -95,12 +96,12 @@ def canvas(**size: Any) -> Iterator[Any]:
         yield figure
 
 
-def bytes_of(figure: Any, form: str, said: Mapping[str, str] | None = None) -> bytes:
-    """A figure as an svg or a png that bears no date. said: what else stands in its metadata."""
+def bytes_of(figure: Any, form: str, more: Mapping[str, str] | None = None) -> bytes:
+    """A figure as an svg or a png without a date. more: what else its metadata holds."""
     out = io.BytesIO()
     always: dict[str, Any] = {"Software": None} if form == "png" else {"Date": None, "Creator": "archscope"}
     size = {"dpi": 200} if form == "png" else {}
-    figure.savefig(out, format=form, transparent=True, metadata={**always, **(said or {})}, **size)
+    figure.savefig(out, format=form, transparent=True, metadata={**always, **(more or {})}, **size)
     return out.getvalue()
 
 
@@ -147,7 +148,7 @@ def color_of(model: str) -> str:
 
 
 def models_numbers(traces: Sequence[Trace]) -> Data:
-    return {"models": [{"model": t.model, **{key: totals(t)[key] for key in BARS}} for t in traces]}
+    return {"models": [{"model": t.model, **{key: totals(t)[key] for key in DRAWN}} for t in traces]}
 
 
 def corner(shown: Sequence[Data]) -> list[Data]:
@@ -171,21 +172,11 @@ def models(figure: Any, data: Data) -> None:
     panels = figure.subplots(1, 2, width_ratios=(1, 1.9)) if split else [figure.add_subplot()]
     most = max((m["activations"] for m in shown), default=1)
 
-    def area(count: float) -> float:
-        return max(14.0, 620.0 * count / most)
-
     for ax, mine in zip(panels, (shown, large) if split else (shown,), strict=True):
         ax.set_xscale("log")
         ax.set_yscale("log")
-        ax.scatter(
-            [m["macs"] for m in mine],
-            [m["params"] for m in mine],
-            s=[area(m["activations"]) for m in mine],
-            c=[color_of(m["model"]) for m in mine],
-            alpha=0.55,
-            linewidths=0.8,
-            edgecolors=GREY,
-        )
+        colors, areas = [color_of(m["model"]) for m in mine], [area_of(m["activations"], most) for m in mine]
+        bubbles(ax, [m["macs"] for m in mine], [m["params"] for m in mine], colors, areas)
         for axis, key in (("x", "macs"), ("y", "params")):
             values = [m[key] for m in mine] or [1]
             room = 2.4 if mine is shown else 1.5
@@ -196,10 +187,27 @@ def models(figure: Any, data: Data) -> None:
         ax.minorticks_off()
     panels[0].set_ylabel("Parameters")
     for scale in (most, most / 10):
-        panels[0].scatter([], [], s=area(scale), c=GREY, alpha=0.4, label=f"{scale / 1e6:.3g} MB of activations")
+        panels[0].scatter(
+            [], [], s=area_of(scale, most), c=GREY, alpha=0.4, label=f"{scale / 1e6:.3g} MB of activations"
+        )
     panels[0].legend(loc="upper left", labelspacing=1.2, borderpad=0.8)
     for ax, mine in zip(panels, (small, large) if split else (shown,), strict=True):
-        labelled(figure, ax, [(m["model"], m["macs"], m["params"], area(m["activations"])) for m in mine])
+        labelled(figure, ax, [(m["model"], m["macs"], m["params"], area_of(m["activations"], most)) for m in mine])
+
+
+def area_of(amount: float | None, most: float) -> float:
+    """The area of a circle, in square points; what is 0 can still be seen."""
+    return max(14.0, 620.0 * (amount or 0) / most)
+
+
+def bubbles(ax: Any, x: Sequence[float], y: Sequence[float], colors: Sequence[str], areas: Sequence[float]) -> None:
+    """A circle a model."""
+    ax.scatter(x, y, s=areas, c=colors, alpha=0.55, linewidths=0.8, edgecolors=GREY)
+
+
+def style_of(i: int, colors: Sequence[str] = HUES) -> dict[str, str]:
+    """Colour and dashes of the i-th line of a plot."""
+    return {"color": colors[i % len(colors)], "linestyle": LINES[i // len(colors) % len(LINES)]}
 
 
 def ticks(each: int) -> Any:
@@ -232,20 +240,19 @@ def labelled(figure: Any, ax: Any, points: Sequence[tuple[str, float, float, flo
 # ------------------------------------------------------------------------------------------------ layer by layer
 
 
+def _by_row(trace: Trace, keys: Sequence[str] = DRAWN) -> tuple[list[Row], dict[str, list[Any]]]:
+    table = rows(trace, None, WHOLE)
+    return table, {key: METRICS[key].of(trace, table) for key in keys}
+
+
 def layers_numbers(traces: Sequence[Trace]) -> Data:
     out = []
     for trace in traces:
-        table = rows(trace, None, WHOLE)
-        values = {key: METRICS[key].of(trace, table) for key in BARS}
-        kept = [i for i in range(len(table)) if any(values[key][i] for key in values)]
-        out.append(
-            {
-                "model": trace.model,
-                "paths": [table[i].path for i in kept],
-                "groups": [group_of(table[i].kind) for i in kept],
-                **{key: [values[key][i] for i in kept] for key in values},
-            }
-        )
+        table, values = _by_row(trace)
+        kept = [i for i in range(len(table)) if any(column[i] for column in values.values())]
+        paths, groups = [table[i].path for i in kept], [group_of(table[i].kind) for i in kept]
+        columns = {key: [column[i] for i in kept] for key, column in values.items()}
+        out.append({"model": trace.model, "paths": paths, "groups": groups, **columns})
     return {"models": out}
 
 
@@ -271,7 +278,7 @@ def layers(figure: Any, data: Data) -> None:
     used = {group for m in many for group in m["groups"]}
     for column, one in enumerate(many):
         few = len(one["paths"]) <= 50
-        for row, key in enumerate(BARS):
+        for row, key in enumerate(DRAWN):
             ax = axes[row][column]
             heights = [value or 0 for value in one[key]]
             ax.bar(range(len(heights)), heights, color=[COLORS[GROUPS[g]] for g in one["groups"]], width=0.8)
@@ -299,18 +306,18 @@ def _swatch(color: str, label: str) -> Any:
 # ------------------------------------------------------------------------------------------------- conv and fc
 
 
+def sums_of(trace: Trace) -> dict[str, dict[str, int]]:
+    """Parameters and MACs of a model by group."""
+    table, values = _by_row(trace, ("params", "macs"))
+    sums = {key: dict.fromkeys(GROUPS, 0) for key in values}
+    for key, column in values.items():
+        for row, value in zip(table, column, strict=True):
+            sums[key][group_of(row.kind)] += value or 0
+    return sums
+
+
 def share_numbers(traces: Sequence[Trace]) -> Data:
-    out = []
-    for trace in traces:
-        table = rows(trace, None, WHOLE)
-        sums: dict[str, dict[str, int]] = {}
-        for key in ("params", "macs"):
-            counted = dict.fromkeys(GROUPS, 0)
-            for row, value in zip(table, METRICS[key].of(trace, table), strict=True):
-                counted[group_of(row.kind)] += value or 0
-            sums[key] = counted
-        out.append({"model": trace.model, **sums})
-    return {"models": out}
+    return {"models": [{"model": trace.model, **sums_of(trace)} for trace in traces]}
 
 
 @plot_of("share", "Where parameters and MACs sit: convolutions, fully connected layers, the rest", share_numbers)
@@ -343,13 +350,11 @@ def share(figure: Any, data: Data) -> None:
 def field_numbers(traces: Sequence[Trace]) -> Data:
     out = []
     for trace in traces:
-        table = rows(trace, None, WHOLE)
-        fields = METRICS["receptive_field"].of(trace, table)
-        macs = METRICS["macs"].of(trace, table)
-        known = [max(f) if isinstance(f, tuple) else f for f in fields]
+        table, values = _by_row(trace, ("receptive_field", "macs"))
+        known = [max(f) if isinstance(f, tuple) else f for f in values["receptive_field"]]
         weighted = 0
         steps = [[0, 1]]
-        for row, value, count in zip(table, known, macs, strict=True):
+        for row, value, count in zip(table, known, values["macs"], strict=True):
             weighted += bool(count)
             if value is not None and row.outputs and len(row.outputs[0].shape) > 2:
                 side = max(value, steps[-1][1])  # of branches, the one that has seen most
@@ -366,18 +371,16 @@ def field(figure: Any, data: Data) -> None:
 
     figure.set_size_inches(8.4, 5.2)
     ax = figure.add_subplot()
-    colors = [c for name, c in COLORS.items() if name not in ("grey", "yellow")]
     for i, one in enumerate(data["models"]):
-        color = colors[i % len(colors)]
         x, y = zip(*one["steps"], strict=True)
-        ax.step(x, y, where="post", color=color, linestyle=LINES[i // len(colors)], label=one["model"])
-        ax.plot(x[-1], y[-1], "o", color=color, markersize=4)
+        ax.step(x, y, where="post", label=one["model"], **style_of(i))
+        ax.plot(x[-1], y[-1], "o", color=style_of(i)["color"], markersize=4)
     known = sorted({m["side"] for m in data["models"]} - {None})
     for i, side in enumerate(known):
         ax.axhline(side, color=GREY, linestyle=":", linewidth=1)
         near = [other for other in known if other <= side * 1.15 and side <= other * 1.15]
         if i + 1 < len(known) and known[i + 1] in near:
-            continue  # told above the uppermost
+            continue  # named above the uppermost
         text = f"input {', '.join(str(other) for other in near)}"
         ax.annotate(text, (1, side), xycoords=("axes fraction", "data"), xytext=(-4, 3),
                     textcoords="offset points", ha="right", fontsize=8)  # fmt: skip
@@ -420,12 +423,10 @@ def scaling(figure: Any, data: Data) -> None:
     """MACs against the side, a line for each network or width; both axes logarithmic: a slope of 2 is quadratic."""
     figure.set_size_inches(8.4, 5.4)
     ax = figure.add_subplot()
-    colors = [c for name, c in COLORS.items() if name not in ("grey", "yellow")]
     printed = 0
     for i, line in enumerate(data["lines"]):
         sides, macs = [p[0] for p in line["points"]], [p[1] for p in line["points"]]
-        style = {"color": colors[i % len(colors)], "linestyle": LINES[(i // len(colors)) % len(LINES)]}
-        ax.plot(sides, macs, marker="o", markersize=3.5, label=line["model"], **style)
+        ax.plot(sides, macs, marker="o", markersize=3.5, label=line["model"], **style_of(i))
         x, y = zip(*line["printed"], strict=True) if line["printed"] else ((), ())
         ax.plot(x, y, "D", markersize=8, markerfacecolor="none", markeredgecolor=GREY, markeredgewidth=1.1)
         printed += len(x)

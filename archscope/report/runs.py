@@ -10,12 +10,11 @@ from typing import Any
 from archscope.bench import results
 from archscope.bench.results import GOOD, blocks, busy, groups, title_of, trainings
 from archscope.core.errors import SpecError
-from archscope.report.plots import COLORS, GREY, PLOTS, Data, color_of, labelled, plot_of, scaled, ticks
+from archscope.report.plots import GREY, HUES, PLOTS, Data, area_of, bubbles, color_of, labelled, plot_of, scaled, ticks
 
 PANELS = 6  # blocks in a plot
 LINES = 6  # networks in a panel, a colour each
 ALL = 3  # networks up to which all three accuracies are drawn
-HUES = [color for name, color in COLORS.items() if name not in ("grey", "yellow")]
 ACCURACIES = {
     "test_accuracy": ("test", "-"),
     "validation_accuracy": ("validation", ":"),
@@ -53,9 +52,9 @@ def _panels(rows: Sequence[Row], what: str, needs: str, shown: Any) -> Data:
 def remarks(block: Sequence[Row], rates: bool = False) -> list[str]:
     """What must be known of a block to read its figures. rates: speeds are among them."""
     first = block[0]
-    told = ["synthetic data, made by a seed: says nothing about the networks"] if first.get("synthetic") else []
-    told += ["tested on what was learned"] if first.get("data_seen") else []
-    return told + (["the machine was busy: do not trust the rates"] if rates and any(map(busy, block)) else [])
+    found = ["synthetic data, made by a seed: says nothing about the networks"] if first.get("synthetic") else []
+    found += ["tested on the training data"] if first.get("data_seen") else []
+    return found + (["the machine was busy: do not trust the rates"] if rates and any(map(busy, block)) else [])
 
 
 def _name(group: Sequence[Row]) -> str:
@@ -216,9 +215,9 @@ def speed(figure: Any, data: Data) -> None:
         x = [point["examples_per_second"] for point in points]
         mean, low, high = zip(*([100 * value for value in point["test_accuracy"]] for point in points), strict=True)
         most = points[0]["params"] or 1
-        areas = [_area(point["params"], most) for point in points]
+        areas = [area_of(point["params"], most) for point in points]
         colors = [color_of(point["model"]) for point in points]
-        ax.scatter(x, mean, s=areas, c=colors, alpha=0.55, linewidths=0.8, edgecolors=GREY)
+        bubbles(ax, x, mean, colors, areas)
         ax.vlines(x, low, high, colors=colors, linewidth=1.2)
         ax.set_xscale("log")
         ax.set_xlim(min(x) / 1.6, max(x) * 1.6)
@@ -232,14 +231,10 @@ def speed(figure: Any, data: Data) -> None:
         todo.append((ax, list(zip((point["name"] for point in points), x, mean, areas, strict=True))))
         for params in (most, most // 10) if most > 1 else ():
             label = f"{scaled(float(f'{params:.2g}'))} parameters"
-            ax.scatter([], [], s=_area(params, most), c=GREY, alpha=0.4, label=label)
+            ax.scatter([], [], s=area_of(params, most), c=GREY, alpha=0.4, label=label)
         if any(point["seeds"] > 1 for point in points):
             ax.vlines([], [], [], colors=GREY, linewidth=1.2, label="range of the seeds")
         if ax.get_legend_handles_labels()[0]:
             ax.legend(loc="best", labelspacing=1.2, borderpad=0.8)
     for ax, points in todo:
         labelled(figure, ax, points)
-
-
-def _area(params: int | None, most: int) -> float:
-    return max(14.0, 620.0 * (params or 0) / most)

@@ -65,7 +65,7 @@ def _solids(graph: Graph) -> list[Solid]:
     out = []
     for node in shown:
         c, h, w = sides(node.shape) or (1, 1, 1)
-        if h * w == 1:  # a vector stands upright
+        if h * w == 1:  # a vector is upright
             long, tall, deep = 9.0, 14 + (TALL - 14) * (c / vectors) ** 0.5, 9.0
         else:
             long = 3 + (LONG - 3) * (min(c, most) / most) ** 0.5
@@ -127,7 +127,7 @@ def _groups(graph: Graph, solids: list[Solid]) -> list[tuple[int, list[Solid]]]:
 
 
 def _brace(left: float, right: float, top: float, times: int) -> str:
-    """`× 5` over what stands there five times."""
+    """`× 5` over what repeats five times."""
     y = top - 5
     path = f"M{number(left)},{number(y)} v-5 H{number(right)} v5"
     return tag("path", d=path, fill="none", stroke=GREY, stroke_width="1.1") + tag(

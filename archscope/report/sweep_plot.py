@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from archscope.core.errors import SpecError
-from archscope.report.plots import COLORS, LINES, bytes_of, canvas, scaled
+from archscope.report.plots import COLORS, bytes_of, canvas, scaled, style_of
 from archscope.sweeps.grid import BATCH, INPUT, Grid, key_of
 from archscope.sweeps.tables import FIGURES, axes_of, title_of
 
@@ -32,11 +32,7 @@ def picture(title: str, grid: Grid, records: Iterable[Mapping[str, Any]], of: st
         for i, (where, points) in enumerate(lines.items()):
             label = ", ".join(f"{title_of(key_of(a.name))} {v}" for a, v in zip(others, where, strict=True))
             x, y = zip(*sorted(points), strict=True)
-            style: dict[str, Any] = {
-                "color": colors[i % len(colors)],
-                "linestyle": LINES[i // len(colors) % len(LINES)],
-            }
-            ax.plot(x, y, marker="o", markersize=3, label=label if i < 24 else None, **style)
+            ax.plot(x, y, marker="o", markersize=3, label=label if i < 24 else None, **style_of(i, colors))
         ax.set_xlabel(title_of(key_of(across.name)))
         ax.set_ylabel(means.title if means.form != "bytes" else f"{means.title} (B)")
         ax.yaxis.set_major_formatter(scaled)

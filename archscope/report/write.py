@@ -30,8 +30,8 @@ def markdown(subjects: Sequence[Subject], folder: str, runs: Sequence[Row] = ())
         if not (file.exists() and marked(kind, data) in file.read_text(encoding="utf-8", errors="replace")):
             _write(file, picture(kind, data))
     drawn = sum(path.startswith("figures/") for path in pages)
-    told = [_many(len(pages) - drawn, "page"), _many(drawn, "drawing")] if drawn else [_many(len(pages), "page")]
-    return f"{_many(len(subjects), 'model')}: {', '.join(told)} and {_many(len(plots), 'plot')} in {folder}"
+    parts = [_many(len(pages) - drawn, "page"), _many(drawn, "drawing")] if drawn else [_many(len(pages), "page")]
+    return f"{_many(len(subjects), 'model')}: {', '.join(parts)} and {_many(len(plots), 'plot')} in {folder}"
 
 
 def _many(count: int, word: str) -> str:

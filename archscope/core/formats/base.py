@@ -99,8 +99,8 @@ RIGHT = {"count", "change", "scaled", "bytes", "share"}  # the forms that are al
 
 def heading(column: Column) -> str:
     """The title of a column, with its unit where neither title nor values say it."""
-    said = not column.unit or column.form == "bytes" or column.unit.lower() in column.title.lower()
-    return column.title if said else f"{column.title} ({column.unit})"
+    known = not column.unit or column.form == "bytes" or column.unit.lower() in column.title.lower()
+    return column.title if known else f"{column.title} ({column.unit})"
 
 
 def cells_of(table: Table, row: Mapping[str, Any]) -> list[str]:
