@@ -47,7 +47,8 @@ TORCH += tuple(
     f"bench.{name}" for name in "prepare checkpoint device parallel data network loop worker inference".split()
 )
 LATER = (
-    "operators.upper_bound",
+    "operators.indexing",
+    "operators.vision",
     "analysis.texts",
     "sources.",
     "peers.",
@@ -203,7 +204,7 @@ def test_heavy_packages_come_late(path: Path) -> None:
     anywhere = {one.module.partition(".")[0] for one in imports(path)}
     if name.startswith(TORCH) or is_family(name):
         return
-    assert "torch" not in at_once or name == "operators.upper_bound"
+    assert "torch" not in at_once or name in ("operators.indexing", "operators.vision")
     assert "torch" not in anywhere or name.startswith(LATER)
 
 

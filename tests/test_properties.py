@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from archscope.analysis.observed import works
 from archscope.core.errors import ArchscopeError, ShapeError
 from archscope.layers import Derived, derive
+from archscope.operators import RULES, SHAPES
 from archscope.tracing.modules import describe
 from archscope.tracing.tracer import trace
 
@@ -729,3 +730,35 @@ def test_two_thousand_configurations_are_drawn_and_both_verdicts_occur() -> None
     assert drawn >= 2_000
     assert REFUSED.total() > drawn / 10
     assert all(ACCEPTED[family] > budget / 5 for family, budget in BUDGET.items()), ACCEPTED
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_the_shape_of_a_view_is_pytorchs(data: st.DataObject) -> None:
+    """Each function below runs on PyTorch's own kernel, which gives the shapes of its operator's rule."""
+    shape = data.draw(st.lists(sizes(1, 6), min_size=2, max_size=4))
+    n = len(shape)
+    i, j = data.draw(st.integers(-n, n - 1)), data.draw(st.integers(-n, n - 1))
+    m = shape[i]
+    begin = data.draw(st.integers(-m, m - 1))
+    end = data.draw(st.sampled_from([m, m + 3, 2**63 - 1]))
+    step, parts = data.draw(sizes(1, 3)), data.draw(sizes(1, 4))
+    first, last = sorted((i % n, j % n))
+    functions: list[Callable[[torch.Tensor], Any]] = [
+        lambda x: x.flatten(first, last), lambda x: x.permute(tuple(range(n))[::-1]), lambda x: x.transpose(i, j),
+        lambda x: x.unsqueeze(i), lambda x: x.select(i, 0), lambda x: x.squeeze(i), lambda x: x.squeeze(),
+        lambda x: x.view(-1, shape[-1]), lambda x: x.reshape(shape[0], -1), lambda x: x.reshape(x.numel()),
+        lambda x: x.unflatten(i, (m, 1)), lambda x: torch.ops.aten.slice(x, i, begin, end, step),
+        lambda x: x.narrow(i, 0, m), lambda x: x.chunk(parts, i), lambda x: x.split(parts, i),
+        lambda x: x.split((1, m - 1), i), lambda x: x.unbind(i), lambda x: x.mean((i,), keepdim=step > 1),
+        lambda x: x.sum((i,)), lambda x: x.amax((i,)), lambda x: x.sum(), lambda x: x.expand(2, *shape),
+        lambda x: torch.concat([x, x], i), lambda x: torch.ops.aten.constant_pad_nd(x, (1, 2)),
+    ]  # fmt: skip
+    for op in trace(Call(data.draw(st.sampled_from(functions))), (tuple(shape),)).ops:
+        if op.name in SHAPES:
+            assert SHAPES[op.name](**op.args) == tuple(t.shape for t in op.outputs), op
+
+
+def test_every_shape_of_a_view_is_of_an_operator_that_exists() -> None:
+    assert not SHAPES.keys() & RULES.keys()
+    assert all(hasattr(torch.ops.aten, name.removeprefix("aten.")) for name in SHAPES)

@@ -12,7 +12,7 @@ from archscope.analysis.metrics import totals
 from archscope.shapes.polynomial import Poly, least, letter, number
 from archscope.shapes.resize import Resized, resized
 from archscope.shapes.symbolic import Closed, in_letters, table
-from archscope.shapes.walk import Unable
+from archscope.shapes.symbolic_int import Unsupported
 
 H, W = letter("H"), letter("W")
 
@@ -258,9 +258,11 @@ def test_random_chains_of_windows(data: st.DataObject) -> None:
 
 
 def test_the_operator_that_stops_them_is_named() -> None:
-    with pytest.raises(Unable, match="rnn-cell has no closed expressions: the operator unbind in unbind stops them"):
+    with pytest.raises(
+        Unsupported, match="rnn-cell has no closed expressions: the operator unbind in unbind stops them"
+    ):
         in_letters(resized("rnn-cell"))
-    with pytest.raises(Unable, match="operator new_zeros in features.1.1.attn"):
+    with pytest.raises(Unsupported, match="operator new_zeros in features.1.1.attn"):
         in_letters(resized("torchvision:swin_t"))
 
 
@@ -276,7 +278,7 @@ class Decides(nn.Module):
 
 
 def test_a_forward_that_decides_by_the_size() -> None:
-    with pytest.raises(Unable, match="at 3×3×33×33 the operator conv2d in a is another"):
+    with pytest.raises(Unsupported, match="at 3×3×33×33 the operator conv2d in a is another"):
         in_letters(Resized(Decides(), [torch.empty(1, 3, 32, 32)], name="decides"))
 
 

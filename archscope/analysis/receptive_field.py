@@ -10,12 +10,12 @@ follows a flatten sees every position, as the convolution it is equal to. Once a
 apart (attention, an arbitrary view) its field is unknown, and so is all that follows from it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
 from archscope.core.record import Op, Tensor, Trace
-from archscope.operators import BY_OUTPUT, RULES, Reach, Work
+from archscope.operators import AXES, BY_OUTPUT, KEEPS, RULES, VIEWS, Reach, Work
 
 
 class Field(NamedTuple):
@@ -74,16 +74,17 @@ def onward(op: Op, did: Work | None, known: dict[int, Field], lost: set[int], we
 def _step(op: Op, done: Work | None, inputs: list[Field]) -> Field | None:
     """The field after one operator, None where it is lost."""
     name = op.name
-    move = MOVES.get(name)
-    if move is not None:
-        return move(op, inputs[0])
+    if name in AXES:
+        return _moved(op, inputs[0])
     if done is not None and done.reach is not None:
         return _slide(op, inputs[0], done.reach)
+    if name in ("aten.softmax", "aten.log_softmax"):
+        return None if inputs[0].axes[op.args["dim"]] else inputs[0]
     if name == "aten.linear":
         return _gather(inputs[0], (len(op.inputs[0].shape) - 1,))
     if name.startswith(("aten.upsample", "aten._upsample")):
         return _resize(op, inputs[0])
-    if name in KEEP or (name in RULES and done is not None and not done.macs):
+    if name in KEEPS or (name in RULES and done is not None and not done.macs):
         return _meet(op, inputs)
     if name in BY_OUTPUT and all(t.shape == op.outputs[0].shape for t in op.inputs if len(t.shape) > 1):
         return _meet(op, inputs)
@@ -148,75 +149,11 @@ def _gather(field: Field, axes: tuple[int, ...]) -> Field:
     return field._replace(size=tuple(size), axes=kept, windowed=False)
 
 
-def _axis(value: int, n: int) -> int:
-    return value + n if value < 0 else value
-
-
-def _flatten(op: Op, field: Field) -> Field:
-    n = len(field.axes)
-    first, last = _axis(op.args.get("start_dim", 0), n), _axis(op.args.get("end_dim", -1), n)
-    joined = tuple(place for at in field.axes[first : last + 1] for place in at)
-    return field._replace(axes=(*field.axes[:first], joined, *field.axes[last + 1 :]))
-
-
-def _view(op: Op, field: Field) -> Field | None:
-    """Only a view that joins the axes behind the first, or drops and adds sides of 1, can be followed."""
-    before, after = op.inputs[0].shape, op.outputs[0].shape
-    if before == after:
-        return field
-    if len(after) == 2 and after[0] == before[0]:
-        joined = tuple(place for at in field.axes[1:] for place in at)
-        return field._replace(axes=(field.axes[0], joined))
-    if [s for s in before if s != 1] == [s for s in after if s != 1]:
-        places = iter([at for s, at in zip(before, field.axes, strict=True) if s != 1])
-        return field._replace(axes=tuple(next(places) if s != 1 else () for s in after))
-    return None
-
-
-def _permute(op: Op, field: Field) -> Field:
-    return field._replace(axes=tuple(field.axes[_axis(d, len(field.axes))] for d in op.args["dims"]))
-
-
-def _transpose(op: Op, field: Field) -> Field:
-    axes = list(field.axes)
-    i, j = (_axis(op.args[d], len(axes)) for d in ("dim0", "dim1"))
-    axes[i], axes[j] = axes[j], axes[i]
-    return field._replace(axes=tuple(axes))
-
-
-def _reduce(op: Op, field: Field) -> Field:
-    n = len(field.axes)
-    dims = op.args.get("dim")
-    if isinstance(dims, int):
-        dims = (dims,)
-    over = tuple(_axis(d, n) for d in dims or range(n))
-    seen = _gather(field, over)
-    if op.args.get("keepdim"):
-        return seen
-    return seen._replace(axes=tuple(at for i, at in enumerate(seen.axes) if i not in over))
-
-
-def _softmax(op: Op, field: Field) -> Field | None:
-    at = field.axes[_axis(op.args["dim"], len(field.axes))]
-    return None if at else field
-
-
-def _unsqueeze(op: Op, field: Field) -> Field:
-    at = _axis(op.args["dim"], len(field.axes) + 1)
-    return field._replace(axes=(*field.axes[:at], (), *field.axes[at:]))
-
-
-# operators that move axes about, each with its own rule
-MOVES: dict[str, Callable[[Op, Field], Field | None]] = {
-    "aten.flatten": _flatten, "aten.view": _view, "aten.reshape": _view, "aten._unsafe_view": _view,
-    "aten.squeeze": _view, "aten.permute": _permute, "aten.transpose": _transpose, "aten.mean": _reduce,
-    "aten.sum": _reduce, "aten.amax": _reduce, "aten.softmax": _softmax, "aten.log_softmax": _softmax,
-    "aten.unsqueeze": _unsqueeze,
-}  # fmt: skip
-
-# operators without arithmetic that leave every position where it is
-KEEP = frozenset(
-    f"aten.{name}"
-    for name in """clone contiguous alias detach to copy chunk split dropout slice cat concat pad constant_pad_nd
-    reflection_pad2d replication_pad2d""".split()
-)
+def _moved(op: Op, field: Field) -> Field | None:
+    """Each axis of the output joins axes of the input; what lies on none is seen at once."""
+    axes = AXES[op.name](**op.args)
+    if axes is None:
+        return None
+    seen = _gather(field, tuple(set(range(len(field.axes))).difference(*axes)))
+    places = tuple([tuple([place for i in joined for place in field.axes[i]]) for joined in axes])
+    return seen._replace(axes=places, windowed=field.windowed and op.name in VIEWS)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from archscope.analysis.observed import cached, works
 from archscope.core.record import Layer, Param, Tensor, Trace
+from archscope.operators import SHOWN
 
 
 class Row(NamedTuple):
@@ -30,10 +31,6 @@ class Row(NamedTuple):
     params: tuple[Param, ...] = ()
     layer: Layer | None = None
     called: bool = True
-
-
-# operators of a container that are shown though they compute nothing
-SHOWN = frozenset(f"aten.{name}" for name in "cat flatten stack concat concatenate mean chunk pixel_shuffle".split())
 
 
 @cached

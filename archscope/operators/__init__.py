@@ -42,23 +42,31 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from archscope.core.record import Op
-from archscope.operators.free import VIEWS, ZERO
-from archscope.operators.rule import BY_OUTPUT, RULES, Reach, Rule, Work, broadcast, by_output, op
+from archscope.operators.rule import (
+    AXES,
+    BY_OUTPUT,
+    CONSTANT,
+    DENSE,
+    KEEPS,
+    RULES,
+    SHAPES,
+    SHOWN,
+    UPPER_BOUNDS,
+    VIEWS,
+    ZERO,
+    Axes,
+    Reach,
+    Rule,
+    Work,
+    broadcast,
+    by_output,
+    op,
+)  # fmt: skip
 
 __all__ = [
-    "BY_OUTPUT",
-    "COUNTING",
-    "RULES",
-    "VIEWS",
-    "ZERO",
-    "Reach",
-    "Rule",
-    "Work",
-    "broadcast",
-    "by_output",
-    "op",
-    "work",
-]
+    "AXES", "BY_OUTPUT", "CONSTANT", "COUNTING", "DENSE", "KEEPS", "RULES", "SHAPES", "SHOWN", "UPPER_BOUNDS", "VIEWS",
+    "ZERO", "Axes", "Reach", "Rule", "Work", "broadcast", "by_output", "op", "work",
+]  # fmt: skip
 
 COUNTING = 1  # version of the counting semantics above: one more whenever a rule counts differently
 

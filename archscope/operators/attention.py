@@ -5,7 +5,9 @@ from typing import Any
 
 from archscope.core.errors import ShapeError
 from archscope.core.record import Tensor
-from archscope.operators.rule import Maybe, Work, broadcast, by_x, fits, op, same_dtype
+from archscope.operators.rule import DENSE, Maybe, Work, aten, broadcast, by_x, fits, op, same_dtype
+
+DENSE.update(aten("scaled_dot_product_attention"))
 
 
 @op("aten.scaled_dot_product_attention")

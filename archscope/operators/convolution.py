@@ -38,12 +38,12 @@ def _conv(n: int) -> Rule:
         positive("dilation", d)
         positive("kernel_size", k)
         same("input channels", c_in_g * groups, c_in)
-        if min(sides) < 1 and prod(batch):
+        if any([m < 1 for m in sides]) and prod(batch):
             raise ShapeError(f"{what} needs sides of at least 1, gets {by_x(sides)}")
         if c_out % groups:
             raise ShapeError(f"{c_out} output channels cannot be split into {groups} groups")
         if padding == "same":
-            if max(s) > 1 or min(sides) < 1:
+            if max(s) > 1 or any([m < 1 for m in sides]):
                 raise ShapeError(
                     f"padding='same' needs stride 1 and sides of at least 1, gets {by_x(s)} and {by_x(sides)}"
                 )
@@ -95,7 +95,8 @@ def _conv_transpose(n: int) -> Rule:
             (m - 1) * si - 2 * pi + di * (ki - 1) + oi + 1
             for m, ki, si, pi, di, oi in zip(sides, k, s, p, d, o, strict=True)
         )
-        if min(*out, *sides) < (1 if prod(batch) else 0):  # an empty batch may have empty sides
+        smallest = 1 if prod(batch) else 0
+        if any([m < smallest for m in (*out, *sides)]):  # an empty batch may have empty sides
             raise ShapeError(f"an input of {by_x(sides)} would give an output of {by_x(out)}")
         inputs, outputs = prod(batch) * c_in * prod(sides), prod(batch) * c_out_g * groups * prod(out)
         macs = inputs * prod(k) * c_out_g

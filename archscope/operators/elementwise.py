@@ -5,7 +5,7 @@ from typing import Any
 
 from archscope.core.errors import ShapeError
 from archscope.core.record import Op, Tensor
-from archscope.operators.rule import Work, axes_of, axis, broadcast, by_output, by_x, elementwise, op, same
+from archscope.operators.rule import Work, axes_of, axis, broadcast, by_output, by_x, elementwise, free, op, same
 
 
 def arithmetic(self: Any, other: Any = None, *_: Any, **__: Any) -> Work:
@@ -54,6 +54,10 @@ for _name in "add add_ sub sub_ mul mul_ rsub".split():
 for _name in "div div_".split():
     op(f"aten.{_name}")(quotient)
 
+
+free("eq ne lt le gt ge logical_and logical_or logical_not logical_xor isnan isinf isfinite")  # comparison
+free("bitwise_and bitwise_or bitwise_not bitwise_xor bitwise_and_ bitwise_or_ bitwise_xor_ __and__ __or__")
+free("__lshift__ __rshift__")
 
 # one operation per element of the output; PyTorch decides shape and dtype
 _PER_OUTPUT = """clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ clip clip_ divide true_divide

@@ -1,11 +1,39 @@
-"""Lookup, concatenation, dropout."""
+"""Lookup, indexing, sorting, concatenation, dropout."""
 
 from collections.abc import Sequence
-from typing import Any
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 from archscope.core.errors import ShapeError
-from archscope.core.record import Op, Tensor
-from archscope.operators.rule import Work, axes_of, axis, by_output, by_x, op
+from archscope.core.record import Op, Shape, Tensor
+from archscope.operators.rule import (
+    DENSE,
+    KEEPS,
+    SHOWN,
+    ZERO,
+    Work,
+    aten,
+    axes_of,
+    axis,
+    by_output,
+    by_x,
+    free,
+    op,
+    shape,
+    upper_bound,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    import torch
+
+free("index index_put index_put_ _unsafe_index index_select gather scatter scatter_ take take_along_dim one_hot")
+free("masked_fill masked_fill_ masked_select where tril triu triu_ tril_ slice_scatter select_scatter nonzero")
+free("sort argsort topk _unique2 median kthvalue searchsorted bucketize histc bincount cartesian_prod")
+free("max_unpool2d max_unpool3d native_dropout dropout_ feature_dropout_ alpha_dropout_")
+ZERO.update(("profiler._record_function_enter_new", "profiler._record_function_exit"))
+KEEPS.update(aten("clone contiguous alias detach to copy chunk split dropout slice cat concat"))
+SHOWN.update(aten("cat concat concatenate stack chunk"))
+DENSE.add("aten.embedding")
 
 
 @op("aten.embedding")
@@ -42,6 +70,11 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Work:
     return Work(((*before, total, *after),) if known else None)
 
 
+@shape("aten.concat", "aten.concatenate")
+def concat(tensors: Sequence[Tensor], dim: int = 0) -> tuple[Shape, ...]:
+    return cat([t._replace(dtype=tensors[0].dtype) for t in tensors], dim).shapes or ()
+
+
 @op("aten.stack")
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Work:
     # [*, n, *] = stack n·[*]
@@ -60,3 +93,44 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Work:
 def dropout(input: Tensor, p: float, train: bool) -> Work:
     # [*] = dropout([*])
     return Work((input.shape,))
+
+
+# ------------------------------------------------------------- the largest output, where the size depends on values
+# `trace(..., bound=True)` asks: every element is not zero, every mask is true. Tensors on the meta device in and out.
+
+
+def indices(*shape: int) -> "torch.Tensor":
+    import torch
+
+    return torch.empty(shape, dtype=torch.int64, device="meta")
+
+
+@upper_bound("aten.nonzero")
+def nonzero(x: "torch.Tensor") -> "torch.Tensor":
+    return indices(x.numel(), x.dim())
+
+
+@upper_bound("aten.nonzero_numpy")
+def nonzero_numpy(x: "torch.Tensor") -> "list[torch.Tensor]":
+    return [indices(x.numel()) for _ in range(x.dim())]
+
+
+@upper_bound("aten.masked_select")
+def masked_select(x: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
+    import torch
+
+    return x.new_empty(prod(torch.broadcast_shapes(x.shape, mask.shape)))
+
+
+@upper_bound("aten.index")
+def index(x: "torch.Tensor", where: Any) -> "torch.Tensor | None":
+    """Each boolean mask as the positions of all its elements; None where there is no mask."""
+    import torch
+
+    masks = [one is not None and one.dtype in (torch.bool, torch.uint8) for one in where]
+    if not any(masks):
+        return None
+    positions: list[torch.Tensor | None] = []
+    for one, is_mask in zip(where, masks, strict=True):
+        positions += [indices(one.numel())] * one.dim() if is_mask else [one]
+    return torch.ops.aten.index(x, positions)

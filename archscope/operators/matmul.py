@@ -5,7 +5,22 @@ from typing import Any
 
 from archscope.core.errors import ShapeError
 from archscope.core.record import Op, Tensor
-from archscope.operators.rule import Maybe, Work, axes_of, broadcast, by_output, by_x, fits, op, same, same_dtype
+from archscope.operators.rule import (
+    DENSE,
+    Maybe,
+    Work,
+    aten,
+    axes_of,
+    broadcast,
+    by_output,
+    by_x,
+    fits,
+    op,
+    same,
+    same_dtype,
+)
+
+DENSE.update(aten("linear addmm mm bmm baddbmm _grouped_mm mv matmul"))
 
 
 @op("aten.linear")

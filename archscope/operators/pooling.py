@@ -6,16 +6,14 @@ from typing import Any
 
 from archscope.core.errors import ShapeError
 from archscope.core.record import Shape, Tensor
-from archscope.operators.rule import Reach, Rule, Work, by_x, op, per_axis, positive, split_batch
+from archscope.operators.rule import Reach, Rule, Work, by_x, least, op, per_axis, positive, split_batch
 
 
 def pooled(m: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
     """Output side of a pooling window. With ceil_mode a last window that starts in the right padding is dropped."""
-    span = m + 2 * p - d * (k - 1) - 1
-    if ceil_mode:
-        count = -(-span // s) + 1
-        return count - 1 if (count - 1) * s >= m + p else count
-    return span // s + 1
+    span = d * (k - 1) + 1
+    out = (m + 2 * p - span + (s - 1 if ceil_mode else 0)) // s + 1
+    return least(out, (m + p + s - 1) // s) if ceil_mode and p + s > span else out
 
 
 def _window(
@@ -33,10 +31,10 @@ def _window(
     for ki, pi in zip(k, p, strict=True):
         if pi > ki // 2:
             raise ShapeError(f"padding {pi} is more than half of the window {ki}")
-    if c < 1 or min(sides) < 1:
+    if c < 1 or any([m < 1 for m in sides]):
         raise ShapeError(f"{what} needs a non-empty input, gets {by_x(input.shape)}")
     out = tuple(pooled(m, ki, si, pi, di, ceil_mode) for m, ki, si, pi, di in zip(sides, k, s, p, d, strict=True))
-    if min(out) < 1:
+    if any([m < 1 for m in out]):
         raise ShapeError(
             f"a window of {by_x(k)} does not fit an input of {by_x(sides)}: the output would be {by_x(out)}"
         )
@@ -80,7 +78,7 @@ def _adaptive(n: int, kind: str) -> Rule:
         batch, c, sides = split_batch(self, n, f"{n}-d adaptive pooling")
         out = per_axis(output_size, n, "output_size")
         positive("output_size", out, 0)
-        if c < 1 or min(sides) < 1:
+        if c < 1 or any([m < 1 for m in sides]):
             raise ShapeError(f"adaptive pooling needs a non-empty input, gets {by_x(self.shape)}")
         seen = [[-(-(i + 1) * m // o) - i * m // o for i in range(o)] for m, o in zip(sides, out, strict=True)]
         outputs, inputs = prod(batch) * c * prod(out), prod(batch) * c * prod(map(sum, seen))

@@ -6,7 +6,9 @@ from typing import Any
 
 from archscope.core.errors import ShapeError
 from archscope.core.record import Tensor
-from archscope.operators.rule import Maybe, Work, by_x, op, same
+from archscope.operators.rule import DENSE, Maybe, Work, aten, by_x, op, same
+
+DENSE.update(aten("lstm gru rnn_tanh rnn_relu"))
 
 
 def _gates(name: str, gates: int, pointwise: int) -> None:

@@ -1,9 +1,26 @@
 """Sums, means, losses, softmax: what takes many elements to one."""
 
+from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 from archscope.core.record import Op, Tensor
-from archscope.operators.rule import Work, axis, by_output, op
+from archscope.operators.rule import SHOWN, Axes, Work, aten, axis, by_output, op
+from archscope.operators.views import moves
+
+SHOWN.add("aten.mean")
+
+
+@moves("aten.mean", "aten.sum", "aten.amax")
+def kept(self: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = False, **_: Any) -> Axes:
+    # [*, 1, *] or [*] = sum([*, m, *])
+    dims = (dim,) if isinstance(dim, int) else dim or range(len(self.shape))
+    over = {axis(d, self) for d in dims}
+    axes = [() if i in over else (i,) for i in range(len(self.shape))]
+    return tuple([joined for joined in axes if joined or keepdim])
+
+
+moves(*aten("amin var std prod logsumexp linalg_vector_norm"), field=False)(kept)
 
 
 @op("aten.softmax", "aten.log_softmax")

@@ -29,18 +29,30 @@ class Work(NamedTuple):
 
 
 Rule = Callable[..., Work]
-
-
 Maybe = Tensor | None
+Axes = tuple[tuple[int, ...], ...]  # for each axis of the output, the axes of the input that lie on it
 
-
-RULES: Registry[Rule] = Registry("rule of")
-
+# One operator, one entry: its family's file says all of this about it. Names are those of PyTorch's dispatcher.
+RULES: Registry[Rule] = Registry("rule of")  # shape and cost, from the arguments
+BY_OUTPUT: Registry[Callable[[Op], Work | None]] = Registry("rule of")  # cost; PyTorch's own kernel gives the shape
+SHAPES: Registry[Callable[..., tuple[Shape, ...]]] = Registry("shape of")  # and that shape, for symbolic sides
+AXES: Registry[Callable[..., Axes | None]] = Registry("axes of")  # where a receptive field finds its axes; None: lost
+UPPER_BOUNDS: Registry[Callable[..., Any]] = Registry("upper bound of")  # the largest output, where values decide
+VIEWS: set[str] = set()  # the output shares the memory of its input
+ZERO: set[str] = set()  # no cost by definition
+KEEPS: set[str] = set()  # no arithmetic, and every position stays where it is
+CONSTANT: set[str] = set()  # the arguments tell the values of the output
+DENSE: set[str] = set()  # the output is contiguous, whatever the memory format of the input
+SHOWN: set[str] = set()  # a row of its own in a container, though it computes nothing
 
 op = RULES.register
+shape = SHAPES.register
+upper_bound = UPPER_BOUNDS.register
 
 
-BY_OUTPUT: Registry[Callable[[Op], Work | None]] = Registry("rule of")
+def aten(names: str) -> list[str]:
+    """ "conv2d linear" -> ["aten.conv2d", "aten.linear"]."""
+    return [f"aten.{name}" for name in names.split()]
 
 
 def by_output(*names: str) -> Callable[[Callable[[Op], Any]], Callable[[Op], Any]]:
@@ -48,6 +60,15 @@ def by_output(*names: str) -> Callable[[Callable[[Op], Any]], Callable[[Op], Any
     if twice := [name for name in names if name in RULES]:
         raise ValueError(f"the rule of {twice[0]!r} is registered twice")
     return BY_OUTPUT.register(*names)
+
+
+def free(names: str, view: bool = False, constant: bool = False) -> None:
+    """Enter operators that cost nothing by definition: they move numbers and compute none."""
+    ZERO.update(aten(names))
+    if view:
+        VIEWS.update(aten(names))
+    if constant:
+        CONSTANT.update(aten(names))
 
 
 def per_axis(value: int | Sequence[int], n: int, name: str) -> tuple[int, ...]:
@@ -108,6 +129,14 @@ def fits(small: Shape, large: Shape) -> None:
     """Refuse what cannot be expanded to a shape."""
     if broadcast(small, large) != large:
         raise ShapeError(f"{by_x(small)} cannot be expanded to {by_x(large)}")
+
+
+def least(a: int, b: int) -> int:
+    """The smaller of two sides; of symbolic ones the expression min(a, b)."""
+    for one, other in ((a, b), (b, a)):
+        if type(one) is not int:
+            return one.least(other)  # type: ignore[attr-defined]
+    return min(a, b)
 
 
 def axis(dim: int, t: Tensor) -> int:

@@ -2,12 +2,32 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import prod
-from typing import Any
+from math import floor, prod
+from typing import TYPE_CHECKING, Any
 
 from archscope.core.errors import ShapeError
-from archscope.core.record import Op, Tensor
-from archscope.operators.rule import Maybe, Rule, Work, axes_of, by_output, by_x, op, per_axis
+from archscope.core.record import Op, Shape, Tensor
+from archscope.operators.indexing import indices
+from archscope.operators.rule import (
+    KEEPS,
+    SHOWN,
+    ZERO,
+    Maybe,
+    Rule,
+    Work,
+    aten,
+    axes_of,
+    by_output,
+    by_x,
+    free,
+    op,
+    per_axis,
+    shape,
+    upper_bound,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    import torch
 
 
 @op("aten.pixel_shuffle")
@@ -30,8 +50,15 @@ def pixel_unshuffle(self: Tensor, downscale_factor: int) -> Work:
     return Work(((*n, c * r**2, h // r, w // r),), reach=((r, Fraction(r)),) * 2)
 
 
+SHOWN.add("aten.pixel_shuffle")
+
+
 @op("aten.pad")
 def pad(self: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Work:
+    return Work((_padded(self, pad, mode),))
+
+
+def _padded(self: Tensor, pad: Sequence[int], mode: str) -> Shape:
     # [*, h + before + after, …] = pad([*, h, …], (…, before, after)): pairs from the last axis forward
     n, axes = len(pad) // 2, len(self.shape)
     if len(pad) % 2 or n > axes or (mode != "constant" and (not 1 <= n <= 3 or axes not in (n + 1, n + 2))):
@@ -47,11 +74,21 @@ def pad(self: Tensor, pad: Sequence[int], mode: str = "constant", value: float |
         if m + cut < least or m + before + after < least:
             raise ShapeError(f"padding a side of {m} by {before} and {after} leaves {m + before + after}")
         out[-1 - i] += before + after
-    if mode == "reflect" and max(out[-n:]) < 1:
+    if mode == "reflect" and not any([m > 0 for m in out[-n:]]):
         raise ShapeError(f"reflect padding by {list(pad)} leaves nothing of {by_x(self.shape[-n:])}")
     if mode in ("reflect", "replicate") and not prod(self.shape[-n - 1 :]):
         raise ShapeError(f"{mode} padding needs a non-empty input, gets {by_x(self.shape)}")
-    return Work((tuple(out),))
+    return tuple(out)
+
+
+free("constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d")
+free("replication_pad3d _pad_circular")
+KEEPS.update(aten("pad constant_pad_nd reflection_pad2d replication_pad2d"))
+
+
+@shape("aten.constant_pad_nd")
+def constant_pad(self: Tensor, pad: Sequence[int], **_: Any) -> tuple[Shape, ...]:
+    return (_padded(self, pad, "constant"),)
 
 
 def _upsample(n: int, cost: int) -> Rule:
@@ -63,10 +100,10 @@ def _upsample(n: int, cost: int) -> Rule:
         sides = x.shape[2:]
         if output_size is None:
             factors = per_axis(more["scale_factors"], n, "scale_factors")
-            out = tuple(int(m * factor) for m, factor in zip(sides, factors, strict=True))
+            out = tuple([floor(m * factor) for m, factor in zip(sides, factors, strict=True)])
         else:
             out = per_axis(output_size, n, "output_size")
-        if min(*sides, *out) < 1:
+        if any([m < 1 for m in (*sides, *out)]):
             raise ShapeError(f"interpolation needs sides of at least 1, gets {by_x(sides)} and gives {by_x(out)}")
         shape = (*batch, c, *out)
         return Work((shape,), 0, cost * prod(shape))
@@ -104,3 +141,12 @@ def roi_align(
     out = (rois.shape[0], input.shape[1], pooled_height, pooled_width)
     samples = max(sampling_ratio, 1) ** 2  # a ratio below 1 takes as many as the box is large: at least one
     return Work((out,), flops=prod(out) * samples * 9)
+
+
+ZERO.add("torchvision.nms")
+
+
+@upper_bound("torchvision.nms")
+def nms(boxes: "torch.Tensor", scores: "torch.Tensor", iou_threshold: float) -> "torch.Tensor":
+    """Every box is kept."""
+    return indices(len(boxes))

@@ -16,11 +16,11 @@ from archscope.analysis.row import Row, rows
 from archscope.analysis.verification import WHOLE
 from archscope.core.errors import SpecError
 from archscope.core.record import Trace
-from archscope.shapes.carry import walked
 from archscope.shapes.many import Came, Many, came
 from archscope.shapes.polynomial import Poly, number
 from archscope.shapes.resize import WINDOWS, Ran, Resized, lost_in
-from archscope.shapes.walk import Need, Unable, Walk, Window
+from archscope.shapes.symbolic_int import Unsupported
+from archscope.shapes.walk import Need, Walk, Window
 
 LIMIT = 512  # sides are looked at up to here, or to twice the default
 FURTHEST = 1 << 13  # where nothing works up to the limit, the smallest that does is looked for up to here
@@ -118,7 +118,7 @@ def by_formula(model: Resized, limit: int | None = None) -> Legal | None:
     return _explained(model, walk, found, run) if run is not None else None
 
 
-def _why(stopped: Unable) -> str:
+def _why(stopped: Unsupported) -> str:
     return f"no closed form behind the operator {stopped.op} ({stopped})"
 
 
@@ -132,12 +132,12 @@ def closed_form(model: Resized) -> Walk:
     refused = base.error.failure.op if base.error is not None else None
     best: Walk | None = None
     for probe in model.probes(side):
-        walk = walked(base.trace, model.layout, probe, refused)
+        walk = Walk(base.trace, model.layout, probe, refused).run()
         if best is None or len(walk.macs) > len(best.macs):
             best = walk
         if not best.stopped:
             break
-    return best if best is not None else walked(base.trace, model.layout, None, refused)
+    return best if best is not None else Walk(base.trace, model.layout, None, refused).run()
 
 
 def values(walk: Walk, model: Resized, side: int) -> dict[str, int]:

@@ -228,22 +228,29 @@ def lost_by(op: Op, axes: Container[int] = range(-3, 0)) -> list[tuple[int, int]
     return [(axis, rest) for axis, rest in _lost(op) if rest and axis in axes] if op.name in WINDOWS else []
 
 
-def _lost(op: Op) -> Iterator[tuple[int, int]]:
-    n = int(op.name[-2])
+def windows_of(op: Op) -> Iterator[tuple[int, int, int, int, bool]]:
+    """(axis from the end, span, stride, padding, ceil_mode) of each side that a convolution or a pool moves over."""
+    name = op.name.removesuffix("_with_indices")
     args = op.args
-    conv = "weight" in args
-    k = args["weight"].shape[-n:] if conv else _each(args["kernel_size"], n)
-    s = _each(args.get("stride") or (1 if conv else k), n)
-    if args.get("padding") == "same":
+    if name not in WINDOWS or args.get("padding") == "same":
         return
-    p = (0,) * n if args.get("padding") == "valid" else _each(args.get("padding", 0), n)
-    d = _each(args.get("dilation", 1), n)
+    n = int(name[-2])
+    conv = "weight" in args
+    k = args["weight"].shape[-n:] if conv else each_side(args["kernel_size"], n)
+    s = each_side(args.get("stride") or (1 if conv else k), n)
+    p = (0,) * n if args.get("padding") == "valid" else each_side(args.get("padding", 0), n)
+    d = each_side(args.get("dilation", 1), n)
     for i in range(n):
-        m, o = op.inputs[0].shape[i - n], op.outputs[0].shape[i - n]
-        reached = (o - 1) * s[i] + d[i] * (k[i] - 1) + 1 - p[i]
-        yield i - n, max(0, m - reached)
+        yield i - n, d[i] * (k[i] - 1) + 1, s[i], p[i], bool(args.get("ceil_mode", False))
 
 
-def _each(value: Any, n: int) -> tuple[int, ...]:
+def _lost(op: Op) -> Iterator[tuple[int, int]]:
+    for axis, span, stride, pad, _ in windows_of(op):
+        m, o = op.inputs[0].shape[axis], op.outputs[0].shape[axis]
+        yield axis, max(0, m + pad - ((o - 1) * stride + span))
+
+
+def each_side(value: Any, n: int) -> tuple[int, ...]:
+    """One number for n sides, or n numbers."""
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * n if len(values) == 1 else values

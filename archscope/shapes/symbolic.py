@@ -24,7 +24,8 @@ from archscope.operators import VIEWS
 from archscope.shapes.legal import closed_form, layers_of
 from archscope.shapes.polynomial import Letter, Poly, number, product
 from archscope.shapes.resize import Ran, Resized
-from archscope.shapes.walk import Dims, Unable, Walk
+from archscope.shapes.symbolic_int import Unsupported
+from archscope.shapes.walk import Dims, Walk
 
 N = Letter("N")
 MEANS = {"N": "examples", "T": "steps", "D": "planes", "H": "rows", "W": "columns"}
@@ -71,13 +72,13 @@ class Closed:
 
 
 def in_letters(model: Resized) -> Closed:
-    """The closed expressions of a model. Raises Unable, naming the operator, where there are none."""
+    """The closed expressions of a model. Raises Unsupported, naming the operator, where there are none."""
     if not model.letters and "n" not in model.layout:
-        raise Unable(f"{model.name} takes {'×'.join(map(str, model.shape))}: no side of it can be set")
+        raise Unsupported(f"{model.name} takes {'×'.join(map(str, model.shape))}: no side of it can be set")
     walk = closed_form(model)
     trace = walk.trace
     if walk.refused is not None or walk.stopped is not None:
-        raise Unable(_stopped(model, walk))
+        raise Unsupported(_stopped(model, walk))
     made = stored(walk)
     checked = tuple(_compared(model, walk, made))
     table = [row for row in rows(trace, whole=WHOLE) if visible(trace, row) and row.outputs and row.stop > row.start]
@@ -142,7 +143,7 @@ def stored(walk: Walk) -> list[Poly]:
 
 
 def _compared(model: Resized, walk: Walk, made: list[Poly]) -> Iterable[tuple[int, ...]]:
-    """Run the model on other inputs; yields their shapes, raises Unable at the first operator that is otherwise."""
+    """Run the model on other inputs; yields their shapes, raises Unsupported at the first operator that differs."""
     side, sides = model.side, len(model.letters)
     batch = {"n": 3} if "n" in model.layout else {}
     tried = [dict.fromkeys(model.letters, m) for m in (side + 1, side + side // 3, 2 * side - 1)] if sides else []
@@ -156,7 +157,7 @@ def _compared(model: Resized, walk: Walk, made: list[Poly]) -> Iterable[tuple[in
         wrong = differs(walk, made, ran)
         if wrong is not None:
             path = layers_of(walk.trace)[wrong].path
-            raise Unable(
+            raise Unsupported(
                 f"{model.name} has no closed expressions: at {'×'.join(map(str, shape))} the operator "
                 f"{walk.trace.ops[wrong].name.removeprefix('aten.')} in {path} is another: "
                 "the forward decides by the size itself"

@@ -12,29 +12,26 @@ an operator that does not come out stops the walk by its name.
 Along the way everything that a size must fulfil is written down as a `Need`, and every window as a `Window`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from archscope.analysis.observed import works
-from archscope.core.errors import ArchscopeError
+from archscope.core.errors import ArchscopeError, ShapeError
 from archscope.core.record import Op, Shape, Tensor, Trace
-from archscope.core.registry import Registry
-from archscope.operators import RULES
-from archscope.shapes.polynomial import Poly, Whole, least, letter, number, product
+from archscope.operators import RULES, SHAPES, Work, broadcast
+from archscope.shapes.polynomial import Poly, letter, number, product
+from archscope.shapes.resize import windows_of
+from archscope.shapes.symbolic_int import Assumption, Context, SymbolicInt, Unsupported, poly_of
 
 Dims = tuple[Poly, ...]
+# their sides stay products and sums of those before; every other new side gets a name
+WRITTEN_OUT = frozenset(
+    f"aten.{name}"
+    for name in "view reshape _unsafe_view _reshape_alias flatten unflatten cat concat concatenate stack".split()
+)
 LETTERS = ("N", "T", "D", "H", "W")  # sides of an input that stay letters; channels are numbers
-
-
-class Unable(ArchscopeError):
-    """An operator that has no closed form in letters. at: its index. op: its name."""
-
-    exit_code = 1
-
-    def __init__(self, sentence: str, at: int = -1, op: str = "") -> None:
-        super().__init__(sentence)
-        self.at, self.op = at, op
 
 
 class Need(NamedTuple):
@@ -76,22 +73,6 @@ class Window(NamedTuple):
         return max(0, m + self.pad - ((o - 1) * self.stride + self.span)) if o > 0 else 0
 
 
-class Done(NamedTuple):
-    """What an operator gives in letters: the shapes of its outputs, and its multiply–accumulates."""
-
-    dims: tuple[Dims, ...]
-    macs: Whole = 0
-
-
-Rule = Callable[["Walk", Op], Done]
-CARRIES: Registry[Rule] = Registry("way to carry")
-
-
-def carries(*names: str) -> Callable[[Rule], Rule]:
-    """Enter how operators carry letters."""
-    return CARRIES.register(*(f"aten.{name}" for name in names))
-
-
 class Walk:
     """One walk over a trace.
 
@@ -115,7 +96,9 @@ class Walk:
         self.values: dict[str, int] = {}
         self.others: dict[str, int] = {}  # the same in the probe
         self.other: Op | None = None  # the operator in the probe
-        self.stopped: Unable | None = None
+        self.context = Context()  # of the operator that is walked
+        self.computed = False  # whether the forward computed one of its arguments from a size
+        self.stopped: Unsupported | None = None
         self.at = 0
         if trace.inputs:
             self._begin(trace.inputs[0], probe.inputs[0] if probe else None)
@@ -133,65 +116,172 @@ class Walk:
         self.dims[given.id] = tuple(first)
 
     def run(self) -> "Walk":
-        """Walk every operator, up to the one that cannot be carried."""
+        """Walk every operator, up to the one that has no closed form."""
         beside = self.probe.ops if self.probe else ()
-        done = works(self.trace)
-        for at, op in enumerate(self.trace.ops):
-            self.at = at
+        for at, (op, work) in enumerate(zip(self.trace.ops, works(self.trace), strict=True)):
+            self.at, self.context = at, Context()
             self.other = beside[at] if at < len(beside) else None
             try:
                 if self.other is not None and self.other.name != op.name:
-                    raise Unable("the forward takes another way at another size")
-                rule = CARRIES.get(op.name, generic)
-                gives = rule(self, op)
-                if rule is generic and (done[at] is None or done[at].macs):  # type: ignore[union-attr]
-                    raise Unable("its multiply–accumulates have no closed form here")
-                self._keep(op, gives)
-            except Unable as error:
-                self.stopped = Unable(str(error), at, op.name.removeprefix("aten."))
+                    raise Unsupported("the forward takes another way at another size")
+                if work is None:
+                    raise Unsupported("its multiply–accumulates are unknown")
+                self._keep(op, *self._step(op, work))
+            except (Unsupported, ShapeError) as error:
+                self.stopped = Unsupported(str(error), at, op.name.removeprefix("aten."))
                 return self
         if self.refused is not None:
-            self.at, self.other = len(self.trace.ops), None
-            with suppress(
-                Unable, LookupError, ValueError, TypeError, AttributeError
-            ):  # what is refused may be anything
-                CARRIES.get(self.refused.name, generic)(self, self.refused)
+            self.at, self.other, self.context = len(self.trace.ops), None, Context()
+            with suppress(ArchscopeError, LookupError, ValueError, TypeError, AttributeError):  # it may be anything
+                rule = RULES.get(self.refused.name) or SHAPES[self.refused.name]
+                rule(**self._arguments(self.refused))
+            self._assume(next(([one] for one in self.context.log if not one.holds), []))
         return self
 
-    def _keep(self, op: Op, gives: Done) -> None:
-        """Enter an operator's outputs, if they are what was recorded."""
-        if len(gives.dims) < len(op.outputs):
-            raise Unable("its number of outputs depends on the size")
-        for i, (tensor, dims) in enumerate(zip(op.outputs, gives.dims, strict=False)):
-            if tuple(d.value(self.values) for d in dims) != tensor.shape:
-                raise Unable(f"gives {list(tensor.shape)}, in letters {_shape(dims)}")
-            if self.other is not None and tuple(d.value(self.others) for d in dims) != self.other.outputs[i].shape:
-                raise Unable("its output follows no closed form in the sides of the input")
-            self.dims[tensor.id] = dims
-        self.macs.append(gives.macs if isinstance(gives.macs, Poly) else number(gives.macs))
+    def _step(self, op: Op, work: Work) -> tuple[list[Dims], Poly]:
+        """The output shapes of an operator, and its multiply–accumulates: by its rule, on symbolic sides."""
+        self.computed = False
+        arguments: dict[str, Any] = {}
+        rule = RULES.get(op.name) or SHAPES.get(op.name)
+        shapes: Sequence[Sequence[int]] | None = None
+        macs: int = work.macs
+        try:
+            arguments = self._arguments(op)
+            symbolic = self.computed or any(d.constant is None for t in op.inputs for d in self.of(t))
+            if rule is not None and symbolic:
+                found = rule(**arguments)
+                shapes, macs = (found.shapes, found.macs) if isinstance(found, Work) else (found, 0)
+        except Unsupported:
+            if work.macs or self.other is None or not self.computed:
+                raise
+            return self._by_probe(op), number(0)
+        if shapes is None:
+            if macs and rule is None:
+                raise Unsupported("its multiply–accumulates have no closed form here")
+            shapes = self._generic(op)
+        dims = [tuple(map(poly_of, one)) for one in shapes]
+        names: dict[Poly, Poly] = {}
+        if not self.computed and op.name not in WRITTEN_OUT:
+            before = {side for t in op.inputs for side in self.of(t)}
+            made = dict.fromkeys(d for one in dims for d in one)
+            names = {d: self.named(d) for d in made if d.constant is None and d not in before}
+            dims = [tuple([names.get(d, d) for d in one]) for one in dims]
+        factors = {name: names.get(whole, whole) for name, whole in self.context.sums.items()}
+        self._assume([one for one in self.context.log if one.holds])
+        for axis, span, stride, pad, ceil in windows_of(op):
+            source, out = self.of(op.inputs[0])[axis], dims[0][axis]
+            if out.constant is None:
+                self.windows.append(Window(self.at, axis, source, out, span, stride, pad, ceil))
+        return dims, macs.product.replaced(factors) if isinstance(macs, SymbolicInt) else number(macs)
 
-    # ------------------------------------------------------------------------------------------- what rules ask for
+    def _assume(self, log: Iterable[Assumption]) -> None:
+        """Write down what a size must fulfil for this operator."""
+        for kind, left, right, _ in log:
+            need = Need(self.at, kind, left, right)
+            if need not in self.needs[-8:]:
+                self.needs.append(need)
+
+    def _keep(self, op: Op, shapes: list[Dims], macs: Poly) -> None:
+        """Enter an operator's outputs, if they are what was recorded."""
+        if len(shapes) < len(op.outputs) or (self.other and len(self.other.outputs) != len(op.outputs)):
+            raise Unsupported("its number of outputs depends on the size")
+        for i, (tensor, dims) in enumerate(zip(op.outputs, shapes, strict=False)):
+            if tuple(d.value(self.values) for d in dims) != tensor.shape:
+                raise Unsupported(f"gives {list(tensor.shape)}, in letters {_shape(dims)}")
+            if self.other is not None and tuple(d.value(self.others) for d in dims) != self.other.outputs[i].shape:
+                raise Unsupported("its output follows no closed form in the sides of the input")
+            self.dims[tensor.id] = dims
+        self.macs.append(macs)
+
+    # ------------------------------------------------------------------------------------------ arguments of a rule
 
     def of(self, tensor: Tensor) -> Dims:
         """The shape of a tensor in letters; of a parameter or a constant, numbers."""
         known = self.dims.get(tensor.id)
         return known if known is not None else tuple(map(number, tensor.shape))
 
-    def need(self, kind: str, left: Whole, right: Whole = 1) -> None:
-        """Write down what a size must fulfil; what always holds is left out."""
-        left, right = left + number(0), right + number(0)
-        if kind in ("equal", "fixed") and left == right:
-            return
-        if kind == "window" and left.constant is not None:
-            return
-        self.needs.append(Need(self.at, kind, left, right))
+    def _sides(self, tensor: Tensor) -> tuple[int, ...]:
+        """The shape as a rule takes it."""
+        return tuple([self._int(m, side) for m, side in zip(tensor.shape, self.of(tensor), strict=True)])
 
-    def same(self, left: Poly, right: Poly) -> Poly:
-        """Two sides that must be one; the one that is a number is the model's own."""
-        if left != right:
-            own = [side for side in (left, right) if not side.letters - {"N"}]
-            self.need("fixed" if own else "equal", left, right)
-        return right if right.constant is not None else left
+    def _int(self, value: int, side: Poly) -> int:
+        return SymbolicInt.of(value, side, self.context)
+
+    def _arguments(self, op: Op) -> dict[str, Any]:
+        """The arguments of an operator, sides in letters for its tensors, and for numbers that the forward computed."""
+        near = self.of(op.inputs[0]) if op.inputs else ()
+        others = self.other.args if self.other is not None else {}
+        arguments = {k: self._argument(v, others.get(k), near) for k, v in op.args.items() if k != "out"}
+        if self.other is None:
+            for key in ("size", "shape"):
+                if key in arguments and op.outputs and op.name in WRITTEN_OUT:
+                    arguments[key] = self._grouped(near, arguments[key], op.outputs[0].shape)
+        return arguments
+
+    def _argument(self, value: Any, other: Any, near: Dims) -> Any:
+        if isinstance(value, Tensor):
+            return value._replace(shape=self._sides(value))
+        if type(value) is tuple:
+            if type(other) is tuple and len(other) != len(value):
+                raise Unsupported("as many parts as the input has steps")
+            others = other if type(other) is tuple else (None,) * len(value)
+            return tuple([self._argument(one, two, near) for one, two in zip(value, others, strict=True)])
+        if type(value) is int and type(other) is int and value != other:
+            self.computed = True
+            return self._int(value, self.integer(value, other, near))
+        return value
+
+    def _grouped(self, x: Dims, sizes: tuple[int, ...], shape: Shape) -> tuple[int, ...]:
+        """The sides of a view without a probe: a side that groups those of the input in order is their product."""
+        here = [side.value(self.values) for side in x]
+        out: list[Poly] = []
+        i = 0
+        for one in shape if -1 not in sizes else ():
+            j, whole = i, 1
+            while j < len(x) and whole < one:
+                whole *= here[j]
+                j += 1
+            if j == i and i < len(x) and here[i] == 1 == one:
+                j += 1
+            if whole != one:
+                return sizes
+            out.append(product(x[i:j]))
+            i = j
+        if not out or product(out) != product(x):
+            return sizes
+        return tuple(map(self._int, shape, out))
+
+    def _by_probe(self, op: Op) -> list[Dims]:
+        """The output shapes that two runs show, where the rule cannot tell."""
+        assert self.other is not None
+        near = self.of(op.inputs[0]) if op.inputs else ()
+        made = []
+        for one, two in zip(op.outputs, self.other.outputs, strict=False):
+            if len(one.shape) != len(two.shape):
+                raise Unsupported("makes another number of axes at another size")
+            made.append(tuple([self.integer(a, b, near) for a, b in zip(one.shape, two.shape, strict=True)]))
+        return made
+
+    def _generic(self, op: Op) -> list[tuple[int, ...]]:
+        """What keeps a shape, meets element by element, or makes a constant."""
+        here = [t for t in op.inputs if any(d.constant is None for d in self.of(t))]
+        if not here:
+            if self.other is None:
+                return [t.shape for t in op.outputs]
+            pairs = zip(op.outputs, self._by_probe(op), strict=False)
+            return [tuple(map(self._int, t.shape, dims)) for t, dims in pairs]
+        outputs = []
+        for tensor in op.outputs:
+            meets = [self._sides(t) for t in op.inputs if _expands(t.shape, tensor.shape)]
+            alike = [self._sides(t) for t in here if t.shape == tensor.shape]
+            every = len(meets) == len(op.inputs)
+            if alike and not (every and op.name in RULES):
+                outputs.append(alike[0])
+            elif every:
+                outputs.append(functools.reduce(broadcast, meets))
+            else:
+                raise Unsupported("its output has no closed form here")
+        return outputs
 
     def named(self, side: Poly) -> Poly:
         """A side under its name, once for all that are the same in letters of the input."""
@@ -216,13 +306,6 @@ class Walk:
                 self.parents[name].append(step)
         return letter(name)
 
-    def number_of(self, op: Op, key: str, near: Sequence[Poly]) -> list[Poly | None]:
-        """The integers of an argument, each a number or a side that the forward read off a shape; None for −1."""
-        given = op.args[key]
-        other = self.other.args[key] if self.other is not None else None
-        pairs = zip(given, other if other is not None else [None] * len(given), strict=True)
-        return [None if one == -1 else self.integer(one, two, near) for one, two in pairs]
-
     def integer(self, one: int, two: int | None, near: Sequence[Poly]) -> Poly:
         """A number that was `one` in the run and `two` in the probe, in letters: a multiple of a side or of a product
         of sides, or a side and a constant more."""
@@ -246,91 +329,11 @@ class Walk:
         for side, a, b in known:
             if one - a == two - b:
                 return side + (one - a)
-        raise Unable(f"the forward computes {one} from the size ({two} at another)")
-
-    def quotient(self, above: Poly, below: Poly) -> Poly:
-        """above/below; where a number does not always divide it, it must (a reshape)."""
-        divisor = below.constant
-        if divisor == 0 or not below.terms:
-            raise Unable("divides by 0")
-        if divisor is not None:
-            if any(count % divisor for _, count in above.terms):
-                self.need("divides", above, divisor)
-            return above // divisor
-        if len(below.terms) == 1:
-            (powers, count), *_ = below.terms
-            out = []
-            for own, times in above.terms:
-                left = list(own)
-                for atom in powers:
-                    if atom not in left:
-                        break
-                    left.remove(atom)
-                else:
-                    if not times % count:
-                        out.append((tuple(left), times // count))
-                        continue
-                break
-            else:
-                return Poly(tuple(out))
-        raise Unable(f"{above.text} cannot be divided by {below.text}")
-
-    def slide(self, side: int, m: Poly, k: int, s: int, pad: int, d: int, ceil: bool = False) -> Poly:
-        """The side that a window makes, written down as a window where it moves over a side in letters."""
-        span = d * (k - 1) + 1
-        reach = m + (2 * pad - span)
-        out = (reach + (s - 1 if ceil else 0)) // s + 1
-        if ceil and pad + s > k:  # a last window that would start in the right padding is dropped
-            out = least(out, (m + pad + s - 1) // s)
-        if out.constant is None:
-            out = out if out == m else self.named(out)
-            self.windows.append(Window(self.at, side, m, out, span, s, pad, ceil))
-            self.need("window", out)
-        return out
-
-    def broadcast(self, shapes: Iterable[Dims]) -> Dims:
-        """The common shape of several."""
-        out: list[Poly] = []
-        for dims in shapes:
-            out = [number(1)] * (len(dims) - len(out)) + out
-            for i in range(1, len(dims) + 1):
-                if out[-i].constant == 1:
-                    out[-i] = dims[-i]
-                elif dims[-i].constant != 1:
-                    out[-i] = self.same(out[-i], dims[-i])
-        return tuple(out)
+        raise Unsupported(f"the forward computes {one} from the size ({two} at another)")
 
 
 def _shape(dims: Iterable[Poly]) -> str:
     return "×".join(d.text if len(d.terms) < 2 else f"({d.text})" for d in dims)
-
-
-def generic(walk: Walk, op: Op) -> Done:
-    """What keeps a shape, meets element by element, or makes a constant."""
-    here = [t for t in op.inputs if any(d.constant is None for d in walk.of(t))]
-    other = walk.other
-    if not here:
-        if other is None or all(a.shape == b.shape for a, b in zip(op.outputs, other.outputs, strict=True)):
-            return Done(tuple(tuple(map(number, t.shape)) for t in op.outputs))
-        made = []
-        for one, two in zip(op.outputs, other.outputs, strict=True):
-            if len(one.shape) != len(two.shape):
-                raise Unable("makes another number of axes at another size")
-            made.append(tuple(walk.integer(a, b, ()) for a, b in zip(one.shape, two.shape, strict=True)))
-        return Done(tuple(made))
-    outputs = []
-    for tensor in op.outputs:
-        meets = [walk.of(t) for t in op.inputs if _expands(t.shape, tensor.shape)]
-        alike = [walk.of(t) for t in here if t.shape == tensor.shape]
-        if op.name in RULES and len(meets) == len(op.inputs):
-            outputs.append(walk.broadcast(meets))
-        elif alike:
-            outputs.append(alike[0])
-        elif len(meets) == len(op.inputs):
-            outputs.append(walk.broadcast(meets))
-        else:
-            raise Unable("its output has no closed form here")
-    return Done(tuple(outputs))
 
 
 def _expands(small: Shape, large: Shape) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from archscope.core.record import Op
-from archscope.operators import RULES, VIEWS, Work
+from archscope.operators import CONSTANT, DENSE, RULES, VIEWS, Work
 
 
 class Call(NamedTuple):
@@ -29,18 +29,6 @@ class Call(NamedTuple):
 
 
 CALLS: dict[Any, Call] = {}  # by overload, filled as they are met
-
-_DENSE = frozenset(
-    f"aten.{name}"
-    for name in """linear addmm mm bmm baddbmm _grouped_mm mv matmul scaled_dot_product_attention embedding lstm gru
-    rnn_tanh rnn_relu""".split()
-)
-
-_CONSTANT = frozenset(
-    f"aten.{name}"
-    for name in """arange zeros ones full eye linspace scalar_tensor zeros_like ones_like full_like new_zeros new_ones
-    new_full""".split()
-)
 
 # recorded whole, though PyTorch could take them apart: a view with a name that a reader knows
 _WHOLE = VIEWS - {"aten.reshape", "aten.flatten"}
@@ -63,8 +51,8 @@ def call_of(func: Any) -> Call:
         composite=composite and name not in _WHOLE and name not in RULES,
         joins=name in ("aten.flatten", "aten.reshape"),
         view=any(r.alias_info is not None for r in schema.returns),
-        dense=name in _DENSE,
-        constant=name in _CONSTANT,
+        dense=name in DENSE,
+        constant=name in CONSTANT,
     )
 
 

@@ -29,8 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from archscope.core.errors import ArchscopeError, ShapeError, SpecError, TraceError
 from archscope.core.record import Composite, Layer, Op, Param, Tensor, Trace
 from archscope.core.version import __version__
-from archscope.operators import Work, work
-from archscope.operators.upper_bound import UPPER_BOUNDS
+from archscope.operators import UPPER_BOUNDS, Work, work
 from archscope.tracing.collector import gc_paused
 from archscope.tracing.dispatch import CALLS, Call, call_of, elements, heard, spelled
 from archscope.tracing.failure import Again, Failure, first_line, of_shapes, of_torch, refused_numbers, user_line

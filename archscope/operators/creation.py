@@ -1,0 +1,12 @@
+"""Tensors made from nothing or from a shape, drawn at random, copied, and what is asked of them."""
+
+from archscope.operators.rule import free
+
+free(
+    "arange zeros ones full eye linspace scalar_tensor zeros_like ones_like full_like new_zeros new_ones new_full",
+    constant=True,
+)
+free("empty empty_like new_empty empty_strided new_empty_strided tensor tril_indices triu_indices hann_window")
+free("fill fill_ zero_ zero clone copy copy_ to _to_copy type_as dequantize set_ resize_")
+free("randn rand randint randn_like rand_like randperm normal_ uniform_ bernoulli bernoulli_")
+free("is_same_size sym_size size numel item _local_scalar_dense equal is_nonzero _assert_async _assert_tensor_metadata")
