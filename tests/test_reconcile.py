@@ -60,6 +60,14 @@ def test_nothing_is_left_unexplained(model: str) -> None:
         assert one.account.figure == macs + sum(item.amount for item in one.account.items)
 
 
+def test_a_model_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, built = parse("lenet"), []
+    build = type(spec.source).build
+    monkeypatch.setattr(type(spec.source), "build", lambda *given: built.append(given[1]) or build(*given))
+    _, (one,) = reconciled(spec, ["torch"])
+    assert (built, one.residual) == (["lenet"], 0)
+
+
 def test_in_training_and_with_a_batch() -> None:
     _, told = reconciled(parse("resnet18"), THREE.split(","), "64", 2, train=True)
     assert [one.residual for one in told] == [0, 0, 0]

@@ -1,12 +1,16 @@
 """What a user types: models, lists of models, arguments, inputs."""
 
+import pickle
+from pathlib import Path
+
 import pytest
 
 from archscope import SpecError, TraceError, load
 from archscope.core.table import did_you_mean, unknown
+from archscope.sources import kinds
 from archscope.sources.inputs import DTYPES, Input, check_input, parse_input
 from archscope.sources.loading import input_of
-from archscope.sources.source import SOURCES, Source, source_of
+from archscope.sources.source import SOURCES, Source, every_source, prefixes, source_and_name, source_of
 from archscope.sources.spec import expand, parse
 from archscope.zoo.catalogue import entries
 
@@ -129,6 +133,36 @@ def test_a_source_is_entered_once() -> None:
         @SOURCES.register("zoo")
         class Again(Source):
             pass
+
+
+@pytest.mark.parametrize(
+    ("head", "source", "name"),
+    [
+        ("lenet", "zoo", "lenet"),
+        ("resnet50-v1.5", "zoo", "resnet50-v1.5"),
+        ("timm:vit_*", "timm", "vit_*"),
+        ("some@where/nets.py:Net", "file", "some@where/nets.py:Net"),
+        ("package.models:build", "module", "package.models:build"),
+        ("run:1.json", "trace", "run:1.json"),
+        ("C:\\x\\program.pt2", "exported", "C:\\x\\program.pt2"),
+    ],
+)
+def test_which_source_a_name_belongs_to(head: str, source: str, name: str) -> None:
+    found, there = source_and_name(head)
+    assert (found.name, there) == (source, name)
+
+
+def test_every_file_of_the_folder_is_a_source() -> None:
+    files = {path.stem for path in Path(kinds.__path__[0]).glob("[!_]*.py")}
+    assert files <= {each.name for each in every_source()}
+    assert prefixes()[0] == "zoo" and set(prefixes()) >= {"torchvision", "timm", "transformers"}
+    assert all(source_of(name).help for name in files)
+
+
+def test_a_spec_goes_to_another_process() -> None:
+    spec = parse("mobilenet-v1@width=0.5")
+    copied = pickle.loads(pickle.dumps(spec))
+    assert copied == spec and copied.source is spec.source
 
 
 def test_the_nearest_words() -> None:

@@ -34,7 +34,7 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class Entry:
-    """What the registration of one network says.
+    """The registration of one network.
 
     name: what a user types. family: the file. builder: the function in that file.
     input: the default input, `1x3x224x224` or `1x5:int64`. layout: one letter an axis (n batch, c channels, h w sides,
@@ -112,8 +112,8 @@ def read(family: str, source: str) -> list[Entry]:
             keys = {k: _literal(v, constants) for k, v in defaults.items()}
             keys |= {k: v for k, v in given.items() if k not in stated}
             name = _literal(call.args[0], constants)
-            said: dict[str, Any] = {"layout": "nchw"} | {k: v for k, v in given.items() if k in stated}
-            found.append(Entry(name=name, family=family, builder=node.name, keys=keys, **said))
+            facts: dict[str, Any] = {"layout": "nchw"} | {k: v for k, v in given.items() if k in stated}
+            found.append(Entry(name=name, family=family, builder=node.name, keys=keys, **facts))
     return found
 
 
