@@ -29,7 +29,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from archscope.bench.data import Data, Split
+from archscope.bench.datasets.base import Data, Split
 from archscope.bench.device import PLAIN, Flags
 from archscope.bench.loop import Outcome, Plan, mixed, train
 from archscope.bench.network import Network, built, fitted

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from archscope.bench import checkpoint, device, loop
-from archscope.bench.data import Data, Split
+from archscope.bench.datasets.base import Data, Split
 from archscope.bench.device import Clock, Flags, device_of, quantile, set_up
 from archscope.bench.job import Job
 from archscope.bench.loop import Diverged, Memory, Outcome, Plan, train
@@ -83,16 +83,16 @@ def test_a_broken_step_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_broken_labels_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    from archscope.bench import data
+    from archscope.bench.datasets import DATASETS
 
-    whole = data.MAKERS["digits"]
+    whole = DATASETS["digits"].make
 
     def shuffled(wanted: Any, place: Any) -> Data:
         made = whole(wanted, place)
         order = torch.randperm(len(made.train), generator=torch.Generator().manual_seed(0))
         return Data("digits", Split(made.train.inputs, made.train.labels[order]), made.test, 10)
 
-    monkeypatch.setitem(data.MAKERS, "digits", shuffled)
+    monkeypatch.setitem(DATASETS, "digits", DATASETS["digits"]._replace(make=shuffled))
     assert run(job(*LEARN))["test_accuracy"] < 0.3
 
 

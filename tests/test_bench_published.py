@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from archscope.bench.data import find_mnist
+from archscope.bench.datasets.mnist import find_mnist
 from archscope.bench.job import Job
 from archscope.bench.recipes import recipe_of
 from archscope.bench.worker import run

@@ -8,96 +8,26 @@
     pictures/                         a folder with one folder per class, or with train/ and test/ of that kind
     mydata.py:load                    a function (or a pair) in a Python file: (inputs, labels), (inputs, labels)
 
-`@dataset("name")` adds a data set. Nothing is downloaded without --download; missing data is one error that lists every
-way to get it.
+A file in `datasets/` adds a data set with `@dataset("name", …)`. Nothing is downloaded without --download; missing data
+is one error that lists every way to get it.
 """
 
-import gzip
-import hashlib
-import os
-import struct
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from archscope.bench.datasets import DATASETS, cache_folder, check_name
+from archscope.bench.datasets import DATASETS, check_name
+from archscope.bench.datasets.base import Data, Lookup, Needs, Split
+from archscope.bench.datasets.hello import is_hello
+from archscope.bench.datasets.mnist import find_mnist
 from archscope.core.errors import ArchscopeError, SpecError
-from archscope.core.registry import Registry
 from archscope.sources.guard import user_code
 from archscope.sources.kinds.file import module_at
 
-
-class Split(NamedTuple):
-    """Training or test examples. inputs: [N, …], uint8 or what the network takes. labels: [N] or [N, t], int64."""
-
-    inputs: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:  # type: ignore[override]
-        return self.inputs.shape[0]
-
-    def at(self, index: Any) -> "Split":
-        """The examples of an index, a mask or a slice."""
-        return Split(self.inputs[index], self.labels[index])
-
-    def divided(self, held: Tensor) -> tuple["Split", "Split"]:
-        """The examples where the mask is false, and those where it is true."""
-        return self.at(~held), self.at(held)
-
-
-@dataclass(frozen=True)
-class Data:
-    """A data set on the CPU. classes: how many. synthetic: made by a program. seen: the test set is the training set.
-
-    origin: where it was read from. letters: the names of the classes of a sequence.
-    """
-
-    name: str
-    train: Split
-    test: Split
-    classes: int
-    synthetic: bool = False
-    seen: bool = False
-    origin: str = ""
-    letters: str = ""
-    sizes: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def text(self) -> str:
-        """`fashion-mnist`, `fashion-mnist@train=2000`, as it is in a row; the same text is the same data."""
-        return "@".join([self.name, *(f"{key}={value}" for key, value in self.sizes.items())])
-
-
-class Needs(NamedTuple):
-    """What a network takes: shape of one example without the batch ([c, h, w], [t, c] or [t]), dtype, classes."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    classes: int
-
-
-class Lookup(NamedTuple):
-    """Where to look for files. folder: the user's, searched first. download: whether missing files may be fetched."""
-
-    folder: Path | None = None
-    download: bool = False
-
-
 USUAL = Lookup()
-Maker = Callable[[Needs, Lookup], Data]
-MAKERS: Registry[Maker] = Registry("data set")
-
-
-def dataset(name: str) -> Callable[[Maker], Maker]:
-    """Register a data set. Raises ValueError for a name that is not in the catalogue, `datasets.py`."""
-    if name not in DATASETS:
-        raise ValueError(f"the catalogue has no data set {name!r}")
-    return MAKERS.register(name)
 
 
 def data_of(text: str, needs: Needs, lookup: Lookup = USUAL) -> Data:
@@ -110,8 +40,8 @@ def data_of(text: str, needs: Needs, lookup: Lookup = USUAL) -> Data:
     name, sizes = _parsed(text)
     if name == "auto":
         name = usual(needs, lookup)
-    if name in MAKERS:
-        data = MAKERS[name](needs, lookup)
+    if name in DATASETS:
+        data = DATASETS[name].make(needs, lookup)
     else:
         data = from_file(name) if ".py:" in name else from_folder(Path(name).expanduser(), needs)
     for key, split in (("train", data.train), ("test", data.test)):
@@ -137,15 +67,11 @@ def _parsed(text: str) -> tuple[str, dict[str, int]]:
 
 def usual(needs: Needs, lookup: Lookup) -> str:
     """The data set of a network when none is named."""
-    if _is_hello(needs):
+    if is_hello(needs):
         return "hello"
     if len(needs.shape) != 3:
         raise SpecError("no data set fits this network; give your own with --dataset file.py:NAME")
     return "fashion-mnist" if find_mnist("fashion-mnist", lookup.folder) else "digits"
-
-
-def _is_hello(needs: Needs) -> bool:
-    return needs.classes == 4 and (len(needs.shape) == 1 or (len(needs.shape) == 2 and needs.shape[-1] == 4))
 
 
 def check(data: Data, needs: Needs) -> None:
@@ -163,166 +89,6 @@ def check(data: Data, needs: Needs) -> None:
         if channels != takes and channels != 1:
             raise ArchscopeError(f"{data.name} has {channels} channels, and the network takes {takes}")
 
-
-# ------------------------------------------------------------------------------------- MNIST and Fashion-MNIST
-
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-# of the contents, in the order of FILES: Debian compresses the files again, so the published MD5 of the .gz do not hold
-MD5 = {
-    "fashion-mnist": (
-        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "9018921c3c673c538a1fc5bad174d6f9",
-        "8181f5470baa50b63fa0f6fddb340f0a",
-        "15d484375f8d13e6eb1aabb0c3f46965",
-    ),
-    "mnist": (
-        "6bbc9ace898e44ae57da46a324031adb",
-        "a25bea736e30d166cdddb491f175f624",
-        "2646ac647ad5339dbf082846283269ea",
-        "27ae3e4e09519cfbb04c329615203637",
-    ),
-}
-CLASSES = {"fashion-mnist": "FashionMNIST", "mnist": "MNIST"}  # in torchvision.datasets; its folders have these names
-DEBIAN = Path("/usr/share/datasets")
-
-
-def find_mnist(name: str, folder: Path | None = None) -> Path | None:
-    """The first folder that holds all four files, compressed or not, or None.
-
-    Searched: the user's folder, $ARCHSCOPE_DATA, ./data, the cache, each also in torchvision's layout
-    (FashionMNIST/raw/), and the folder of Debian's package dataset-fashion-mnist.
-    """
-    own = os.environ.get("ARCHSCOPE_DATA")
-    roots = [*([folder] if folder else []), *([Path(own)] if own else []), Path("data"), cache_folder() / "data"]
-    places = [root / part for root in roots for part in (".", name, CLASSES[name], f"{CLASSES[name]}/raw")]
-    for place in (*places, DEBIAN / name):
-        if all((place / file).is_file() or (place / f"{file}.gz").is_file() for file in FILES):
-            return place
-    return None
-
-
-def read_mnist(name: str, folder: Path | None = None, download: bool = False) -> tuple[list[Tensor], Path]:
-    """The four tensors (uint8 images [N, 28, 28] and labels [N], for training and testing) and their folder.
-
-    Raises SpecError if the files are missing, and ArchscopeError if a file is not the published one.
-    """
-    place = find_mnist(name, folder)
-    if place is None and download:
-        place = _downloaded(name, folder or cache_folder() / "data")
-    if place is None:
-        debian = "apt install dataset-fashion-mnist, " if name == "fashion-mnist" else ""
-        raise SpecError(
-            f"{name} is not on this machine: {debian}--download, --data-dir DIR with its four files (or "
-            f"ARCHSCOPE_DATA=DIR), or use --dataset digits or synthetic"
-        )
-    return [_idx(place / file, md5) for file, md5 in zip(FILES, MD5[name], strict=True)], place
-
-
-def _idx(path: Path, md5: str) -> Tensor:
-    """A file in LeCun's IDX format: 2 zero bytes, type, number of axes, a big-endian length per axis, the elements."""
-    packed = path.with_name(path.name + ".gz")
-    try:
-        data = path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
-    except (OSError, EOFError) as error:
-        raise ArchscopeError(f"cannot read {path if path.is_file() else packed}: {error}") from error
-    found = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    if found != md5:
-        raise ArchscopeError(f"{path} is damaged or another data set: its MD5 is {found}, the published one {md5}")
-    axes = data[3]
-    shape = struct.unpack_from(f">{axes}I", data, 4)
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=4 + 4 * axes).reshape(shape)
-
-
-def _downloaded(name: str, root: Path) -> Path:
-    """Download with torchvision. A file appears under its name when it is complete. Raises ArchscopeError."""
-    from torchvision import datasets
-
-    place = root / CLASSES[name] / "raw"
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=root) as part:
-            getattr(datasets, CLASSES[name])(part, download=True)
-            for file in FILES:
-                os.replace(Path(part, CLASSES[name], "raw", file), place / file)
-    except (OSError, EOFError, RuntimeError) as error:
-        raise ArchscopeError(f"cannot download {name}: {' '.join(str(error).split())}") from error
-    return place
-
-
-def _mnist(name: str) -> Maker:
-    def make(needs: Needs, lookup: Lookup) -> Data:
-        (train, train_labels, test, test_labels), place = read_mnist(name, lookup.folder, lookup.download)
-        splits = Split(train[:, None], train_labels.long()), Split(test[:, None], test_labels.long())
-        return Data(name, *splits, classes=10, origin=str(place))
-
-    return make
-
-
-for _name in MD5:
-    dataset(_name)(_mnist(_name))
-
-
-# ------------------------------------------------------------------------------------------- built in, or made
-
-
-@dataset("digits")
-def digits(needs: Needs, lookup: Lookup) -> Data:
-    """Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998) from scikit-learn: 8×8, 0 to 16.
-
-    In the stored order, the last ten of every fifty images are for testing: 1,440 and 357, every digit in both.
-    """
-    try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise SpecError(
-            "the data set digits comes with scikit-learn, which is not installed: pip install scikit-learn "
-            "(archscope's extra bench has it), or use --dataset synthetic, which needs nothing"
-        ) from error
-    images, labels = load_digits(return_X_y=True)
-    inputs = torch.from_numpy(images).reshape(-1, 1, 8, 8).mul(255 / 16).round().to(torch.uint8)
-    whole = Split(inputs, torch.from_numpy(labels).long())
-    return Data("digits", *whole.divided((torch.arange(len(whole)) // 10) % 5 == 4), 10, origin="scikit-learn")
-
-
-SYNTHETIC = (8192, 1024)  # examples for training and testing
-
-
-@dataset("synthetic")
-def synthetic(needs: Needs, lookup: Lookup) -> Data:
-    """A coarse pattern per class, plus noise. A network can learn it; its accuracy means nothing. For throughput."""
-    if len(needs.shape) != 3:
-        raise SpecError("the data set synthetic makes images, which this network does not take")
-    channels, *sides = needs.shape
-    made = torch.Generator().manual_seed(0)
-    coarse = torch.randint(0, 256, (needs.classes, channels, 4, 4), generator=made, dtype=torch.uint8)
-    patterns = torch.nn.functional.interpolate(coarse.float(), size=sides)
-    splits = []
-    for count in SYNTHETIC:
-        labels = torch.randint(0, needs.classes, (count,), generator=made)
-        inputs = torch.empty((count, channels, *sides), dtype=torch.uint8)
-        for part in torch.arange(count).split(512):  # never more than this as floats
-            noise = torch.randint(0, 256, (len(part), channels, *sides), generator=made, dtype=torch.uint8)
-            inputs[part] = patterns[labels[part]].add_(noise).div_(2).to(torch.uint8)
-        splits.append(Split(inputs, labels))
-    return Data("synthetic", *splits, classes=needs.classes, synthetic=True, origin="seed 0")
-
-
-LETTERS = "ehlo"
-
-
-@dataset("hello")
-def hello(needs: Needs, lookup: Lookup) -> Data:
-    """One sequence, hello, with the letter that follows each letter: ohlol. The test set is the training set."""
-    if not _is_hello(needs):
-        raise SpecError("the data set hello is for networks of sequences of four letters, such as char-rnn")
-    letters = torch.tensor([[LETTERS.index(letter) for letter in "hello"]])  # [1, 5]
-    labels = torch.tensor([[LETTERS.index(letter) for letter in "ohlol"]])
-    one_hot = torch.nn.functional.one_hot(letters, 4).float()  # [1, 5, 4]
-    split = Split(letters if len(needs.shape) == 1 else one_hot, labels)
-    return Data("hello", split, split, 4, seen=True, origin="built in", letters=LETTERS)
-
-
-# --------------------------------------------------------------------------------------------- the user's data
 
 TESTED = ("test", "val", "valid", "validation")  # names of the test folder
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from archscope.bench import checkpoint
-from archscope.bench.data import Data, Split
+from archscope.bench.datasets.base import Data, Split
 from archscope.bench.device import (
     PLAIN,
     Clock,

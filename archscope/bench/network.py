@@ -8,7 +8,8 @@ from torch import nn
 
 from archscope.analysis.metrics import totals
 from archscope.bench.cost import Cost, cost_of
-from archscope.bench.data import USUAL, Data, Lookup, Needs, check, data_of
+from archscope.bench.data import USUAL, check, data_of
+from archscope.bench.datasets.base import Data, Lookup, Needs
 from archscope.bench.recipes import Recipe
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Trace

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from archscope.bench.data import Split
+from archscope.bench.datasets.base import Split
 
 RESIDENT = 1 << 30  # bytes
 BITS = 22  # of Pillow's fixed-point weights, Resample.c: PRECISION_BITS = 32 - 8 - 2

@@ -12,7 +12,7 @@ import torch
 
 import archscope.bench.device as hardware
 from archscope.bench import peaks
-from archscope.bench.data import Lookup
+from archscope.bench.datasets.base import Lookup
 from archscope.bench.device import Flags, device_of, is_out_of_memory, name_of, set_up
 from archscope.bench.job import Job
 from archscope.bench.loop import Diverged, Memory, Outcome, Plan, Report, summary, train

@@ -1,24 +1,16 @@
-"""The catalogue of data sets, for `bench --list`, which does not import torch. `data.py` reads them."""
+"""The data sets of `bench`, a file each; the folder is listed. `bench --list` imports them without torch."""
 
-import os
 from pathlib import Path
 
+from archscope.bench.datasets.base import DATASETS, Dataset, cache_folder, dataset
 from archscope.core.errors import SpecError
+from archscope.core.registry import import_folder
 from archscope.core.table import Column, Table, unknown
 
-DATASETS = {  # name -> training examples, test examples, what an example is, where it comes from
-    "fashion-mnist": (60_000, 10_000, "1×28×28, 10 classes", "Debian's dataset-fashion-mnist, torchvision, --download"),
-    "mnist": (60_000, 10_000, "1×28×28, 10 classes", "torchvision's files, --download"),
-    "digits": (1_440, 357, "1×8×8, 10 classes", "scikit-learn (pip install scikit-learn)"),
-    "synthetic": (8_192, 1_024, "what the network takes; not real", "made by a seed"),
-    "hello": (1, 1, "5 letters of 4; tested on itself", "built in"),
-}
+__all__ = ["DATASETS", "Dataset", "cache_folder", "check_name", "dataset", "datasets_table"]
 
-
-def cache_folder() -> Path:
-    """The folder for files that archscope keeps between runs: $ARCHSCOPE_CACHE, else archscope in the user's cache."""
-    own = os.environ.get("ARCHSCOPE_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "archscope"
+import_folder(__name__, __path__)
+DATASETS.put_first(*"fashion-mnist mnist digits synthetic hello".split())
 
 
 def check_name(text: str) -> None:
@@ -40,8 +32,8 @@ def datasets_table() -> Table:
             Column("comes_from", "Comes from", priority=2),
         ),
         rows=tuple(
-            dict(zip(("dataset", "train", "test", "example", "comes_from"), (name, *facts), strict=True))
-            for name, facts in DATASETS.items()
+            {"dataset": name, "train": d.train, "test": d.test, "example": d.example, "comes_from": d.origin}
+            for name, d in DATASETS.items()
         ),
         notes=(
             "a folder with one folder of images per class, or file.py:NAME, is a data set too",
