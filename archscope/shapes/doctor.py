@@ -194,7 +194,7 @@ def inputs_that_fit(case: Case) -> str:
         return f"{ranges(found.fits, word, found.limit)} work{'s' if len(found.fits) == 1 else ''}"
     if found is not None or len(model.letters) != 2:
         return ""
-    again = case.failure.again
+    again = case.failure.rerun
     searched = fitting(lambda side: _square(model, side, again))
     return f"inputs of {_sides(*searched)}" if searched else ""
 

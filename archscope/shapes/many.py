@@ -29,8 +29,10 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from archscope.shapes.resize import Ran, Resized, lost_by, lost_in
 from archscope.tracing.collector import gc_paused
+from archscope.tracing.guard import untouched
 from archscope.tracing.modules import listening
-from archscope.tracing.tracer import LOCK, Run, _abstract, tensors_in, untouched
+from archscope.tracing.run import LOCK, Run
+from archscope.tracing.tensors import abstract, tensors_in
 
 LIBRARIES = ("torch.nn.", "torchvision.")  # whose modules are known to depend on their arguments and attributes alone
 MOST = 1 << 16  # calls that are kept
@@ -131,7 +133,7 @@ class Many:
         if max(len(self.calls), len(self.operators)) > MOST:
             self.calls, self.operators = {}, {}
         arguments, named = self.resized.inputs(side)
-        arguments, named = [_abstract(value) for value in arguments], {key: _abstract(v) for key, v in named.items()}
+        arguments, named = [abstract(value) for value in arguments], {key: abstract(v) for key, v in named.items()}
         inputs = tensors_in((*arguments, *named.values()))
         run = _Counted(self)
         with gc_paused(), untouched(self.modules if self.users else (), None), torch.inference_mode(), run:

@@ -44,7 +44,7 @@ class Case:
     @classmethod
     def of(cls, error: ShapeError, layout: str = "") -> "Case":
         """The case of an error that a run raised."""
-        failure, again = error.failure, error.failure.again
+        failure, again = error.failure, error.failure.rerun
         if again is None:
             return cls(error, failure, None)
         name = failure.trace.model

@@ -23,8 +23,10 @@ from archscope.core.record import Op, Tensor
 from archscope.operators import VIEWS, Work
 from archscope.sweeps.holdings import NUMBERS, PASSIVE, Holdings
 from archscope.tracing.collector import gc_paused
+from archscope.tracing.guard import untouched
 from archscope.tracing.modules import listening
-from archscope.tracing.tracer import LOCK, Run, tensors_in, untouched
+from archscope.tracing.run import LOCK, Run
+from archscope.tracing.tensors import tensors_in
 
 MOST = 1 << 13  # shares, and numbers of layers, that are kept
 

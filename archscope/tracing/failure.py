@@ -4,12 +4,21 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from torch._subclasses.fake_tensor import DataDependentOutputException
+
+from archscope.core.errors import ArchscopeError, ShapeError, TraceError
 from archscope.core.record import Op, Trace
+from archscope.operators import UPPER_BOUNDS
+from archscope.tracing.modules import kind_of
+from archscope.tracing.tensors import records_in
+
+if TYPE_CHECKING:
+    from archscope.tracing.run import Run
 
 
-class Again(NamedTuple):
+class Rerun(NamedTuple):
     """What a run was given, to run it once more with something changed."""
 
     model: Any
@@ -29,7 +38,7 @@ class Failure(NamedTuple):
     trace: Trace
     op: Op | None = None
     place: str = ""
-    again: Again | None = None
+    rerun: Rerun | None = None
 
 
 def first_line(error: Exception) -> str:
@@ -89,3 +98,40 @@ def _near(path: Path) -> Path:
         return path.relative_to(Path.cwd())
     except (ValueError, OSError):
         return path
+
+
+_VALUE = (DataDependentOutputException,)
+
+
+def explained(run: "Run", error: Exception, rerun: Rerun) -> ArchscopeError:
+    """The error as the user reads it, with the record up to the failure attached."""
+    op = None
+    if run.refused is not None and run.refused[0] in (error, error.__cause__, error.__context__):
+        _, overload, args, kwargs = run.refused
+        named = run.named(overload, args, kwargs)
+        op = Op(overload.name, tuple(records_in(named.values())), (), named)
+    path = run.failed or ""
+    where = f"{path} ({kind_of(type(dict(run.modules)[path]))})" if path else run.name
+    line = user_line(error)
+    place = f", at {line}" if line else ""
+    if isinstance(error, ShapeError):
+        explanation: ArchscopeError = ShapeError(f"{where}: {error}{place}", expected=error.expected, got=error.got)
+    elif op is not None and isinstance(error, RuntimeError) and of_shapes(str(error)):
+        explanation = ShapeError(f"{where}: {first_line(error)}{place}")
+    elif op is None and of_torch(error) and (numbers := refused_numbers(str(error))) is not None:
+        explanation = ShapeError(f"{where}: {first_line(error)}{place}", expected=numbers[0], got=numbers[1])
+    else:
+        text = first_line(error)
+        wants = ("meta tensor", "data-dependent", "data-independent", "item()")
+        if any(word in text for word in wants) or isinstance(error, _VALUE):
+            most = ", or, in Python, have the largest size taken: archscope.trace(…, bound=True)"
+            text = (
+                "the forward depends on the value of a tensor, which a trace does not compute. Make that a constant"
+                f" or an argument{most if op is not None and op.name in UPPER_BOUNDS else ''}"
+                f" ({op.name if op is not None else text[:80]})"
+            )
+        elif isinstance(error, TypeError) and "forward()" in text:
+            text = f"the forward was called with other inputs than it takes: {text}"
+        explanation = TraceError(f"{where}: {text}{place}")
+    explanation.failure = Failure(path, run.finish(False), op, line, rerun)
+    return explanation

@@ -1,4 +1,4 @@
-"""What a module is, as the record keeps it: its kind, and the arguments that it was built with; and hearing of it."""
+"""What a module is, as the record keeps it: its kind, and the arguments it was built with; how to watch its calls."""
 
 import threading
 from collections.abc import Iterator
@@ -77,7 +77,7 @@ def _reparametrized(module: nn.Module) -> dict[str, Any]:
 
 @contextmanager
 def listening(owner: Any) -> Iterator[None]:
-    """Within this block, in this thread, `owner.now` hears of every call of a module and of every attribute that is
+    """Within this block, in this thread, `owner.now` is told of every call of a module and of every attribute that is
     about to be set: `called(original, module, args, kwargs)`, which gives the output, and `assign(module)`. It is None
     between runs."""
     call, assign, here = nn.Module.__call__, nn.Module.__setattr__, threading.get_ident()

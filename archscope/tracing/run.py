@@ -1,0 +1,337 @@
+"""The run of a model, operator by operator.
+
+The model runs once under a `TorchDispatchMode`. Where `operators/` has the rule of an operator, the output is made
+from that rule, an empty tensor on the meta device, and PyTorch's own kernel is never called; every other operator
+runs PyTorch's meta kernel. Nothing is computed and no weight is read.
+
+Inference mode is what makes the record readable: below it PyTorch does not take `linear`, `conv2d`, `batch_norm`,
+`lstm` or attention apart before they reach the dispatch mode, so one layer is one operator. An operator that has no
+rule and that PyTorch can take apart is taken apart here, and its pieces are recorded.
+
+Values stay real where they are small and already known: a model may count, index and branch on constants. A tensor
+that existed before the run is never written to.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from archscope.core.errors import ShapeError
+from archscope.core.record import Composite, Layer, Op, Param, Tensor, Trace
+from archscope.core.version import __version__
+from archscope.operators import UPPER_BOUNDS, Work, work
+from archscope.tracing.dispatch import OVERLOADS, Overload, elements, overload_of
+from archscope.tracing.modules import PLAIN, describe, kind_of
+from archscope.tracing.spelling import spelled
+from archscope.tracing.tensors import is_lazy, own_tensors, records_in, tensors_in
+from archscope.tracing.weightless import KIND, META
+
+CPU = torch.device("cpu")
+SMALL = 1 << 16  # elements; a real tensor up to this size keeps its values while the model runs
+
+_DTYPES = {d: str(d).removeprefix("torch.") for d in vars(torch).values() if isinstance(d, torch.dtype)}
+LOCK = threading.RLock()  # one run at a time replaces nn.Module._call_impl
+
+
+class Run(TorchDispatchMode):
+    """One run: the operators and layer calls seen so far."""
+
+    def __init__(self, modules: list[tuple[str, nn.Module]], name: str, rules: bool, lazy: bool, bound: bool) -> None:
+        super().__init__()
+        self.modules, self.name, self.rules, self.lazy, self.bound = modules, name, rules, lazy, bound
+        self.bounded: dict[str, None] = {}  # modules in which a size was taken at its largest
+        self.ops: list[Op] = []
+        self.works: list[Work | None] = []  # of each operator, as `ops.work` says it: no rule need be asked twice
+        self.layers: list[Layer | None] = []
+        self.composites: list[Composite | None] = []
+        self.called_as: dict[int, str] = {}  # the functions by which Python called operators, by the index of these
+        self.stack: list[str] = []
+        self.failed: str | None = None
+        self.refused: tuple[Exception, Overload, Any, Any] | None = None  # the operator that raised
+        self.calls: dict[nn.Module, int] = {}
+        self.paths: dict[nn.Module, str] = {}
+        for path, module in self.modules:
+            self.paths.setdefault(module, path)
+        self.records: dict[int, Tensor] = {}
+        self.alive: list[torch.Tensor] = []  # an id() is unique only while its tensor lives
+        self.born: set[int] = set()  # real tensors made during the run: the only ones that may be written to
+        self.stale: set[int] = set()  # memory of real tensors into which something unknown was written
+        self.metas: dict[int, torch.Tensor] = {}
+        self.inputs: tuple[Tensor, ...] = ()
+        self.params = self.state("_parameters")
+        self.buffers = self.state("_buffers")
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else PyTorch wraps the dispatch below and imports its compiler at the first operator
+
+    # ------------------------------------------------------------------------------------------------- tensors
+
+    def record(self, tensor: torch.Tensor) -> Tensor:
+        key, alive = id(tensor), self.alive
+        known = self.records.get(key)
+        if known is None:
+            known = self.records[key] = Tensor(len(alive), tuple(tensor.shape), _DTYPES[tensor.dtype])
+            alive.append(tensor)
+        return known
+
+    def plain(self, value: Any) -> Any:
+        """An operator's argument as the record keeps it."""
+        kind = type(value)
+        if kind in PLAIN:
+            return value
+        if isinstance(value, torch.Tensor):
+            return self.record(value)
+        if kind is list or kind is tuple:
+            return tuple([self.plain(v) for v in value])
+        if kind is torch.dtype:
+            return _DTYPES[value]
+        return value if isinstance(value, (int, float, complex)) else str(value)
+
+    def meta(self, value: Any) -> Any:
+        """The same argument with every tensor on the meta device."""
+        if isinstance(value, torch.Tensor):
+            if value.is_meta:
+                return value
+            kept = self.metas.get(id(value))
+            if kept is None:
+                self.record(value)  # keeps it alive
+                with torch.inference_mode(value.is_inference()), torch.no_grad():
+                    kept = self.metas[id(value)] = value.to("meta")
+            return kept
+        if isinstance(value, (list, tuple)):
+            return [self.meta(v) for v in value]
+        if isinstance(value, torch.device):
+            return META
+        return value
+
+    def state(self, group: str) -> tuple[Param, ...]:
+        """The parameters or the buffers, under every name that they have."""
+        return tuple(
+            Param(f"{path}.{name}" if path else name, self.record(value), value.requires_grad)
+            for path, module in self.modules
+            for name, value in own_tensors(module, group)
+            if value is not None and not (self.lazy and is_lazy(value))
+        )
+
+    # ----------------------------------------------------------------------------------------------- operators
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        overload = OVERLOADS.get(func)
+        if overload is None:
+            overload = OVERLOADS[func] = overload_of(func)
+        try:
+            if overload.rule is not None and self.rules:
+                return self.ruled(overload, func, args, kwargs)
+            return self.kernel(overload, func, args, kwargs or {})
+        except Exception as error:
+            if self.refused is None or self.refused[0] is not error:  # the innermost
+                self.refused = (error, overload, args, kwargs or {})
+            raise
+
+    def ruled(self, overload: Overload, func: Any, args: Any, kwargs: Any) -> Any:
+        """Make the output from the rule, in the memory format that PyTorch would choose."""
+        named: dict[str, Any] = {}
+        inputs: list[Tensor] = []
+        live: list[torch.Tensor] = []
+        records = self.records
+        for key, value in zip(overload.arguments, args, strict=False):
+            if type(value) in PLAIN:
+                named[key] = value
+            elif (known := records.get(id(value))) is not None:
+                named[key] = known
+                inputs.append(known)
+                live.append(value)
+            elif type(value) is list and value and type(value[0]) is int:
+                named[key] = tuple(value)
+            elif type(value) is list and None not in (group := [records.get(id(v)) for v in value]):
+                named[key] = tuple(group)
+                inputs += group  # type: ignore[arg-type]
+                live += value
+            else:
+                self.take(key, value, named, inputs, live)
+        for key, value in kwargs.items() if kwargs else ():
+            self.take(key, value, named, inputs, live)
+        assert overload.rule is not None
+        done = overload.rule(**named)
+        shapes = done.shapes
+        if shapes is None or not live or done.dtype is not None:
+            return self.kernel(overload, func, args, kwargs or {})
+        first = live[0]
+        if overload.in_place:
+            if shapes[0] != inputs[0].shape:
+                raise ShapeError(f"an in-place operation cannot make {list(shapes[0])} of {list(inputs[0].shape)}")
+            if not first.is_meta and id(first) in self.born:
+                return self.kernel(overload, func, args, kwargs or {})
+            self.ops.append(Op(overload.name, tuple(inputs), (inputs[0],), named))
+            self.works.append(done)
+            return first
+        if overload.name == "aten.dropout" and not (named["train"] and named["p"]):
+            self.ops.append(Op(overload.name, tuple(inputs), (inputs[0],), named))
+            self.works.append(done)
+            return first  # PyTorch gives the input back
+        if not overload.dense:
+            for tensor in live:
+                if not tensor.is_contiguous():
+                    return self.kernel(overload, func, args, kwargs or {})
+        if not first.is_meta and not any([tensor.is_meta for tensor in live]):
+            return self.kernel(overload, func, args, kwargs or {})  # constants stay real
+        made, outputs = [], []
+        for shape in shapes:
+            tensor = torch.empty(shape, dtype=first.dtype, device=META)
+            records[id(tensor)] = new = Tensor(len(self.alive), shape, inputs[0].dtype)
+            self.alive.append(tensor)
+            made.append(tensor)
+            outputs.append(new)
+        self.ops.append(Op(overload.name, tuple(inputs), tuple(outputs), named))
+        self.works.append(done)
+        return made[0] if len(made) == 1 else tuple(made)
+
+    def take(self, key: str, value: Any, named: dict[str, Any], inputs: list[Tensor], live: list[torch.Tensor]) -> None:
+        """Add one argument of an operator to what is known of its overload."""
+        named[key] = kept = self.plain(value)
+        inputs += records_in((kept,))
+        live += tensors_in((value,))
+
+    def kernel(self, overload: Overload, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run PyTorch's own kernel: for real on small constants, on the meta device otherwise."""
+        tensors = [*tensors_in(args), *tensors_in(kwargs.values())]
+        if self.lazy and any(map(is_lazy, tensors)):
+            return func(*args, **kwargs)  # a lazy module makes its parameters: not a part of the forward
+        real = all([self.known(t) for t in tensors])
+        if not tensors or overload.constant:
+            small = elements(overload, args, kwargs) <= SMALL
+            on = str(kwargs.get("device") or (tensors[0].device if tensors else "cpu")).partition(":")[0]
+            real = small and (on == "cpu" or overload.constant)  # `arange(n, device=x.device)` is known, whatever x is
+            if "device" in overload.arguments and (on != "cpu" or not real):
+                kwargs = {**kwargs, "device": CPU if real else META}
+        elif real:  # known values stay so on the device of an unknown input
+            args = [CPU if isinstance(value, torch.device) else value for value in args]
+            kwargs = {**kwargs, "device": CPU} if kwargs.get("device") is not None else kwargs
+        if overload.in_place and tensors and not tensors[0].is_meta and id(tensors[0]) not in self.born:
+            self.keep(overload, args, kwargs, args[0])
+            return args[0]  # a tensor of the user's: recorded, not written to
+        as_view = overload.joins and isinstance(args[0], torch.Tensor) and args[0].is_contiguous()
+        if overload.composite and not real and not as_view:
+            index, start = len(self.composites), len(self.ops)
+            self.composites.append(None)
+            with self:
+                taken_apart = func.decompose(*args, **kwargs)
+            if taken_apart is not NotImplemented:
+                if overload.name == "aten.einsum" or any([w is not None and w.macs for w in self.works[start:]]):
+                    named = self.named(overload, args, kwargs)
+                    self.composites[index] = Composite(overload.name, named, start, len(self.ops))
+                return taken_apart
+        output = func(*args, **kwargs) if real else self.on_meta(overload, func, args, kwargs)
+        made = tensors_in((output,))
+        if real and (not overload.view or (tensors and id(tensors[0]) in self.born)):
+            self.born.update(map(id, made))
+        if overload.out:
+            for tensor in made:
+                self.records.pop(id(tensor), None)  # `out=` gave it another shape
+        if not real and (overload.in_place or overload.out):
+            written = tensors[:1] if overload.in_place else tensors_in(kwargs.values())
+            self.stale |= {t.untyped_storage().data_ptr() for t in written if not t.is_meta}
+        self.keep(overload, args, kwargs, args[0] if overload.in_place else output)
+        return args[0] if overload.in_place else output
+
+    def known(self, tensor: torch.Tensor) -> bool:
+        """Whether its values are there: small, and nothing unknown was written into it."""
+        if tensor.device.type != "cpu" or tensor.numel() > SMALL:
+            return False
+        return not self.stale or tensor.untyped_storage().data_ptr() not in self.stale
+
+    def on_meta(self, overload: Overload, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run PyTorch's meta kernel, or, where a size depends on values, what gives its largest."""
+        if self.bound and overload.name in UPPER_BOUNDS:
+            largest = UPPER_BOUNDS[overload.name](*map(self.meta, args), **kwargs)
+            if largest is not None:
+                self.bounded.setdefault(self.stack[-1] or self.name)
+                return largest
+        try:
+            return func(*map(self.meta, args), **{k: self.meta(v) for k, v in kwargs.items()})
+        except Exception:
+            if all([t.is_meta or t.numel() > SMALL for t in tensors_in(args)]):
+                raise
+            return func(*args, **kwargs)  # it wants the values of a small constant: lengths, sizes
+
+    def keep(self, overload: Overload, args: Any, kwargs: Any, output: Any) -> None:
+        """Write an operator down."""
+        named = self.named(overload, args, kwargs)
+        outputs = tuple(self.record(t) for t in tensors_in([output]))
+        self.ops.append(Op(overload.name, tuple(records_in(named.values())), outputs, named))
+        self.works.append(work(self.ops[-1]))
+
+    def named(self, overload: Overload, args: Any, kwargs: Any) -> dict[str, Any]:
+        """An operator's arguments by their names in its schema, as the record keeps them."""
+        named = dict(zip(overload.arguments, [self.plain(a) for a in args], strict=False))
+        return named | {k: self.plain(v) for k, v in kwargs.items()}
+
+    # -------------------------------------------------------------------------------------------------- layers
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Replace `nn.Module._call_impl` while the model runs, in this thread, for modules of this model."""
+        original = nn.Module._call_impl  # what `__call__` ends in: replacing that one takes long
+        here = threading.get_ident()
+        paths, layers, stack, ops, calls = self.paths, self.layers, self.stack, self.ops, self.calls
+        record, records = self.record, self.records
+
+        def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            path = paths.get(module)
+            if path is None or threading.get_ident() != here:
+                return original(module, *args, **kwargs)
+            index, start, depth = len(layers), len(ops), len(stack)
+            call = calls[module] = calls.get(module, -1) + 1
+            layers.append(None)
+            stack.append(path)
+            output: Any = ()
+            try:
+                output = original(module, *args, **kwargs)
+                self.failed = None  # what failed inside was caught there
+            except BaseException:
+                if self.failed is None:
+                    self.failed = path
+                raise
+            finally:
+                stack.pop()
+                kind, config = describe(module)
+                ins = tuple([records.get(id(t)) or record(t) for t in tensors_in(args)])
+                if kwargs:
+                    ins += tuple([record(t) for t in tensors_in(kwargs.values())])
+                known = records.get(id(output))
+                outs = (known,) if known is not None else tuple([record(t) for t in tensors_in((output,))])
+                layers[index] = Layer(path, call, kind, depth, config, ins, outs, start, len(ops))
+            return output
+
+        nn.Module._call_impl = called  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            nn.Module._call_impl = original  # type: ignore[method-assign]
+
+    def finish(self, train: bool) -> Trace:
+        """The record."""
+        record = Trace(
+            model=self.name,
+            inputs=self.inputs,
+            params=self.params,
+            buffers=self.buffers,
+            layers=tuple(layer for layer in self.layers if layer is not None),
+            ops=tuple(self.ops),
+            modules={path: module.__dict__.get(KIND) or kind_of(type(module)) for module, path in self.paths.items()},
+            train=train,
+            versions={"archscope": __version__, "torch": torch.__version__},
+            notes=(f"sizes that depend on values are taken at their largest, in {', '.join(self.bounded)}",)
+            if self.bounded
+            else (),
+            composites=tuple(composite for composite in self.composites if composite is not None),
+            spelled=spelled(self.ops, self.called_as),
+        )
+        record.__dict__["_kept"] = {("works",): self.works}  # where the passes keep what they have computed
+        return record

@@ -1,0 +1,66 @@
+"""Tensors in arguments, in records and in modules."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from archscope.core.record import Tensor
+from archscope.tracing.layer_cache import META
+from archscope.tracing.modules import PLAIN
+
+
+def is_lazy(tensor: torch.Tensor | None) -> bool:
+    return isinstance(tensor, (UninitializedParameter, UninitializedBuffer))
+
+
+def tensors_in(values: Any) -> list[torch.Tensor]:
+    """Every tensor in nested lists, tuples, dicts and dataclasses, in order."""
+    found: list[torch.Tensor] = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif type(value) in PLAIN:
+            continue
+        elif isinstance(value, (list, tuple)):
+            found += tensors_in(value)
+        elif isinstance(value, Mapping):
+            found += tensors_in(value.values())
+        elif is_dataclass(value) and not isinstance(value, type):
+            found += tensors_in([getattr(value, f.name) for f in fields(value)])
+    return found
+
+
+def records_in(values: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    for value in values:
+        if type(value) is Tensor:
+            found.append(value)
+        elif type(value) is tuple:
+            found += records_in(value)
+    return found
+
+
+def abstract(value: Any) -> Any:
+    """An input as the run sees it: a tensor of the same shape and dtype on the meta device."""
+    if isinstance(value, torch.Tensor):
+        if value.layout is torch.strided:
+            return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=META)
+        return torch.empty(value.shape, dtype=value.dtype, device=META)
+    if isinstance(value, (tuple, list)) and value and all(type(side) is int for side in value):
+        return torch.empty(tuple(value), device=META)
+    if isinstance(value, Mapping):
+        return {k: abstract(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(abstract(v) for v in value) if type(value) in (list, tuple) else value
+    return value
+
+
+def own_tensors(module: nn.Module, group: str) -> Iterable[tuple[str, torch.Tensor | None]]:
+    """A module's own parameters or buffers; a scripted one keeps them outside of Python."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return module.named_parameters("", False) if group == "_parameters" else module.named_buffers("", False)
+    return module.__dict__[group].items()
