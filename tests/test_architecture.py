@@ -49,7 +49,6 @@ TORCH += tuple(
 LATER = (
     "operators.indexing",
     "operators.vision",
-    "analysis.texts",
     "sources.",
     "peers.",
     "bench.",

@@ -1,11 +1,10 @@
 """Short texts of tables and messages: sizes, windows, derivations, versions."""
 
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from typing import Any
 
 from archscope.core.record import Trace
-from archscope.core.version import __version__
+from archscope.core.version import __version__, torch_version
 from archscope.layers import Derived
 
 
@@ -69,8 +68,8 @@ def without_cost(names: Iterable[str]) -> str:
 def versions(known: Mapping[str, str] | None = None) -> str:
     """`archscope 0.1.0, torch 2.14.1.`, of a trace or of what is running."""
     if known is None:
-        known = {"archscope": __version__, "torch": import_module("torch").__version__}
-    return ", ".join(f"{name} {version}" for name, version in known.items()) + "."
+        known = {"archscope": __version__, "torch": torch_version()}
+    return ", ".join(f"{name} {version}" for name, version in known.items() if version) + "."
 
 
 def of_model(model: str, text: str) -> str:

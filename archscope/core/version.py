@@ -1,6 +1,7 @@
 """The version of the installed distribution, and whether the other project called archscope is installed as well."""
 
 import os
+import re
 import sys
 
 DISTRIBUTION = "archscope-torch"  # the name on PyPI; the import and the command are `archscope`
@@ -18,6 +19,23 @@ def __getattr__(name: str) -> str:
     except PackageNotFoundError:  # a checkout on the path that nobody has installed
         found = "0+unknown"
     return globals().setdefault(name, found)
+
+
+def torch_version() -> str:
+    """The version of the torch that is installed, as `torch.__version__` has it; "" where there is none.
+
+    Read from the text of `torch/version.py`, without an import of torch.
+    """
+    if "torch" in sys.modules:
+        return str(sys.modules["torch"].__version__)
+    for folder in sys.path:
+        try:
+            with open(os.path.join(folder, "torch", "version.py"), encoding="utf-8") as stream:
+                found = re.search(r"^__version__ = ['\"](.+)['\"]", stream.read(), re.M)
+        except OSError:
+            continue
+        return found[1] if found else ""
+    return ""
 
 
 def other_archscope() -> str:

@@ -10,7 +10,6 @@ from archscope.core.record import Op, Trace
 from archscope.sources.inputs import Text, of_shape
 from archscope.sources.loading import inputs_of, loaded
 from archscope.sources.spec import Spec, parse
-from archscope.tracing.tracer import trace
 
 SIDES = "dhw"  # letters of a layout that stand for the sides of a picture; without them, t of a sequence moves
 WINDOWS = frozenset(f"aten.{kind}{n}d" for kind in ("conv", "max_pool", "avg_pool") for n in (1, 2, 3))
@@ -82,6 +81,8 @@ class Resized:
         return arguments, {key: self._set(value, shape) for key, value in self.named.items()}
 
     def _run(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> Ran:
+        from archscope.tracing.tracer import trace  # late: this file is imported for saved records too
+
         try:
             with self.running:
                 ran = trace(self.model, arguments, named, name=self.name, train=self.train, bound=self.bound)
