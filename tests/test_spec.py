@@ -68,7 +68,7 @@ def test_an_argument_has_the_type_of_its_default(text: str, value: object) -> No
         ("vgg*", "one model at a time, not 'vgg*'; `archscope table --models 'vgg*'` takes several"),
         ("lenet,nin", "one model at a time"),
         ("torchvison:resnet50", "no package 'torchvison': did you mean torchvision?"),
-        ("nets.py", "name the class or function in nets.py, such as nets.py:Net"),
+        ("nets.py", "there is no file nets.py"),
         ("a b:c", "'a b:c' names no model: write NAME, torchvision:NAME, timm:NAME, transformers:CLASS, "),
         ("alexnet@in_chanels=1", "alexnet has no key 'in_chanels': did you mean in_channels? (it has in_channels,"),
         ("alexnet@zzz=1", "alexnet has no key 'zzz'; it has in_channels, num_classes"),
@@ -190,6 +190,12 @@ def test_the_nearest_words() -> None:
         ("128", LETTERS, "nt", (1, 128), "int64"),
         ("4x128", LETTERS, "nt", (4, 128), "int64"),
         ("1x128:int32", LETTERS, "nt", (1, 128), "int32"),
+        ("3,227,227", IMAGE, "nchw", (1, 3, 227, 227), "float32"),
+        ("(1,3, 227, 227)", IMAGE, "nchw", (1, 3, 227, 227), "float32"),
+        ("(1, 3, 227, 227,):float16", IMAGE, "nchw", (1, 3, 227, 227), "float16"),
+        ("[1, 3, 227, 227]:torch.float16", IMAGE, "nchw", (1, 3, 227, 227), "float16"),
+        ("torch.Size([1, 3, 227, 227])", IMAGE, "nchw", (1, 3, 227, 227), "float32"),
+        ("(227,)", IMAGE, "nchw", (1, 3, 227, 227), "float32"),
         ("10", STEPS, "tnc", (10, 1, 4), "float32"),
         ("10x2x4", STEPS, "tnc", (10, 2, 4), "float32"),
     ],
@@ -214,7 +220,7 @@ def test_in_channels_is_the_channels_of_the_input() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "abc", "3x", "x3", "1e9", "227.5", "3,227,227", "3x 2 2", "9" * 5000, "1:2:3"]
+    "text", ["", "x", "abc", "3x", "x3", "1e9", "227.5", "3,,227", "3x 2 2", "(3", "3)", "(3 3)", "9" * 5000, "1:2:3"]
 )
 def test_no_inputs(text: str) -> None:
     with pytest.raises(SpecError):

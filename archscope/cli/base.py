@@ -49,7 +49,7 @@ Model = Annotated[
 Input = Annotated[
     list[str] | None,
     typer.Option(
-        "--input", "-i", help="227, 3x227x227, 8x3x227x227, 1x128:int64, NAME=SHAPE; once per input.", metavar="SHAPE"
+        "--input", "-i", help="227, 3x227x227, 8,3,227,227, 1x128:int64, NAME=SHAPE; once per input.", metavar="SHAPE"
     ),
 ]
 Batch = Annotated[str | None, typer.Option("--batch", "-b", help="Examples in the batch.", metavar="N")]

@@ -41,6 +41,16 @@ class Commands(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command of the first word; `archscope alexnet` and words of other tools are read as what they mean."""
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            from archscope.cli.first_words import command_for, note
+
+            if (words := command_for(args[0], self.commands)) is not None:
+                note(args[0], words, args[1:])
+                args = [*words, *args[1:]]
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Newer versions of typer exit silently after Ctrl-C, so the message is written here."""
         try:
@@ -79,7 +89,11 @@ def _message_of(error: Any) -> tuple[str, int]:
     if type(error).__name__ == "Abort":
         return "interrupted", 130
     if hasattr(error, "format_message"):
+        from archscope.cli.first_words import advice
+
         text = " ".join(error.format_message().split())
+        if help := advice(error):
+            text = f"{text.partition(' (Possible')[0].rstrip('.')}: {help}"
         command = error.ctx.command_path if getattr(error, "ctx", None) else "archscope"
         text = f"{text} See" if text.endswith("?") else f"{text.rstrip('.')}; see"
         return f"{text} `{command} --help`", 2

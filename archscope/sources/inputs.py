@@ -1,5 +1,9 @@
-"""Inputs as they are typed: `227`, `3x227x227`, `8x3x227x227`, `1x128:int64`, `tokens=1x128:int64`."""
+"""Inputs as they are typed: `227`, `3x227x227`, `8x3x227x227`, `1x128:int64`, `tokens=1x128:int64`.
 
+`3,224,224` and `(1, 3, 224, 224)`, as Python writes a shape, are read too.
+"""
+
+import re
 from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
@@ -58,10 +62,13 @@ def texts_of(input: Text) -> list[str]:
 
 
 def shape_and_dtype(text: str) -> tuple[list[int], str]:
+    """The sides and the dtype of `8x3x224x224`, `3,224,224`, `(1, 3, 224, 224):float16`. Raises SpecError."""
     shape, _, dtype = text.strip().lower().replace("×", "x").partition(":")
-    dtype = dtype or "float32"
+    dtype = dtype.removeprefix("torch.") or "float32"
     if dtype not in DTYPES:
         raise SpecError(unknown("dtype", dtype, DTYPES))
+    if (listed := re.fullmatch(r"(?:torch\.size)?\(\[?(.*?),?\s*\]?\)|\[(.*)\]", shape)) or "," in shape:
+        shape = re.sub(r"\s*,\s*", "x", (listed[1] or listed[2]) if listed else shape)
     try:
         sides = [int(side) for side in shape.split("x")]
     except ValueError:

@@ -45,7 +45,8 @@ def traced(spec: Spec, model: Loaded, train: bool = False) -> Trace:
     bound = spec.source.upper_bound
     with user_code(), spec.source.running(spec.name) as notes:
         record = tracer.trace(model.model, model.arguments, model.named, name=spec.text, train=train, bound=bound)
-    return replace(record, notes=(*record.notes, *notes)) if notes else record
+    notes = (*record.notes, *notes, *([spec.note] if spec.note else []))
+    return replace(record, notes=notes) if notes else record
 
 
 def reason(error: Exception) -> str:

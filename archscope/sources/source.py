@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -21,6 +23,8 @@ from archscope.sources.inputs import Given
 
 Keys = Mapping[str, Any]
 SOURCES: Registry[type["Source"]] = Registry("source")
+# a builder in the files of timm and torchvision: its name, or that of the function below
+REGISTERED = r'^@register_model(?:\(name="|(?!\(name=)\b(?:.|\n)*?^def )(\w+)'
 
 
 class Source:
@@ -53,6 +57,14 @@ class Source:
         """The names that can match a wildcard, in order."""
         raise NotImplementedError
 
+    def names_in_files(self) -> frozenset[str]:
+        """The names of a library that is installed, read from its files: nothing is imported for a wrong name."""
+        return frozenset()
+
+    def completed(self, name: str) -> tuple[str, str]:
+        """A name that leaves out what only one model can be, `net.py`, in full, and a note that says so."""
+        return name, ""
+
     def build(self, name: str, arguments: dict[str, Any]) -> Any:
         """The module of that name."""
         raise NotImplementedError
@@ -80,6 +92,15 @@ class Source:
     def record(self, name: str) -> Trace:
         """The saved record of that name."""
         raise NotImplementedError
+
+
+@cache
+def in_files(package: str, files: str, pattern: str) -> frozenset[str]:
+    """What a regular expression finds in the files of an installed package; empty where it is not installed."""
+    found = find_spec(package)
+    homes = (found.submodule_search_locations or ()) if found is not None else ()
+    paths = [path for home in homes for path in Path(home).glob(files)]
+    return frozenset(name for path in paths for name in re.findall(pattern, path.read_text("utf-8"), re.MULTILINE))
 
 
 @cache

@@ -4,6 +4,7 @@
     mobilenet-v1@width=0.5@num_classes=10
     torchvision:resnet50   timm:vit_base_patch16_224   transformers:LlamaConfig@hidden_size=4096
     nets.py:Net   package.models:build@width=2         a user's own class, function or module
+    nets.py                                            the only model of a file
     trace.json   program.pt2                           a saved trace, an exported program
     alexnet,vgg*,torchvision:resnet*                   several, with wildcards (in lists)
 
@@ -19,17 +20,23 @@ from typing import Any
 
 from archscope.core.errors import SpecError
 from archscope.core.table import did_you_mean
+from archscope.sources.other_names import elsewhere, holds_weights, question, translated
 from archscope.sources.source import Keys, Source, source_and_name
+from archscope.zoo.catalogue import entries
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One model as it was asked for: its source, its name there, and the arguments of its builder."""
+    """One model as it was asked for: its source, its name there, and the arguments of its builder.
+
+    text: the full name, also where less or something else was typed; note: then says what.
+    """
 
     text: str
     source: Source
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def keys(self) -> Keys:
@@ -44,16 +51,36 @@ class Spec:
 def parse(text: str) -> Spec:
     """Read `[SOURCE:]NAME[@key=value…]`. Raises SpecError, naming the nearest right name or key."""
     text = text.strip()
-    head, pairs = _head_and_pairs(text)
+    typed, pairs = _head_and_pairs(text)
+    head, note = _full(typed)
     source, name = source_and_name(head)
     if source.closed and name not in (names := list(source.names("*"))):
         if not name:
             raise SpecError(f"no model was named; {_how_to_list(source)}")
         if re.search(r"[,*?\[]", name):
             raise SpecError(f"one model at a time, not {head!r}; `archscope table --models {head!r}` takes several")
-        what = f"no model is called {name!r}" if source.name == "zoo" else f"{source.name} has no model {name!r}"
-        raise SpecError(_with_question(what, did_you_mean(name, names), _how_to_list(source)))
-    return Spec(text, source, name, _arguments(text, name, pairs, source.keys(name)))
+        if weights := holds_weights(name):
+            raise SpecError(weights)
+        zoo = source.name == "zoo"
+        what = f"no model is called {name!r}" if zoo else f"{source.name} has no model {name!r}"
+        asked = question(name, names) if zoo else did_you_mean(name, names)
+        raise SpecError(_with_question(what, asked, _how_to_list(source)))
+    name, only = source.completed(name)
+    if note or only:
+        text = "@".join((name if only else head, *pairs))
+    return Spec(text, source, name, _arguments(text, name, pairs, source.keys(name)), only or note)
+
+
+def _full(typed: str) -> tuple[str, str]:
+    """A name as archscope writes it, and a note where that is not what was typed."""
+    if typed in entries() or re.search(r"[,*?\[]", typed) or not typed:
+        return typed, ""
+    head = translated(typed)
+    found = elsewhere(head) if head not in entries() else []
+    if found:
+        also = f"; {' and '.join(found[1:])} is another model" if found[1:] else ""
+        return found[0], f"{typed} is {found[0]}{also}"
+    return head, f"{typed} is {head}" if head != typed else ""
 
 
 def expand(texts: Iterable[str]) -> list[Spec]:

@@ -65,12 +65,19 @@ class Files(PythonModels):
         paths = sorted(glob(where)) or [where]
         return [name for path in paths for name in PythonModels.names(self, f"{path}:")]
 
-    def keys(self, name: str) -> None:
-        """Only the builder knows its arguments. Raises SpecError where no class or function is named."""
-        if name.endswith(".py"):
-            raise SpecError(
-                f"name the class or function in {name}, such as {name}:Net; `archscope list '{name}:*'` shows them"
-            )
+    def completed(self, name: str) -> tuple[str, str]:
+        """`nets.py` is its only model. Raises SpecError where it has none or several."""
+        where = name.removesuffix(":")
+        if not where.endswith(".py"):
+            return name, ""
+        holder = module_at(where)
+        *rest, last = models_in(holder) or [""]
+        if rest:
+            raise SpecError(f"{where} has {len(rest) + 1} models: write {', '.join(f'{where}:{one}' for one in rest)} "
+                            f"or {where}:{last}")  # fmt: skip
+        if not last:
+            raise SpecError(_no_model(holder, where))
+        return f"{where}:{last}", f"{last} is the only model in {where}; its full name is {where}:{last}"
 
 
 # ----------------------------------------------------------------------------------------------- models in a module
@@ -95,6 +102,17 @@ def models_in(holder: ModuleType) -> list[str]:
         elif _returns_module(value, nn.Module) and not _required(value):
             found.append(name)
     return found
+
+
+def _no_model(holder: ModuleType, where: str) -> str:
+    """Why a file without a name in it is no model: its classes need arguments, or there are none."""
+    from torch import nn
+
+    for name, value in vars(holder).items():
+        if isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == holder.__name__:
+            wants = "".join(f"@{key}=…" for key in _required(value))
+            return f"no model in {where} can be built without arguments; write {where}:{name}{wants}"
+    return f"{where} defines no model: archscope looks for subclasses of torch.nn.Module, and for modules"
 
 
 def _required(factory: Any) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from archscope.core.errors import SpecError
 from archscope.sources.inputs import Given, Input
-from archscope.sources.source import SOURCES, Source
+from archscope.sources.source import REGISTERED, SOURCES, Source, in_files
 
 
 @SOURCES.register("timm")
@@ -17,6 +17,9 @@ class Timm(Source):
 
     def names(self, pattern: str) -> Iterable[str]:
         return _names()
+
+    def names_in_files(self) -> frozenset[str]:
+        return in_files("timm", "models/**/*.py", REGISTERED)
 
     def build(self, name: str, arguments: dict[str, Any]) -> Any:
         return _timm().create_model(name, pretrained=False, **arguments)

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from archscope.sources.inputs import Given, Input
-from archscope.sources.source import SOURCES, Source
+from archscope.sources.source import REGISTERED, SOURCES, Source, in_files
 
 FRAMES = 16  # of a video, for which torchvision publishes its counts
 IMAGE = 800  # side of an image given to a detector; it resizes to its own
@@ -28,6 +28,9 @@ class Torchvision(Source):
 
     def names(self, pattern: str) -> Iterable[str]:
         return _models().list_models()
+
+    def names_in_files(self) -> frozenset[str]:
+        return in_files("torchvision", "models/**/*.py", REGISTERED)
 
     def build(self, name: str, arguments: dict[str, Any]) -> Any:
         return _build(name, arguments)

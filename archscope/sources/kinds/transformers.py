@@ -15,7 +15,7 @@ from typing import Any
 from archscope.core.errors import SpecError
 from archscope.core.table import did_you_mean
 from archscope.sources.inputs import Given, Input
-from archscope.sources.source import SOURCES, Source
+from archscope.sources.source import SOURCES, Source, in_files
 
 TOKENS = 128  # of a default text; what a model holds at most, where that is less
 SECONDS = 1  # of a default sound
@@ -30,6 +30,12 @@ class Transformers(Source):
 
     def names(self, pattern: str) -> Iterable[str]:
         return sorted(set(_types().values()))
+
+    def names_in_files(self) -> frozenset[str]:
+        """The configurations, the models, and the types of models."""
+        types = in_files("transformers", "models/auto/auto_mappings.py", r'\("([\w-]+)", "\w+Config"\)')
+        classes = in_files("transformers", "models/auto/*_*.py", r'"([A-Z]\w+(?:Config|Model|For[A-Z]\w+))"')
+        return types | classes
 
     def build(self, name: str, arguments: dict[str, Any]) -> Any:
         return _build(name, arguments)

@@ -1,0 +1,112 @@
+"""What strangers type: each line of docs/howto/first-lines.md runs as the page says, or is answered as it says."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archscope.sources.source import every_source
+from archscope.sources.spec import parse
+
+PAGE = (Path(__file__).parent.parent / "docs/howto/first-lines.md").read_text(encoding="utf-8")
+RUN, ANSWERED = (re.findall(r"^\| `(archscope .*?)` \| `(.*?)` \|$", part, re.MULTILINE)
+                 for part in PAGE.split("## These are answered"))  # fmt: skip
+NET = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    example_inputs = (1, 3, 32, 32)
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x):
+        return self.conv(x)
+"""
+TWO = NET.replace("class Net", "class Small") + NET.partition("nn\n\n\n")[2].replace("class Net", "class Large")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "two.py").write_text(TWO)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "net", raising=False)
+    return tmp_path
+
+
+def _needs(line: str) -> None:
+    for package in ("timm", "transformers"):
+        if f"{package}:" in line and find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+
+
+def test_there_are_thirty_lines() -> None:
+    assert len(RUN) + len(ANSWERED) >= 30
+
+
+@pytest.mark.parametrize(("typed", "same"), RUN, ids=[typed for typed, _ in RUN])
+def test_lines_that_run(typed: str, same: str, folder: Path, archscope: Callable[..., Any]) -> None:
+    _needs(same)
+    ran, plain = (archscope(*shlex.split(line)[1:], "--format", "json") for line in (typed, same))
+    assert (ran.code, plain.code) == (0, 0), ran.err + plain.err
+    rows, expected = json.loads(ran.out), json.loads(plain.out)
+    assert rows == expected and rows
+
+
+@pytest.mark.parametrize(("typed", "answer"), ANSWERED, ids=[typed for typed, _ in ANSWERED])
+def test_lines_that_are_answered(typed: str, answer: str, folder: Path, archscope: Callable[..., Any]) -> None:
+    _needs(answer)
+    ran = archscope(*shlex.split(typed)[1:])
+    assert ran.code == 2 and ran.out == ""
+    assert answer in ran.err
+
+
+def test_the_full_name_is_in_a_note(archscope: Callable[..., Any]) -> None:
+    assert "torchvision.models.alexnet is torchvision:alexnet" in archscope("trace", "torchvision.models.alexnet").out
+    assert parse("torchvision:alexnet").note == parse("alexnet").note == ""  # the zoo has one of that name
+    if find_spec("timm") is not None:
+        assert parse("efficientnet_b0").note == (
+            "efficientnet_b0 is torchvision:efficientnet_b0; timm:efficientnet_b0 is another model"
+        )
+
+
+def test_a_package_of_python_does_not_hide_a_file(folder: Path) -> None:
+    assert parse("trace.json").source.name == "trace"  # `trace` is a module of the standard library
+    assert parse("code.pt2").source.name == "exported"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("class Net:\n    pass\n", "defines no model"),
+        (NET.replace("self):\n        super", "self, width):\n        super"), "write one.py:Net@width=…"),
+        ("import sys\nsys.exit(0)\n", "the model's code ends the process, by exit(0) at"),
+    ],
+)
+def test_a_file_without_a_model(text: str, said: str, folder: Path, archscope: Callable[..., Any]) -> None:
+    (folder / "one.py").write_text(text)
+    ran = archscope("trace", "one.py")
+    assert ran.code in (1, 2) and said in ran.err
+
+
+@pytest.mark.parametrize("source", [each for each in every_source() if each.name in ("torchvision", "timm")], ids=str)
+def test_names_read_from_files_are_those_of_the_library(source: Any) -> None:
+    if find_spec(source.name) is None:
+        pytest.skip(f"{source.name} is not installed")
+    assert source.names_in_files() == set(source.names("*"))
+
+
+def test_names_of_transformers_are_read_from_its_files() -> None:
+    if find_spec("transformers") is None:
+        pytest.skip("transformers is not installed")
+    names = parse("transformers:bert").source.names_in_files()
+    assert {"bert", "gpt2", "LlamaConfig", "BertModel", "BertForMaskedLM"} <= names
