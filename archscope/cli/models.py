@@ -1,6 +1,6 @@
 """`list`, `trace` and `table`: to look at networks."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from archscope.cli.base import (
     progress,
     whole_number,
 )
+from archscope.core.errors import SpecError
 
 app = typer.Typer()
 
@@ -77,17 +78,23 @@ def trace(
     archscope trace nets.py:Net@width=2 --input tokens=1x128:int64 --input mask=1x128:bool
     archscope trace alexnet --save alexnet.json    later: archscope trace alexnet.json
     archscope trace lenet --columns path,formula,params --format md
+    archscope trace model.safetensors              the tensors of a file of weights; with --depth by module
     """
     from archscope.analysis.by_layer import LAYER_COLUMNS, LAYER_HIDDEN, layer_table
     from archscope.sources.records import record_of
+    from archscope.sources.spec import parse
 
     shown = Shown(columns, format, output)
+    spec = parse(model)
+    if spec.source.only_weights:
+        _tensors(spec, shown, depth, [input, batch, train, save])
+        return
     shown.check(LAYER_COLUMNS + LAYER_HIDDEN)
     if save is not None:
         may_write(save, "--save")
     level, examples = whole_number("--depth", depth), whole_number("--batch", batch)
     with shown.chain(level):
-        record = record_of(model, input, examples, train)
+        record = record_of(spec, input, examples, train)
     if save is not None:
         from archscope.core.files import save as write
 
@@ -96,6 +103,18 @@ def trace(
     shown.print(table)
     if any(row["agrees"] is False for row in table.rows):
         raise typer.Exit(1)
+
+
+def _tensors(spec: Any, shown: Shown, depth: str | None, of_a_run: list[Any]) -> None:
+    """The tensors of a file of weights. of_a_run: options that only a run has."""
+    from archscope.analysis.by_tensor import TENSOR_COLUMNS, TENSOR_HIDDEN, tensor_table
+
+    shown.check(TENSOR_COLUMNS + TENSOR_HIDDEN)
+    if any(of_a_run):
+        raise SpecError(
+            f"{spec.name} has no operators and does not run: --input, --batch, --train and --save need a run"
+        )
+    shown.print(tensor_table(spec.source.weights(spec.name), whole_number("--depth", depth)))
 
 
 @app.command(cls=OneCommand)

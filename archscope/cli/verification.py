@@ -18,6 +18,7 @@ from archscope.cli.base import (
     progress,
     whole_number,
 )
+from archscope.core.errors import SpecError
 
 app = typer.Typer()
 
@@ -33,6 +34,10 @@ def verify(
         list[str], typer.Argument(help="Names and wildcards, or all.", autocompletion=names, metavar="MODEL")
     ],
     against: Against = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", help="A file of weights to compare the model with; nothing is run.", metavar="FILE"),
+    ] = None,
     input: Input = None,
     batch: Batch = None,
     train: Train = False,
@@ -49,7 +54,13 @@ def verify(
     archscope verify all
     archscope verify resnet50 torchvision:vit_b_16 --against torchinfo,fvcore,torch
     archscope verify nets.py:Net --input 3x32x32
+    archscope verify torchvision:resnet18 --file resnet18.safetensors
     """
+    if file is not None:
+        if len(models) > 1 or any([against, input, batch, train]):
+            raise SpecError("--file compares one model with one file, and runs nothing: it goes with no other option")
+        _file(models[0], file, Shown(columns, format, output))
+        return
     from archscope.peers.checks import COLUMNS_OF, HIDDEN, checked, checks_table, failed
     from archscope.peers.reconcile import chosen
     from archscope.sources.spec import expand
@@ -67,6 +78,21 @@ def verify(
 
     shown.print(checks_table(results, versions()))
     if failed(results):
+        raise typer.Exit(1)
+
+
+def _file(model: str, file: str, shown: Shown) -> None:
+    """A file of weights against a model."""
+    from archscope.peers.weight_files import COLUMNS, HIDDEN, compared
+    from archscope.sources.spec import parse
+
+    shown.check(COLUMNS + HIDDEN)
+    holder = parse(file)
+    if not holder.source.only_weights:
+        raise SpecError(f"{file} is no file of weights: write a .safetensors file or a .safetensors.index.json")
+    table = compared(parse(model), holder.source.weights(holder.name))
+    shown.print(table)
+    if not all(row["verified"] for row in table.rows):
         raise typer.Exit(1)
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from archscope.analysis.by_model import MODEL_COLUMNS, MODEL_HIDDEN, model_row, model_table
+from archscope.analysis.by_tensor import weights_row
 from archscope.analysis.texts import versions
 from archscope.analysis.verification import disagreements
 from archscope.bench import model_columns as figures
@@ -76,6 +77,8 @@ def _died(spec: Spec) -> dict[str, Any]:
 def _row(spec: Spec, input: Text, batch: int | None, train: bool, counters: Sequence[str]) -> dict[str, Any]:
     row: dict[str, Any] = {"model": spec.text, "source": spec.source.name, "verified": False}
     try:
+        if spec.source.only_weights:
+            return weights_row(spec.source.weights(spec.name), spec.source.name)
         if not spec.source.saved and (given := inputs_of(spec, input, batch)):
             row["input"] = given[0].input.shape
         record = record_of(spec, input, batch, train)

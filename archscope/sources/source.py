@@ -18,6 +18,7 @@ from archscope.core.errors import SpecError
 from archscope.core.record import Trace
 from archscope.core.registry import Registry
 from archscope.core.table import unknown
+from archscope.core.weights import Weights
 from archscope.sources import kinds
 from archscope.sources.inputs import Given
 
@@ -37,6 +38,7 @@ class Source:
     upper_bound: whether sizes that depend on values are taken at their largest.
     guesses: whether `guess` is asked where a model has no default input.
     saved: whether a name is that of a record, so that nothing is built.
+    only_weights: whether a name is that of a file with weights and no operators, so that nothing can be run.
     """
 
     form = ""
@@ -46,6 +48,7 @@ class Source:
     upper_bound = False
     guesses = False
     saved = False
+    only_weights = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -93,6 +96,10 @@ class Source:
         """The saved record of that name."""
         raise NotImplementedError
 
+    def weights(self, name: str) -> Weights:
+        """The tensors of the file of that name."""
+        raise NotImplementedError
+
 
 @cache
 def in_files(package: str, files: str, pattern: str) -> frozenset[str]:
@@ -137,7 +144,7 @@ def source_and_name(head: str) -> tuple[Source, str]:
     prefix, colon, name = head.rpartition(":")
     if colon and (prefix in SOURCES or prefix in _files()) and not source_of(prefix).form:
         return source_of(prefix), name
-    if colon or re.search(r"\.[a-z]\w*$", head):  # all files are imported only for what may have a form
+    if colon or "/" in head or re.search(r"\.[a-z]\w*$", head):  # all files are imported only for what may have a form
         for source in every_source():
             if source.form and re.fullmatch(source.form, head):
                 return source, head

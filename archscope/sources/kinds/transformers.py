@@ -44,10 +44,10 @@ class Transformers(Source):
         return _inputs(name, arguments)
 
     def running(self, name: str) -> AbstractContextManager[tuple[str, ...]]:
-        return _running()
+        return running()
 
 
-def _transformers() -> Any:
+def transformers_library() -> Any:
     try:
         transformers = import_module("transformers")
     except ImportError as error:
@@ -59,14 +59,14 @@ def _transformers() -> Any:
 @cache
 def _types() -> dict[str, str]:
     """Model type -> name of its configuration class, for those that have a bare model."""
-    auto = _transformers().models.auto
+    auto = transformers_library().models.auto
     bare = auto.modeling_auto.MODEL_MAPPING_NAMES
     return {kind: name for kind, name in auto.configuration_auto.CONFIG_MAPPING_NAMES.items() if kind in bare}
 
 
 def _class(name: str) -> Any:
     """A class of transformers by its name, or by the type of its models."""
-    library = _transformers()
+    library = transformers_library()
     wanted = _types().get(name, name)
     found = getattr(library, wanted, None) if wanted.isidentifier() else None
     if not isinstance(found, type) or not (_is_config(found) or hasattr(found, "config_class")):
@@ -79,7 +79,7 @@ def _class(name: str) -> Any:
 
 
 def _is_config(found: type) -> bool:
-    return issubclass(found, _transformers().PretrainedConfig)
+    return issubclass(found, transformers_library().PretrainedConfig)
 
 
 def _config(name: str, arguments: dict[str, Any]) -> Any:
@@ -89,29 +89,41 @@ def _config(name: str, arguments: dict[str, Any]) -> Any:
         plain = kind()
     except Exception as error:
         raise SpecError(f"{kind.__name__} has no default: {type(error).__name__}: {error}") from error
-    for key in arguments:
-        if not hasattr(plain, key):
-            question = did_you_mean(key, [k for k in plain.to_dict() if not k.startswith("_")])
-            raise SpecError(f"{kind.__name__} has no argument {key!r}{f': {question}' if question else ''}")
+    known_arguments(plain, arguments)
     return kind(**arguments)
 
 
+def known_arguments(config: Any, arguments: dict[str, Any]) -> None:
+    """Raises SpecError for an argument that a configuration does not have."""
+    for key in arguments:
+        if not hasattr(config, key):
+            question = did_you_mean(key, [k for k in config.to_dict() if not k.startswith("_")])
+            raise SpecError(f"{type(config).__name__} has no argument {key!r}{f': {question}' if question else ''}")
+
+
 def _build(name: str, arguments: dict[str, Any]) -> Any:
-    found, config = _class(name), _config(name, arguments)
+    return build(_class(name), _config(name, arguments))
+
+
+def build(found: Any, config: Any) -> Any:
+    """The model of a configuration. found: its class, or the class of the configuration for the bare model."""
     if hasattr(config, "use_cache"):
         config.use_cache = False  # a forward over a whole text keeps no keys for the next one
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _transformers().AutoModel.from_config(config) if _is_config(found) else found(config)
+        return transformers_library().AutoModel.from_config(config) if _is_config(found) else found(config)
 
 
 # ------------------------------------------------------------------------------------------------------- inputs
 
 
 def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    return inputs_of_config(_class(name), _config(name, arguments))
+
+
+def inputs_of_config(found: Any, config: Any) -> tuple[Given, ...]:
     """By the main input of the model: a text of 128 tokens, an image of the configured side, a second of sound."""
-    found, config = _class(name), _config(name, arguments)
-    library = _transformers()
+    library = transformers_library()
     model = library.models.auto.modeling_auto.MODEL_MAPPING.get(type(config), None) if _is_config(found) else found
     model = model[0] if isinstance(model, tuple) else model
     try:
@@ -171,9 +183,9 @@ def _sound(config: Any) -> tuple[int, int]:
 
 
 @contextmanager
-def _running() -> Iterator[tuple[str, ...]]:
+def running() -> Iterator[tuple[str, ...]]:
     """Without the warning that looks for padding among the tokens: it would read their values."""
-    owner, name = _transformers().PreTrainedModel, "warn_if_padding_and_no_attention_mask"
+    owner, name = transformers_library().PreTrainedModel, "warn_if_padding_and_no_attention_mask"
     original = getattr(owner, name, None)
     if original is not None:
         setattr(owner, name, lambda self, input_ids, attention_mask: None)

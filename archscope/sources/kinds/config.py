@@ -1,0 +1,116 @@
+"""`path/to/folder` and `path/to/config.json` of the Hugging Face hub: a model from its configuration, without weights.
+
+`model_type` names the configuration class of transformers, and `architectures` the class of the model; without one that
+transformers has, the bare model is built. Nothing is downloaded, no file but `config.json` is read, and code that a
+folder brings along (`auto_map`) is not run.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import cache
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from archscope.core.errors import SpecError
+from archscope.core.table import did_you_mean
+from archscope.sources.inputs import Given
+from archscope.sources.kinds import transformers
+from archscope.sources.source import SOURCES, Source
+
+MOST_BYTES = 1 << 24  # of a config.json
+MOST = 1 << 40  # a number in it; more is damage
+MOST_LAYERS = 100_000
+OTHERS = "json|py|pt2|onnx|safetensors|gguf"  # files that are other sources'
+
+
+@SOURCES.register("config")
+class HubFolders(Source):
+    form = rf"(.*/)?config\.json|(?!.*\.({OTHERS})(:.*)?$)[^:]*/[^:]*"
+    help = "folder/config.json"
+    order = 9
+    closed = False
+
+    def names(self, pattern: str) -> list[str]:
+        return sorted(name for name in glob(pattern) if file_of(name).is_file())
+
+    def build(self, name: str, arguments: dict[str, Any]) -> Any:
+        return transformers.build(*class_and_config(name, arguments))
+
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+        return transformers.inputs_of_config(*class_and_config(name, arguments))
+
+    def running(self, name: str) -> AbstractContextManager[tuple[str, ...]]:
+        return transformers.running()
+
+
+def file_of(name: str) -> Path:
+    """The config.json of a folder, or the file itself."""
+    path = Path(name).expanduser()
+    return path / "config.json" if path.is_dir() else path
+
+
+def class_and_config(name: str, arguments: dict[str, Any]) -> tuple[Any, Any]:
+    """The class of a folder's model, and its configuration with arguments set. Raises SpecError."""
+    values = read(name)
+    kind = values.get("model_type")
+    library = transformers.transformers_library()
+    known = library.models.auto.configuration_auto.CONFIG_MAPPING
+    if not isinstance(kind, str):
+        raise SpecError(f"{file_of(name)} names no model_type, so nothing says which model it configures")
+    if kind not in known:
+        question = did_you_mean(kind, known)
+        code = "; its own code is not run" if "auto_map" in values else ""
+        raise SpecError(f"transformers has no model_type {kind!r}{f': {question}' if question else ''}{code}")
+    try:
+        config = known[kind].from_dict(values)
+    except ImportError as error:
+        raise SpecError(f"{file_of(name)} needs more than transformers: {error}") from error
+    except Exception as error:
+        raise SpecError(f"{file_of(name)} is no configuration of {kind}: {type(error).__name__}: {error}") from error
+    transformers.known_arguments(config, arguments)
+    for key, value in arguments.items():
+        setattr(config, key, value)
+    wanted = values.get("architectures")
+    for architecture in wanted if isinstance(wanted, list) else ():
+        found = getattr(library, architecture, None) if isinstance(architecture, str) else None
+        if isinstance(found, type) and getattr(found, "config_class", None) is type(config):
+            return found, config
+    return type(config), config
+
+
+def read(name: str) -> dict[str, Any]:
+    """The values of a configuration. Raises SpecError for a file that is none, or holds numbers that no model has."""
+    return _read(str(file_of(name)), name)
+
+
+@cache
+def _read(path: str, name: str) -> dict[str, Any]:
+    full = Path(path)
+    if not full.is_file():
+        raise SpecError(f"there is no {path}" if full.name == "config.json" else f"there is no folder or file {name}")
+    try:
+        if full.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+        values = json.loads(full.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it holds no keys and values")
+        for key, number in _numbers(values):
+            if abs(number) > (MOST_LAYERS if "layers" in key else MOST):
+                raise ValueError(f"{key} is {number}, which no model has")
+    except (OSError, ValueError, RecursionError) as error:
+        raise SpecError(f"{path} cannot be read as a configuration: {error}") from error
+    return values
+
+
+def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
+    """Every whole number, with its key."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            yield from _numbers(one, str(name))
+    elif isinstance(value, list):
+        for one in value:
+            yield from _numbers(one, key)
