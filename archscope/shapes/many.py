@@ -29,6 +29,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from archscope.shapes.resize import Ran, Resized, lost_by, lost_in
 from archscope.tracing.collector import gc_paused
+from archscope.tracing.devices import CPU, believed, device_of, is_meta
 from archscope.tracing.guard import untouched
 from archscope.tracing.modules import listening
 from archscope.tracing.run import LOCK, Run
@@ -111,6 +112,7 @@ class Many:
             if not self.whole:
                 stack.enter_context(self.resized.running)
                 stack.enter_context(untouched(self.modules, self.resized.train))
+                stack.enter_context(believed(CPU))
                 self._watch(stack)
             self.stack = stack.pop_all()
         return self
@@ -228,7 +230,7 @@ class _Counted(Run):
     def made(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """An operator under the tracer's rules."""
         output = super().__torch_dispatch__(func, types, args, kwargs)
-        if _SEEDED in func.tags and not all([t.is_meta for t in tensors_in((output,))]):
+        if _SEEDED in func.tags and not all([is_meta(t) for t in tensors_in((output,))]):
             self.assigned += 1
         return output
 
@@ -267,7 +269,7 @@ class _Counted(Run):
                 out.append(value)
             elif kind is torch.Tensor or kind is nn.Parameter:
                 given.append(value)
-                if not value.is_meta or value.layout is not torch.strided:
+                if not is_meta(value) or value.layout is not torch.strided:
                     out.append(self.contents(value))
                 elif value.__dict__:
                     raise Unknown
@@ -288,7 +290,7 @@ class _Counted(Run):
         if not self.stale:
             if id(value) in self.many.own:
                 return ("own", id(value))
-            if value.device.type == "cpu" and value.numel() <= SMALL and type(value) is torch.Tensor:
+            if device_of(value).type == "cpu" and value.numel() <= SMALL and type(value) is torch.Tensor:
                 with torch._C._DisableTorchDispatch():  # reading is no operator of the model's
                     numbers = value.tolist()
                 return (value.stride(), value.shape, value.dtype, marshal.dumps(numbers))
@@ -337,7 +339,7 @@ def _form(value: Any, given: list[torch.Tensor]) -> Any:
     """What was returned, in a form to be made again."""
     kind = type(value)
     if isinstance(value, torch.Tensor):
-        if kind is not torch.Tensor or not value.is_meta or value.layout is not torch.strided or value.is_conj():
+        if kind is not torch.Tensor or not is_meta(value) or value.layout is not torch.strided or value.is_conj():
             raise Unknown
         place = next((i for i, each in enumerate(given) if each is value), None)
         # another tensor of the same shape: the one that was made may yet be changed in place

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from archscope.tracing.devices import is_meta
 from archscope.tracing.weightless import weightless
 
 MOST = 1 << 12  # moulds that are kept
@@ -229,7 +230,7 @@ def _mould(layer: nn.Module) -> Mould | None:
     """The mould of a layer, None where it holds something that cannot be cast."""
     own = layer.__dict__
     held = own["_parameters"].values()
-    if any([p is not None and (not p.is_meta or type(p) is not nn.Parameter) for p in held]) or own["_modules"]:
+    if any([p is not None and (not is_meta(p) or type(p) is not nn.Parameter) for p in held]) or own["_modules"]:
         return None
     if any([own[key] for key in _CONTAINERS - {"_parameters", "_buffers"}]):
         return None  # hooks, or buffers that are not saved

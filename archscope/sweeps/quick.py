@@ -23,6 +23,7 @@ from archscope.core.record import Op, Tensor
 from archscope.operators import VIEWS, Work
 from archscope.sweeps.holdings import NUMBERS, PASSIVE, Holdings
 from archscope.tracing.collector import gc_paused
+from archscope.tracing.devices import CPU, believed, is_meta
 from archscope.tracing.guard import untouched
 from archscope.tracing.modules import listening
 from archscope.tracing.run import LOCK, Run
@@ -191,7 +192,7 @@ class Sum(Run):
             return original(module, *args, **kwargs)
         (x,) = args
         into = self.records.get(id(x))
-        if into is None or not x.is_meta:
+        if into is None or not is_meta(x):
             return original(module, x)
         if self.counted < len(self.ops):
             self.count()
@@ -245,7 +246,7 @@ class Sum(Run):
         new = self.ops[self.counted :]
         if not new and output is x:
             return Share(None, None, (), None, into.shape, into.dtype, 0, 0, 0, 0, 0, {})
-        if len(new) != 1 or not isinstance(output, torch.Tensor) or not output.is_meta or not self.placed(into.id):
+        if len(new) != 1 or not isinstance(output, torch.Tensor) or not is_meta(output) or not self.placed(into.id):
             return None
         op, done = new[0], self.works[-1]
         own = {id(t) for t in (*module._parameters.values(), *module._buffers.values())}
@@ -363,6 +364,7 @@ class Runs:
         self.stack.enter_context(LOCK)
         self.stack.enter_context(gc_paused())
         self.stack.enter_context(untouched((), None))
+        self.stack.enter_context(believed(CPU))
         self.stack.enter_context(torch.inference_mode())
         self.stack.enter_context(listening(self))
         return self

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from archscope.tracing.devices import is_meta
+
 MOST = 1 << 12  # templates that are kept
 
 # layers without layers inside, whose constructor depends on its arguments alone
@@ -122,7 +124,7 @@ def _template(layer: nn.Module) -> Template | None:
     """The template of a layer, None where it holds something that a copy would share with it."""
     own = layer.__dict__
     parameters, buffers = own["_parameters"], own["_buffers"]
-    if any([p is not None and (not p.is_meta or type(p) is not nn.Parameter) for p in parameters.values()]):
+    if any([p is not None and (not is_meta(p) or type(p) is not nn.Parameter) for p in parameters.values()]):
         return None
     if any([own[name] for name in _FRESH if name not in _OWN]):
         return None  # layers, hooks, or buffers that are not saved

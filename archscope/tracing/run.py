@@ -25,13 +25,13 @@ from archscope.core.errors import ShapeError
 from archscope.core.record import Composite, Layer, Op, Param, Tensor, Trace
 from archscope.core.version import __version__
 from archscope.operators import UPPER_BOUNDS, Work, work
+from archscope.tracing.devices import CPU, answers, device_of, is_meta, real_devices
 from archscope.tracing.dispatch import OVERLOADS, Overload, elements, overload_of
 from archscope.tracing.modules import PLAIN, describe, kind_of
 from archscope.tracing.spelling import spelled
 from archscope.tracing.tensors import is_lazy, own_tensors, records_in, tensors_in
 from archscope.tracing.weightless import KIND, META
 
-CPU = torch.device("cpu")
 SMALL = 1 << 16  # elements; a real tensor up to this size keeps its values while the model runs
 
 _DTYPES = {d: str(d).removeprefix("torch.") for d in vars(torch).values() if isinstance(d, torch.dtype)}
@@ -96,13 +96,14 @@ class Run(TorchDispatchMode):
     def meta(self, value: Any) -> Any:
         """The same argument with every tensor on the meta device."""
         if isinstance(value, torch.Tensor):
-            if value.is_meta:
+            if is_meta(value):
                 return value
             kept = self.metas.get(id(value))
             if kept is None:
-                self.record(value)  # keeps it alive
-                with torch.inference_mode(value.is_inference()), torch.no_grad():
+                known = self.record(value)  # keeps it alive
+                with torch.inference_mode(value.is_inference()), torch.no_grad(), torch._C._DisableTorchDispatch():
                     kept = self.metas[id(value)] = value.to("meta")
+                self.records[id(kept)] = known
             return kept
         if isinstance(value, (list, tuple)):
             return [self.meta(v) for v in value]
@@ -166,7 +167,7 @@ class Run(TorchDispatchMode):
         if overload.in_place:
             if shapes[0] != inputs[0].shape:
                 raise ShapeError(f"an in-place operation cannot make {list(shapes[0])} of {list(inputs[0].shape)}")
-            if not first.is_meta and id(first) in self.born:
+            if not is_meta(first) and id(first) in self.born:
                 return self.kernel(overload, func, args, kwargs or {})
             self.ops.append(Op(overload.name, tuple(inputs), (inputs[0],), named))
             self.works.append(done)
@@ -179,7 +180,7 @@ class Run(TorchDispatchMode):
             for tensor in live:
                 if not tensor.is_contiguous():
                     return self.kernel(overload, func, args, kwargs or {})
-        if not first.is_meta and not any([tensor.is_meta for tensor in live]):
+        if not is_meta(first) and not any(map(is_meta, live)):
             return self.kernel(overload, func, args, kwargs or {})  # constants stay real
         made, outputs = [], []
         for shape in shapes:
@@ -206,43 +207,72 @@ class Run(TorchDispatchMode):
         real = all([self.known(t) for t in tensors])
         if not tensors or overload.constant:
             small = elements(overload, args, kwargs) <= SMALL
-            on = str(kwargs.get("device") or (tensors[0].device if tensors else "cpu")).partition(":")[0]
-            real = small and (on == "cpu" or overload.constant)  # `arange(n, device=x.device)` is known, whatever x is
+            given = kwargs.get("device")
+            on = given.type if given is not None else device_of(tensors[0]).type if tensors else "cpu"
+            asked = given is not None and answers()  # `torch.empty(n, device=x.device)`: for what is not known yet
+            real = small and ((on == "cpu" and not asked) or overload.constant)
             if "device" in overload.arguments and (on != "cpu" or not real):
                 kwargs = {**kwargs, "device": CPU if real else META}
         elif real:  # known values stay so on the device of an unknown input
             args = [CPU if isinstance(value, torch.device) else value for value in args]
             kwargs = {**kwargs, "device": CPU} if kwargs.get("device") is not None else kwargs
-        if overload.in_place and tensors and not tensors[0].is_meta and id(tensors[0]) not in self.born:
-            self.keep(overload, args, kwargs, args[0])
+            if overload.name in ("aten.to", "aten.type_as") and isinstance(args[1], torch.Tensor):
+                func, args = torch.ops.aten.to.dtype, [args[0], args[1].dtype]
+        if overload.in_place and tensors and not is_meta(tensors[0]) and id(tensors[0]) not in self.born:
+            self.keep(overload, self.named(overload, args, kwargs), args[0])
             return args[0]  # a tensor of the user's: recorded, not written to
         as_view = overload.joins and isinstance(args[0], torch.Tensor) and args[0].is_contiguous()
         if overload.composite and not real and not as_view:
-            index, start = len(self.composites), len(self.ops)
-            self.composites.append(None)
-            with self:
-                taken_apart = func.decompose(*args, **kwargs)
+            taken_apart = self.taken_apart(overload, func, args, kwargs)
             if taken_apart is not NotImplemented:
-                if overload.name == "aten.einsum" or any([w is not None and w.macs for w in self.works[start:]]):
-                    named = self.named(overload, args, kwargs)
-                    self.composites[index] = Composite(overload.name, named, start, len(self.ops))
                 return taken_apart
-        output = func(*args, **kwargs) if real else self.on_meta(overload, func, args, kwargs)
+        named = self.named(overload, args, kwargs)  # in place, an operator may change the shape that it was given
+        with real_devices():
+            output = func(*args, **kwargs) if real else self.on_meta(overload, func, args, kwargs)
         made = tensors_in((output,))
         if real and (not overload.view or (tensors and id(tensors[0]) in self.born)):
             self.born.update(map(id, made))
         if overload.out:
-            for tensor in made:
-                self.records.pop(id(tensor), None)  # `out=` gave it another shape
+            for given, tensor in zip(tensors[-len(made) :], made, strict=False):
+                self.records.pop(id(given), None)  # `out=` gave it another shape
+                if given is not tensor and id(given) in self.born:
+                    with torch._C._DisableTorchDispatch():
+                        given.resize_(tensor.shape)
         if not real and (overload.in_place or overload.out):
             written = tensors[:1] if overload.in_place else tensors_in(kwargs.values())
-            self.stale |= {t.untyped_storage().data_ptr() for t in written if not t.is_meta}
-        self.keep(overload, args, kwargs, args[0] if overload.in_place else output)
-        return args[0] if overload.in_place else output
+            self.stale |= {t.untyped_storage().data_ptr() for t in written if not is_meta(t)}
+        if overload.in_place:
+            output = args[0]
+            if (known := self.records.get(id(output))) is not None and known.shape != output.shape:
+                self.records.pop(id(output))
+                self.metas.pop(id(output), None)
+        self.keep(overload, named, output)
+        return output
+
+    def taken_apart(self, overload: Overload, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run the pieces of an operator, with what it is given on the device where unknown values are."""
+        args = [META if isinstance(value, torch.device) else value for value in args]
+        kwargs = {k: META if isinstance(value, torch.device) else value for k, value in kwargs.items()}
+        index, start = len(self.composites), len(self.ops)
+        self.composites.append(None)
+        with real_devices(), self:
+            try:
+                output = func.decompose(*args, **kwargs)
+            except RuntimeError as error:
+                if "device" not in str(error):
+                    raise
+                del self.composites[index + 1 :], self.ops[start:], self.works[start:]
+                output = func.decompose(*map(self.meta, args), **{k: self.meta(v) for k, v in kwargs.items()})
+        if output is not NotImplemented:
+            if overload.name == "aten.einsum" or any([w is not None and w.macs for w in self.works[start:]]):
+                self.composites[index] = Composite(
+                    overload.name, self.named(overload, args, kwargs), start, len(self.ops)
+                )
+        return output
 
     def known(self, tensor: torch.Tensor) -> bool:
         """Whether its values are there: small, and nothing unknown was written into it."""
-        if tensor.device.type != "cpu" or tensor.numel() > SMALL:
+        if is_meta(tensor) or device_of(tensor).type != "cpu" or tensor.numel() > SMALL:
             return False
         return not self.stale or tensor.untyped_storage().data_ptr() not in self.stale
 
@@ -256,13 +286,12 @@ class Run(TorchDispatchMode):
         try:
             return func(*map(self.meta, args), **{k: self.meta(v) for k, v in kwargs.items()})
         except Exception:
-            if all([t.is_meta or t.numel() > SMALL for t in tensors_in(args)]):
+            if all([is_meta(t) or t.numel() > SMALL for t in tensors_in(args)]):
                 raise
             return func(*args, **kwargs)  # it wants the values of a small constant: lengths, sizes
 
-    def keep(self, overload: Overload, args: Any, kwargs: Any, output: Any) -> None:
+    def keep(self, overload: Overload, named: dict[str, Any], output: Any) -> None:
         """Write an operator down."""
-        named = self.named(overload, args, kwargs)
         outputs = tuple(self.record(t) for t in tensors_in([output]))
         self.ops.append(Op(overload.name, tuple(records_in(named.values())), outputs, named))
         self.works.append(work(self.ops[-1]))

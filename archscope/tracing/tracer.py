@@ -1,6 +1,7 @@
 """trace(model, inputs) -> Trace: the one place that runs a model. How it runs stands in `run.py`."""
 
 import copy
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -11,8 +12,9 @@ from torch import nn
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Trace
 from archscope.tracing.collector import gc_paused
+from archscope.tracing.devices import believed, chosen
 from archscope.tracing.failure import Rerun, explained
-from archscope.tracing.guard import untouched
+from archscope.tracing.guard import materialized_apart, untouched
 from archscope.tracing.run import LOCK, Run
 from archscope.tracing.spelling import called_as
 from archscope.tracing.tensors import abstract, is_lazy, own_tensors, tensors_in
@@ -49,6 +51,7 @@ def trace(
         inputs = (inputs,)  # one tensor, or one shape, without the tuple around it
     if isinstance(inputs, Mapping):
         inputs, kwargs = (), {**inputs, **(kwargs or {})}
+    device = chosen(tensors_in((inputs, kwargs or {})))
     arguments = [abstract(value) for value in inputs]
     named = {key: abstract(value) for key, value in (kwargs or {}).items()}
     modules = list(model.named_modules(remove_duplicate=False))
@@ -60,6 +63,11 @@ def trace(
     run.inputs = tuple(run.record(t) for t in tensors_in([*arguments, *named.values()]))
     with LOCK, gc_paused(), ExitStack() as stack:
         stack.enter_context(untouched(run.paths, train))
+        if "torch._dynamo" in sys.modules:  # a compiled function runs as it was written
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(believed(device))
+        if lazy:
+            stack.enter_context(materialized_apart())
         stack.enter_context(torch.inference_mode())
         stack.enter_context(run.watch())
         run.called_as = stack.enter_context(called_as(run.ops))

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from archscope.tracing.collector import gc_paused
+from archscope.tracing.devices import is_meta
 from archscope.tracing.layer_cache import META, cached_layers
 
 LARGE = 1 << 16  # elements; a constructor that fills its tensor goes to the meta device from here on
@@ -87,7 +88,7 @@ def _count(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
 
 def _kept(original: Callable[..., Any], here: int) -> Callable[..., Any]:
     def initialise(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        if tensor.is_meta and threading.get_ident() == here:
+        if is_meta(tensor) and threading.get_ident() == here:
             return tensor
         return original(tensor, *args, **kwargs)
 
@@ -99,7 +100,7 @@ def _reset(original: Callable[..., Any], here: int) -> Callable[..., Any]:
 
     def reset(layer: nn.Module) -> None:
         weight = layer._parameters.get("weight")
-        if weight is None or not weight.is_meta or threading.get_ident() != here:
+        if weight is None or not is_meta(weight) or threading.get_ident() != here:
             original(layer)
 
     return reset

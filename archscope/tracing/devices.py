@@ -1,0 +1,151 @@
+"""Devices as a forward sees them: those of the user's tensors, never PyTorch's meta device.
+
+`x.device`, `x.is_cuda` and the like are properties of the Python class `torch.Tensor`. While a model runs they answer
+what they would answer in the user's own run. PyTorch's own kernels, called below, see the real device; archscope asks
+`device_of` and `is_meta`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from threading import get_ident
+from typing import Any
+
+import torch
+
+CPU = torch.device("cpu")
+
+_RAW = torch._C.TensorBase.__dict__
+device_of: Callable[[torch.Tensor], torch.device] = _RAW["device"].__get__  # where a tensor really is
+is_meta: Callable[[torch.Tensor], bool] = _RAW["is_meta"].__get__  # whether it has no values
+
+Replaced = list[tuple[Any, str, Any]]
+
+_KINDS = ("cpu", "cuda", "meta", "mps", "xpu")
+
+# functions that start a device, which fails where it is not there
+_FACTORIES = """tensor as_tensor asarray zeros ones empty full arange linspace logspace eye rand randn randint randperm
+zeros_like ones_like empty_like full_like rand_like randn_like hann_window hamming_window""".split()
+_METHODS = "to new_zeros new_ones new_empty new_full".split()
+
+
+class _State:
+    """Whose questions are answered: those of this thread, about tensors on the meta device, by `device`."""
+
+    thread = 0
+    device = CPU
+
+
+def chosen(tensors: Iterable[torch.Tensor]) -> torch.device:
+    """The device that a run is said to use: that of the first tensor with values, the CPU where there is none."""
+    return next((device_of(t) for t in tensors if not is_meta(t)), CPU)
+
+
+def answers() -> bool:
+    """Whether the forward asks, and not one of PyTorch's own kernels."""
+    return _State.thread != 0
+
+
+class real_devices:
+    """Within this block tensors say where they really are: for PyTorch's own kernels, some of which are Python."""
+
+    __slots__ = ("thread",)
+
+    def __enter__(self) -> None:
+        self.thread, _State.thread = _State.thread, 0
+
+    def __exit__(self, *error: object) -> None:
+        _State.thread = self.thread
+
+
+@contextmanager
+def believed(device: torch.device) -> Iterator[None]:
+    """Within this block, in this thread, tensors on the meta device say that they are on `device`."""
+    kept = _State.thread, _State.device
+    _State.thread, _State.device = get_ident(), device
+    replaced = _answers() if _has_cuda() else _answers() + _starts()
+    saved = [(owner, name, vars(owner).get(name)) for owner, name, _ in replaced]
+    for owner, name, value in replaced:
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        _State.thread, _State.device = kept
+        for owner, name, value in saved:
+            if value is None:
+                delattr(owner, name)  # it is inherited
+            else:
+                setattr(owner, name, value)
+
+
+@cache
+def _answers() -> Replaced:
+    """The properties of torch.Tensor that name a device, and the methods that take theirs from a tensor."""
+
+    def device(tensor: torch.Tensor) -> torch.device:
+        if is_meta(tensor) and _State.thread == get_ident():
+            return _State.device
+        return device_of(tensor)
+
+    def answer(kind: str) -> property:
+        raw = _RAW[f"is_{kind}"].__get__
+
+        def ask(tensor: torch.Tensor) -> bool:
+            if is_meta(tensor) and _State.thread == get_ident():
+                return _State.device.type == kind
+            return raw(tensor)
+
+        return property(ask)
+
+    new_tensor, type_of = torch.Tensor.new_tensor, torch.Tensor.type
+
+    def new(tensor: torch.Tensor, data: Any, *, dtype: Any = None, device: Any = None, **kwargs: Any) -> torch.Tensor:
+        if is_meta(tensor) and _State.thread == get_ident():
+            return torch.tensor(data, dtype=dtype or tensor.dtype, device=device or CPU)
+        return new_tensor(tensor, data, dtype=dtype, device=device, **kwargs)
+
+    def named(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        found = type_of(tensor, *args, **kwargs)
+        if isinstance(found, str) and _State.thread == get_ident():
+            kind = _State.device.type
+            return found.replace("torch.meta.", "torch." if kind == "cpu" else f"torch.{kind}.")
+        return found
+
+    kinds = {f"is_{kind}": answer(kind) for kind in _KINDS}
+    found = {"device": property(device), **kinds, "new_tensor": new, "type": named}
+    return [(torch.Tensor, name, value) for name, value in found.items()]
+
+
+@cache
+def _has_cuda() -> bool:
+    return torch.cuda.is_available()
+
+
+@cache
+def _starts() -> Replaced:
+    """The functions that take a device, for devices that are not there."""
+    factories = [(torch, name, _started(getattr(torch, name))) for name in _FACTORIES]
+    methods = [(torch.Tensor, name, _started(getattr(torch.Tensor, name))) for name in _METHODS]
+    return [*factories, *methods, (torch.Tensor, "cuda", _cuda)]
+
+
+def _there(value: Any) -> Any:
+    """A device that can be had: itself, or the CPU for one that is not on this machine."""
+    if isinstance(value, str | torch.device) and str(value).partition(":")[0] in ("cuda", "xpu", "mps"):
+        return CPU
+    return value
+
+
+def _started(original: Callable[..., Any]) -> Callable[..., Any]:
+    def make(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("device") is not None:
+            kwargs["device"] = _there(kwargs["device"])
+        if len(args) > 1 and type(args[1]) in (str, torch.device):
+            args = (args[0], _there(args[1]), *args[2:])
+        return original(*args, **kwargs)
+
+    return make
+
+
+def _cuda(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    return tensor
