@@ -73,7 +73,7 @@ def unknown_operators(trace: Trace) -> dict[str, int]:
 def stored_bytes(trace: Trace) -> list[int]:
     """Bytes that each operator's outputs take: views, in-place results and rearranged parameters take none."""
     weights = parameter_ids(trace)
-    seen = {t.id for t in trace.inputs} | {p.tensor.id for p in (*trace.params, *trace.buffers)}
+    seen = {t.id for t in trace.inputs} | {p.tensor.id for p in (*trace.params, *trace.buffers, *trace.cache)}
     out = []
     for op in trace.ops:
         count = 0

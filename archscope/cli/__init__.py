@@ -22,6 +22,7 @@ COMMANDS = {
         "list": ("models", "List the models of the zoo or of another source."),
         "trace": ("models", "Show one model layer by layer."),
         "table": ("models", "Compare models."),
+        "llm": ("language", "Parameters, cache and work of a language model."),
         "sizes": ("sizes", "Find the input sizes that work, and those that lose no row."),
     },
     "Vary": {

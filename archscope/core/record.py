@@ -111,6 +111,8 @@ class Trace:
     operators are only the pieces, the outer one first. spelled: operators that were not called the usual way, by index:
     {3: "Tensor.add"} where `a + b` is usual, {5: ""} where a product or an activation was not called by its function in
     torch or torch.nn.functional, but as `a @ b`, `x.relu()` or under another name. None: the record does not say.
+    cache: the tensors that objects among the inputs hold, such as the cache of a language model, each under its place:
+    "past_key_values.layers.0.keys". They are what the run was given; a run works on a copy.
     """
 
     model: str
@@ -125,6 +127,7 @@ class Trace:
     notes: tuple[str, ...] = ()
     composites: tuple[Composite, ...] = ()
     spelled: Mapping[int, str] | None = None
+    cache: tuple[Param, ...] = ()
 
     def to_json(self) -> str:
         """The trace as one line of JSON; `Trace.from_json` gives an equal trace back."""
@@ -157,6 +160,8 @@ class Trace:
         }  # fmt: skip
         if self.spelled is not None:
             body["spelled"] = {str(i): name for i, name in self.spelled.items()}
+        if self.cache:
+            body["cache"] = [[c.name, ref(c.tensor), c.trainable] for c in self.cache]
         body["tensors"] = {str(t.id): [list(t.shape), t.dtype] for t in tensors.values()}
         return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
@@ -193,6 +198,7 @@ class Trace:
             notes=tuple(body.get("notes", ())),
             composites=tuple(Composite(n, _decode(a, tensors), i, j) for n, a, i, j in body.get("composites", ())),
             spelled={int(i): n for i, n in body["spelled"].items()} if "spelled" in body else None,
+            cache=tuple(Param(n, tensors[i], t) for n, i, t in body.get("cache", ())),
         )
 
     def to_frame(self) -> Any:

@@ -92,6 +92,18 @@ class Source:
         """Inputs for a built model without default inputs. text: the input as typed, "" where there is none."""
         return ()
 
+    def decoder(self, spec: Any) -> Any:
+        """The `Spec` of the causal language model, with its head, that a `Spec` means."""
+        return spec
+
+    def settings(self, config: Any) -> Keys:
+        """A model's configuration as plain values."""
+        return {key: value for key, value in vars(config).items() if not key.startswith("_")}
+
+    def cache(self, model: Any, kind: str, length: int) -> Any:
+        """An empty cache of a language model. kind: "dynamic" or "static". length: of a static one, in tokens."""
+        raise NotImplementedError
+
     def record(self, name: str) -> Trace:
         """The saved record of that name."""
         raise NotImplementedError

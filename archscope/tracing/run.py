@@ -29,10 +29,8 @@ from archscope.tracing.devices import CPU, answers, device_of, is_meta, real_dev
 from archscope.tracing.dispatch import OVERLOADS, Overload, elements, overload_of
 from archscope.tracing.modules import PLAIN, describe, kind_of
 from archscope.tracing.spelling import spelled
-from archscope.tracing.tensors import is_lazy, own_tensors, records_in, tensors_in
+from archscope.tracing.tensors import SMALL, is_lazy, own_tensors, records_in, tensors_in
 from archscope.tracing.weightless import KIND, META
-
-SMALL = 1 << 16  # elements; a real tensor up to this size keeps its values while the model runs
 
 _DTYPES = {d: str(d).removeprefix("torch.") for d in vars(torch).values() if isinstance(d, torch.dtype)}
 LOCK = threading.RLock()  # one run at a time replaces nn.Module._call_impl
@@ -63,6 +61,7 @@ class Run(TorchDispatchMode):
         self.stale: set[int] = set()  # memory of real tensors into which something unknown was written
         self.metas: dict[int, torch.Tensor] = {}
         self.inputs: tuple[Tensor, ...] = ()
+        self.cache: tuple[Param, ...] = ()
         self.params = self.state("_parameters")
         self.buffers = self.state("_buffers")
 
@@ -361,6 +360,7 @@ class Run(TorchDispatchMode):
             else (),
             composites=tuple(composite for composite in self.composites if composite is not None),
             spelled=spelled(self.ops, self.called_as),
+            cache=self.cache,
         )
         record.__dict__["_kept"] = {("works",): self.works}  # where the passes keep what they have computed
         return record

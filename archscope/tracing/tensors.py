@@ -12,6 +12,8 @@ from archscope.core.record import Tensor
 from archscope.tracing.layer_cache import META
 from archscope.tracing.modules import PLAIN
 
+SMALL = 1 << 16  # elements; a real tensor up to this size keeps its values while the model runs
+
 
 def is_lazy(tensor: torch.Tensor | None) -> bool:
     return isinstance(tensor, (UninitializedParameter, UninitializedBuffer))

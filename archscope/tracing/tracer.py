@@ -10,14 +10,15 @@ import torch
 from torch import nn
 
 from archscope.core.errors import ArchscopeError, SpecError
-from archscope.core.record import Trace
+from archscope.core.record import Param, Trace
+from archscope.tracing.caches import held_by, working_copy
 from archscope.tracing.collector import gc_paused
 from archscope.tracing.devices import believed, chosen
 from archscope.tracing.failure import Rerun, explained
 from archscope.tracing.guard import materialized_apart, untouched
 from archscope.tracing.run import LOCK, Run
 from archscope.tracing.spelling import called_as
-from archscope.tracing.tensors import abstract, is_lazy, own_tensors, tensors_in
+from archscope.tracing.tensors import is_lazy, own_tensors, tensors_in
 from archscope.tracing.weightless import NAME
 
 
@@ -52,8 +53,8 @@ def trace(
     if isinstance(inputs, Mapping):
         inputs, kwargs = (), {**inputs, **(kwargs or {})}
     device = chosen(tensors_in((inputs, kwargs or {})))
-    arguments = [abstract(value) for value in inputs]
-    named = {key: abstract(value) for key, value in (kwargs or {}).items()}
+    arguments = [working_copy(value) for value in inputs]
+    named = {key: working_copy(value) for key, value in (kwargs or {}).items()}
     modules = list(model.named_modules(remove_duplicate=False))
     lazy = any([is_lazy(p) for _, module in modules for _, p in own_tensors(module, "_parameters")])
     if lazy:  # a first run makes another class of a lazy module: not of the user's
@@ -61,6 +62,9 @@ def trace(
         modules = list(model.named_modules(remove_duplicate=False))
     run = Run(modules, name or getattr(model, NAME, type(model).__name__), rules, lazy, bound)
     run.inputs = tuple(run.record(t) for t in tensors_in([*arguments, *named.values()]))
+    held = held_by({**{str(i): value for i, value in enumerate(arguments)}, **named})
+    run.cache = tuple(Param(key, run.record(t), False) for key, t in held.items())
+    run.born |= {id(t) for t in held.values()}  # copies: a run may write to them
     with LOCK, gc_paused(), ExitStack() as stack:
         stack.enter_context(untouched(run.paths, train))
         if "torch._dynamo" in sys.modules:  # a compiled function runs as it was written

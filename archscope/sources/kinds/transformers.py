@@ -8,6 +8,7 @@ import inspect
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from archscope.core.errors import SpecError
 from archscope.core.table import did_you_mean
 from archscope.sources.inputs import Given, Input
-from archscope.sources.source import SOURCES, Source, in_files
+from archscope.sources.source import SOURCES, Keys, Source, in_files
 
 TOKENS = 128  # of a default text; what a model holds at most, where that is less
 SECONDS = 1  # of a default sound
@@ -45,6 +46,38 @@ class Transformers(Source):
 
     def running(self, name: str) -> AbstractContextManager[tuple[str, ...]]:
         return running()
+
+    def decoder(self, spec: Any) -> Any:
+        name = causal(_class(spec.name), spec.name)
+        return replace(spec, name=name)
+
+    def settings(self, config: Any) -> Keys:
+        return settings(config)
+
+    def cache(self, model: Any, kind: str, length: int) -> Any:
+        library = transformers_library()
+        if kind == "static":
+            return library.StaticCache(config=model.config, max_cache_len=length)
+        return library.DynamicCache(config=model.config)
+
+
+def causal(found: type, name: str) -> str:
+    """The name of the causal language model, with its head, of a configuration class. Raises SpecError without one."""
+    if not _is_config(found):
+        return name
+    model = transformers_library().models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING.get(found, None)
+    if model is None:
+        raise SpecError(f"transformers has no causal language model for {name}: it does not continue a text")
+    return (model[0] if isinstance(model, tuple) else model).__name__
+
+
+def settings(config: Any) -> Keys:
+    """The decoder's configuration as plain values, also under the names that transformers gives to all models."""
+    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    plain = text.to_dict()
+    for common in getattr(text, "attribute_map", {}):
+        plain[common] = getattr(text, common, None)
+    return plain
 
 
 def transformers_library() -> Any:

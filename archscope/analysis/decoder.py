@@ -1,0 +1,274 @@
+"""What the configuration of a decoder says of it: how each layer mixes tokens, what it caches, how experts are chosen.
+
+A configuration is a mapping of plain values under the names of transformers: `num_key_value_heads`, `head_dim`,
+`layer_types`, `kv_lora_rank`. What is not recognised is None, never a guess. No model is run and no record is read:
+these are closed forms, to be held against what a run shows (`analysis/generation.py`).
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+Config = Mapping[str, Any]
+
+
+class Mixer(NamedTuple):
+    """How one layer mixes tokens.
+
+    kind: "full", "sliding", "latent", "constant" (a state, whatever the length) or "none".
+    elements: cached a token; of a constant state in all. window: how many tokens a query sees at most, its own with
+    them; None: all. pair: MACs of one query and one key, all heads, scores and weighted values: heads·(d_qk + d_v).
+    expand: MACs to make the keys and values of one cached token of its latent.
+    """
+
+    kind: str
+    elements: int = 0
+    window: int | None = None
+    pair: int = 0
+    expand: int = 0
+
+    def rows(self, tokens: int, paged: bool = False) -> int:
+        """Cached tokens after `tokens`: a window of w keeps w − 1 for the next. paged: w, and whole blocks of 16."""
+        seen = tokens
+        if self.window is not None:
+            seen = min(tokens, self.window - (not paged))
+        return -(-seen // BLOCK) * BLOCK if paged else seen
+
+    def cached(self, tokens: int, paged: bool = False) -> int:
+        """Elements in the cache after `tokens` tokens."""
+        return self.elements if self.kind == "constant" else self.elements * self.rows(tokens, paged)
+
+    def seen(self, tokens: int) -> int:
+        """How many tokens the last of `tokens` sees."""
+        return tokens if self.window is None else min(tokens, self.window)
+
+    def pairs(self, tokens: int) -> int:
+        """Pairs of a query and a key that it may see, in a text: Σ seen(t), t = 1…tokens."""
+        w = self.seen(tokens)
+        return w * (w + 1) // 2 + (tokens - w) * w
+
+
+BLOCK = 16  # tokens of a block of a paged cache, as vLLM has by default
+
+_FULL = ("full_attention", "attention")
+_SLIDING = ("sliding_attention",)
+_LINEAR = ("linear_attention", "mamba", "mamba2")
+_NONE = ("moe", "mlp")
+# their attention has other products than queries with keys and weights with values
+_OTHER = ("diffllama", "doge", "big_bird", "xlnet", "reformer", "hrm_text")
+_MORE = (
+    "attn_layer_period",
+    "mamba_d_state",
+    "global_head_dim",
+    "cross_attention_layers",
+    "swa_head_dim",
+)  # layers differ
+
+
+def number(config: Config, *names: str) -> int | None:
+    """The first of these that is a whole number."""
+    return next((config[n] for n in names if type(config.get(n)) is int), None)
+
+
+def mixers(config: Config) -> list[Mixer] | None:
+    """Each layer's mixer in order; None where the configuration is not recognised."""
+    layers = number(config, "num_hidden_layers", "n_layer", "num_layers")
+    kinds = layer_types(config, layers)
+    strange = config.get("model_type") in _OTHER or any(config.get(key) is not None for key in _MORE)
+    if layers is None or kinds is None or strange or config.get("is_decoder") is False:
+        return None
+    made = [_mixer(config, kind) for kind in kinds]
+    shared = number(config, "num_kv_shared_layers") or 0
+    if shared:  # the last layers read the keys and values of earlier ones
+        made = [m and m._replace(elements=0) if i >= layers - shared else m for i, m in enumerate(made)]
+    return None if None in made else made  # type: ignore[return-value]
+
+
+def layer_types(config: Config, layers: int | None) -> list[str] | None:
+    """The type of each layer: as listed, else sliding windows where a window is set, else full attention."""
+    listed = config.get("layer_types") or config.get("layers_block_type")
+    if listed:
+        return list(listed) if len(listed) == layers else None
+    if layers is None or config.get("attention_chunk_size") or "attention_types" in config:
+        return None
+    if any(key in config for key in ("state_size", "ssm_state_size")) and not heads_of(config):
+        return ["mamba"] * layers
+    return ["sliding_attention" if config.get("sliding_window") else "full_attention"] * layers
+
+
+def heads_of(config: Config) -> int | None:
+    """Query heads."""
+    return number(config, "num_attention_heads", "n_head", "n_heads", "num_heads")
+
+
+def head_sizes(config: Config) -> tuple[int, int, int] | None:
+    """Heads of keys and values, width of a key, width of a value: `head_dim` is its own field where it is given."""
+    heads, hidden = heads_of(config), number(config, "hidden_size", "n_embd", "d_model")
+    if heads is None or hidden is None:
+        return None
+    width = number(config, "head_dim", "kv_channels")
+    if width is None and hidden % heads:
+        return None
+    width = width or hidden // heads
+    groups = number(config, "num_key_value_heads", "num_kv_heads") or heads
+    if config.get("multi_query") and not config.get("new_decoder_architecture"):
+        groups = 1
+    return groups, width, number(config, "v_head_dim") or width
+
+
+def _mixer(config: Config, kind: str) -> Mixer | None:
+    if kind in _NONE:
+        return Mixer("none")
+    if kind in _LINEAR:
+        return _state(config)
+    heads = heads_of(config)
+    if kind not in _FULL + _SLIDING or heads is None:
+        return None
+    window = number(config, "sliding_window") if kind in _SLIDING else None
+    if kind in _SLIDING and window is None:
+        return None
+    latent = number(config, "kv_lora_rank")
+    if latent is not None:
+        rope, nope = number(config, "qk_rope_head_dim"), number(config, "qk_nope_head_dim")
+        value = number(config, "v_head_dim")
+        if rope is None or nope is None or value is None or "index_head_dim" in config:
+            return None  # an indexer caches keys of its own
+        expand = latent * heads * (nope + value)
+        return Mixer("latent", latent + rope, window, heads * (nope + rope + value), expand)
+    sizes = head_sizes(config)
+    if sizes is None:
+        return None
+    groups, key, value = sizes
+    return Mixer("full" if window is None else "sliding", groups * (key + value), window, heads * (key + value))
+
+
+def _state(config: Config) -> Mixer | None:
+    """The states of linear attention and of Mamba: the last inputs of a convolution, and a matrix."""
+    key, value = number(config, "linear_num_key_heads"), number(config, "linear_num_value_heads")
+    d_key, d_value = number(config, "linear_key_head_dim"), number(config, "linear_value_head_dim")
+    kernel = number(config, "linear_conv_kernel_dim")
+    if key and value and d_key and d_value and kernel:  # gated delta net
+        return Mixer("constant", (2 * key * d_key + value * d_value) * kernel + value * d_key * d_value)
+    state, kernel = number(config, "state_size", "ssm_state_size"), number(config, "conv_kernel")
+    inner = number(config, "intermediate_size")
+    if state and kernel and inner and config.get("model_type") in ("mamba", "falcon_mamba"):
+        return Mixer("constant", inner * kernel + inner * state)
+    return None
+
+
+# ------------------------------------------------------------------------------------------------------- sums
+
+
+def cache_elements(layers: list[Mixer], tokens: int, batch: int = 1, paged: bool = False) -> int:
+    """Elements of the whole cache after `tokens` tokens of each of `batch` texts."""
+    return batch * sum(layer.cached(tokens, paged) for layer in layers)
+
+
+def kinds_of(layers: list[Mixer]) -> str:
+    """ "full", "sliding", …, or "hybrid: 12 full, 12 sliding"."""
+    names = [layer.kind for layer in layers if layer.kind != "none"]
+    counts = {name: names.count(name) for name in dict.fromkeys(names)}
+    if len(counts) == 1:
+        return next(iter(counts))
+    return f"hybrid: {', '.join(f'{n} {name}' for name, n in counts.items())}"
+
+
+def cache_formula(layers: list[Mixer], paged: bool = False) -> str:
+    """The cache of one text of T tokens, in elements: "24·1024·T + 24·1024·min(T, 127)"."""
+    counts: dict[Mixer, int] = {}
+    for layer in layers:
+        if layer.elements:
+            counts[layer] = counts.get(layer, 0) + 1
+    terms = []
+    for layer, n in counts.items():
+        rows = "" if layer.kind == "constant" else "·T"
+        if layer.window is not None and layer.kind != "constant":
+            rows = f"·min(T, {layer.window - (not paged)})"
+        terms.append(f"{n}·{layer.elements}{rows}")
+    return " + ".join(terms) + (f", T in blocks of {BLOCK}" if paged else "")
+
+
+def experts_per_token(config: Config) -> int | None:
+    """How many experts a token takes."""
+    names = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts", "moe_top_k")
+    return number(config, *names)
+
+
+def largest(cost: Any, most: int, limit: int = 1 << 40) -> int:
+    """The largest n ≥ 0 with cost(n) ≤ most, for a cost that never falls; `limit` where there is no end."""
+    if cost(0) > most:
+        return -1
+    low, high = 0, 1
+    while high < limit and cost(high) <= most:
+        low, high = high, high * 2
+    if high >= limit and cost(limit) <= most:
+        return limit
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if cost(middle) <= most else (low, middle)
+    return low
+
+
+# ------------------------------------------------------------------------------------------------------- matrices
+
+# how many matrices an MLP has, by `model_type`: with a gate three, without two. No field of a configuration says it.
+_GATED = (
+    "llama mistral ministral3 mixtral qwen2 qwen3 qwen2_moe qwen3_moe gemma gemma2 gemma3_text olmo olmo2 olmo3 olmoe "
+    "deepseek_v2 deepseek_v3 granite smollm3 seed_oss exaone4 cohere cohere2 stablelm phi3 glm4_moe gpt_oss minimax_m2 "
+    "ernie4_5 helium phimoe bitnet vaultgemma cwm flex_olmo"
+)
+_PLAIN = "gpt2 gpt_neox gptj gpt_bigcode opt phi starcoder2 falcon mpt bloom nemotron arcee apertus nanochat"
+MLP_MATRICES: dict[str, int] = {**dict.fromkeys(_GATED.split(), 3), **dict.fromkeys(_PLAIN.split(), 2)}
+
+
+def closed_matrices(config: Config, every_expert: bool = False) -> int | None:
+    """Parameters in matrices, without tables but with the head, from the configuration alone.
+
+    every_expert: all of them, not the k that a token takes. None where the configuration is not recognised.
+    """
+    hidden, words = number(config, "hidden_size", "n_embd", "d_model"), number(config, "vocab_size")
+    layers = number(config, "num_hidden_layers", "n_layer", "num_layers")
+    each, kinds = MLP_MATRICES.get(str(config.get("model_type"))), layer_types(config, layers)
+    attention = _attention_matrices(config)
+    if None in (hidden, words, layers, each, kinds, attention) or set(kinds or ()) - {*_FULL, *_SLIDING}:
+        return None
+    assert hidden and words and layers and each and attention
+    total = words * hidden + layers * attention
+    experts = number(config, "num_local_experts", "n_routed_experts", "num_experts")
+    inner = number(config, "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size") or 4 * hidden
+    if config.get("model_type") == "olmoe" or experts is None:
+        moe_inner = inner
+    else:
+        moe_inner = number(config, "moe_intermediate_size") or inner
+    taken = experts if every_expert else experts_per_token(config)
+    for layer in range(layers):
+        if experts is None or not _has_experts(config, layer):
+            total += each * hidden * inner
+            continue
+        if taken is None:
+            return None
+        total += hidden * experts + taken * each * hidden * moe_inner
+        shared = number(config, "shared_expert_intermediate_size")
+        total += each * hidden * (shared or moe_inner * (number(config, "n_shared_experts") or 0))
+        total += hidden if shared else 0  # its own gate
+    return total
+
+
+def _has_experts(config: Config, layer: int) -> bool:
+    if layer < (number(config, "first_k_dense_replace") or 0) or layer in (config.get("mlp_only_layers") or ()):
+        return False
+    return (layer + 1) % (number(config, "decoder_sparse_step") or 1) == 0
+
+
+def _attention_matrices(config: Config) -> int | None:
+    """Parameters of queries, keys, values and output of one layer."""
+    hidden, heads, sizes = number(config, "hidden_size", "n_embd", "d_model"), heads_of(config), head_sizes(config)
+    latent = number(config, "kv_lora_rank")
+    if hidden is None or heads is None or sizes is None:
+        return None
+    if latent is not None:
+        rope, nope, value = (number(config, f"{name}_head_dim") or 0 for name in ("qk_rope", "qk_nope", "v"))
+        query, low = heads * (rope + nope), number(config, "q_lora_rank")
+        queries = hidden * query if low is None else low * (hidden + query)
+        return queries + hidden * (latent + rope) + latent * heads * (nope + value) + heads * value * hidden
+    groups, key, value = sizes
+    return hidden * (heads * (key + value) + groups * (key + value))

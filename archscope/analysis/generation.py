@@ -1,0 +1,284 @@
+"""What a language model costs, read from the records of a prompt and of one more token behind a cache.
+
+Every function is pure: of records (`Trace`) and of the plain configuration that `analysis/decoder.py` reads.
+"""
+
+import re
+from fractions import Fraction
+from math import prod
+from typing import NamedTuple
+
+from archscope.analysis.decoder import Config, Mixer, experts_per_token, mixers
+from archscope.analysis.metrics import totals
+from archscope.analysis.observed import cached, works
+from archscope.core.record import Layer, Op, Param, Tensor, Trace
+
+PARTS: tuple[str, ...] = ("embedding", "attention", "state", "MLP", "experts", "router", "head", "norms and others")
+
+_EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
+_ROUTER = re.compile(r"(^|\.)(router|gate|classifier)(\.|$)")
+_STATE = re.compile(r"(^|\.)(mamba|mixer|linear_attn|ssm|time_mix\w*|rglru|short_conv|conv)(\.|$)")
+_ATTENTION = re.compile(r"(^|[._])(attn|attention|att|self_att|self_attn|crossattention|inter_attention)(\.|$|_)")
+_NORM = re.compile(r"(^|[._])(norm|layernorm|layer_norm|ln|ln_\w+|\w*norm\w*)([._]|\d|$)")
+
+
+def parameters(trace: Trace) -> list[Param]:
+    """Each parameter once, under its first name."""
+    return list({p.tensor.id: p for p in reversed(trace.params)}.values())[::-1]
+
+
+@cached
+def looked_up(trace: Trace) -> frozenset[int]:
+    """Ids of the tensors that are tables: an embedding looks rows up in them."""
+    return frozenset(op.inputs[0].id for op in trace.ops if op.name == "aten.embedding" and op.inputs)
+
+
+@cached
+def _owners(trace: Trace) -> dict[int, int]:
+    """Of each parameter, view of one, and choice of rows of one by a router: the id of the parameter."""
+    home = {p.tensor.id: p.tensor.id for p in trace.params}
+    for op in trace.ops:
+        taken = op.name in ("aten.index", "aten.index_select") and op.inputs and op.inputs[0].id in home
+        if op.inputs and (taken or all(t.id in home for t in op.inputs)):
+            home.update((t.id, home[op.inputs[0].id]) for t in op.outputs)
+    return home
+
+
+@cached
+def products(trace: Trace) -> dict[int, list[int]]:
+    """Operators that multiply by parameters: index -> ids of the parameters."""
+    home, out = _owners(trace), {}
+    for i, (op, done) in enumerate(zip(trace.ops, works(trace), strict=True)):
+        factors = _factors(op)
+        owned = [home[t.id] for t in factors if t.id in home]
+        if done is not None and done.macs and owned and len(owned) < len(factors):
+            out[i] = owned
+    return out
+
+
+@cached
+def multiplied(trace: Trace) -> frozenset[int]:
+    """Ids of the parameters that activations are multiplied by, through views of them too."""
+    return frozenset(key for keys in products(trace).values() for key in keys)
+
+
+def _factors(op: Op) -> list[Tensor]:
+    """The tensors that an operator multiplies, without those that it adds."""
+    added = ("bias", "self") if op.name in ("aten.addmm", "aten.baddbmm", "aten.addbmm") else ("bias",)
+    apart = {value.id for key in added if isinstance(value := op.args.get(key), Tensor)}
+    return [t for t in op.inputs if t.id not in apart]
+
+
+def part_of(trace: Trace, param: Param) -> str:
+    """The part that a parameter belongs to, one of PARTS. A table that is also the head counts as embedding."""
+    name, key = param.name, param.tensor.id
+    if key in looked_up(trace):
+        return "embedding"
+    if _EXPERTS.search(name):
+        return "experts"
+    module = name.rpartition(".")[0]
+    inside = bool(re.search(r"\.\d+\.", name))
+    if not inside and len(param.tensor.shape) >= 1 and key in multiplied(trace) or module.endswith("lm_head"):
+        return "head"
+    if _NORM.search(module.rpartition(".")[2]) or not inside:
+        return "norms and others"
+    if _ROUTER.search(name) and len(param.tensor.shape) <= 2 and "gate_proj" not in name:
+        return "router"
+    if _ATTENTION.search(name):
+        return "attention"
+    return "state" if _STATE.search(name) else "MLP"
+
+
+@cached
+def parts(trace: Trace) -> dict[str, int]:
+    """Parameters by part; they add up to all of them."""
+    out: dict[str, int] = dict.fromkeys(PARTS, 0)
+    for param in parameters(trace):
+        out[part_of(trace, param)] += param.tensor.numel
+    return {name: n for name, n in out.items() if n}
+
+
+# ------------------------------------------------------------------------------------------------------- experts
+
+
+class Routing(NamedTuple):
+    """experts: in a layer. taken: of these by one token. params: of all routed experts, of all layers."""
+
+    experts: int
+    taken: int
+    params: int
+
+    @property
+    def idle(self) -> int:
+        """Parameters of the experts that one token does not take."""
+        return self.params - self.params * self.taken // self.experts
+
+
+@cached
+def expert_count(trace: Trace) -> int | None:
+    """Experts of a layer: the leading axis of their weights, or how many modules `experts.0`, `experts.1`, … are."""
+    numbers = [re.search(r"(?:^|\.)experts\.(\d+)\.", p.name) for p in trace.params]
+    if found := [int(n[1]) for n in numbers if n]:
+        return max(found) + 1
+    leading = {p.tensor.shape[0] for p in trace.params if _EXPERTS.search(p.name) and len(p.tensor.shape) == 3}
+    return leading.pop() if len(leading) == 1 else None
+
+
+def routing(trace: Trace, config: Config) -> Routing | None:
+    """How experts are chosen; None where there are none, or where it is not known how many a token takes."""
+    count = expert_count(trace)
+    taken = experts_per_token(config) or _top_k(trace)
+    if count is None or taken is None:
+        return None
+    return Routing(count, taken, sum(p.tensor.numel for p in parameters(trace) if _EXPERTS.search(p.name)))
+
+
+def _top_k(trace: Trace) -> int | None:
+    """The k of the routers' choice as the run shows it, where it is one number."""
+    found = {op.args.get("k") for op in trace.ops if op.name == "aten.topk"}
+    return found.pop() if len(found) == 1 else None
+
+
+class Active(NamedTuple):
+    """Parameters that one token uses, in the three conventions.
+
+    whole: with both tables. without_input: without the table that tokens are looked up in, unless it is the head too.
+    without_either: without table and head.
+    """
+
+    whole: int
+    without_input: int
+    without_either: int
+
+
+def active(trace: Trace, config: Config) -> Active | None:
+    """Active parameters. None where experts are there and nobody says how many a token takes."""
+    total = totals(trace)["params"]
+    if expert_count(trace) is not None:
+        how = routing(trace, config)
+        if how is None:
+            return None
+        total -= how.idle
+    tables = [p for p in parameters(trace) if p.tensor.id in looked_up(trace)]
+    either = sum(p.tensor.numel for p in tables) + parts(trace).get("head", 0)
+    alone = sum(p.tensor.numel for p in tables if p.tensor.id not in multiplied(trace))
+    return Active(total, total - alone, total - either)
+
+
+def matrices(trace: Trace, config: Config) -> int | None:
+    """Parameters that each token is multiplied by: all matrices but tables, of the experts those that it takes."""
+    used = [p for p in parameters(trace) if p.tensor.id in multiplied(trace)]
+    dense = sum(p.tensor.numel for p in used if not _EXPERTS.search(p.name))
+    routed = sum(p.tensor.numel for p in used if _EXPERTS.search(p.name))
+    if not routed:
+        return dense
+    how = routing(trace, config)
+    return None if how is None else dense + routed * how.taken // how.experts
+
+
+# ---------------------------------------------------------------------------------------------------------- MACs
+
+
+@cached
+def score_products(trace: Trace) -> dict[int, str]:
+    """The products of softmax attention, queries with keys and weights with values: index of the operator -> path."""
+    holders: list[Layer | None] = [None] * len(trace.ops)
+    for layer in trace.layers:
+        holders[layer.start : layer.stop] = [layer] * (layer.stop - layer.start)
+    softmax = {id(holders[i]) for i, op in enumerate(trace.ops) if op.name in ("aten.softmax", "aten._softmax")}
+    out = {}
+    for i, (op, done) in enumerate(zip(trace.ops, works(trace), strict=True)):
+        holder = holders[i]
+        if holder is None or done is None or not done.macs or i in products(trace):
+            continue
+        if op.name == "aten.scaled_dot_product_attention" or id(holder) in softmax:
+            out[i] = holder.path
+    return out
+
+
+def macs(trace: Trace, config: Config) -> int | Fraction | None:
+    """MACs of a record. Experts whose number of tokens depends on values take their expected share: k of E each.
+
+    None where an operator is unknown, or where it is not known how many experts a token takes.
+    """
+    if any(done is None for done in works(trace)):
+        return None
+    total = totals(trace)["macs"]
+    largest = _upper_bounds(trace)
+    if not largest:
+        return total
+    how = routing(trace, config)
+    if how is None:
+        return None
+    sizes = {p.tensor.id: p.tensor.numel for p in trace.params}
+    first = trace.inputs[0]
+    tokens = first.numel if first.dtype.startswith("int") else prod(first.shape[:-1])
+    done = sum(works(trace)[i].macs for i in largest)  # type: ignore[union-attr]
+    numbers = sum(sizes[key] for keys in largest.values() for key in keys)
+    return total - done + Fraction(numbers * tokens * how.taken, how.experts)
+
+
+def _upper_bounds(trace: Trace) -> dict[int, list[int]]:
+    """The products of experts that ran on the largest number of tokens that could be theirs."""
+    if not any("taken at their largest" in note for note in trace.notes):
+        return {}
+    ids = {p.tensor.id for p in trace.params if _EXPERTS.search(p.name)}
+    return {i: keys for i, keys in products(trace).items() if ids.intersection(keys)}
+
+
+def causal_macs(prefill: Trace, config: Config) -> int | Fraction | None:
+    """MACs of a prompt where each query meets only the keys that it may see. None where a window is not known."""
+    layers, full = mixers(config), macs(prefill, config)
+    tokens = prefill.inputs[0].shape[-1]
+    if layers is None or full is None:
+        return None
+    for index, path in score_products(prefill).items():
+        layer = _layer_of(path, layers)
+        if layer is None:
+            return None
+        done = works(prefill)[index]
+        assert done is not None
+        full -= done.macs - Fraction(done.macs * layer.pairs(tokens), tokens * tokens)
+    return int(full) if full == int(full) else full
+
+
+def _layer_of(path: str, layers: list[Mixer]) -> Mixer | None:
+    found = re.search(r"(?:^|\.)(\d+)(?:\.|$)", path)
+    return layers[int(found[1])] if found and int(found[1]) < len(layers) else None
+
+
+class Derived(NamedTuple):
+    """MACs by closed forms: matrices·tokens + Σ over layers of heads·(d_qk + d_v)·pairs."""
+
+    prefill: int
+    causal: int
+    decode: int
+
+
+def derived_macs(trace: Trace, config: Config, tokens: int, batch: int = 1) -> Derived | None:
+    """Of a prompt of `tokens` and of one token behind them. None for layers with a state, and what is not recognised.
+
+    A model with a latent cache makes keys and values of every cached token anew, as transformers runs it.
+    """
+    layers, each = mixers(config), matrices(trace, config)
+    if layers is None or each is None or any(layer.kind == "constant" for layer in layers):
+        return None
+    n = tokens
+    return Derived(
+        batch * (each * n + sum(layer.pair for layer in layers) * n * n),
+        batch * (each * n + sum(layer.pair * layer.pairs(n) for layer in layers)),
+        batch * (each + sum(layer.pair * layer.seen(n + 1) + layer.expand * n for layer in layers)),
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- cache
+
+
+def cached_tensors(decode: Trace) -> list[Param]:
+    """The cached tensors that hold numbers of the text: those of whole numbers count tokens."""
+    return [one for one in decode.cache if one.tensor.dtype.startswith(("float", "bfloat")) and one.tensor.shape]
+
+
+def cached_elements(decode: Trace) -> int:
+    """Elements of the cache that a step was given."""
+    return sum(one.tensor.numel for one in cached_tensors(decode))

@@ -1,0 +1,78 @@
+"""`llm`: what a language model costs, at a context and a batch."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from archscope.cli.base import As, Columns, Model, OneCommand, Output, Shown, choice, whole_number
+from archscope.core.errors import SpecError
+
+if TYPE_CHECKING:
+    from archscope.report.language import Setting
+
+app = typer.Typer()
+
+Context = Annotated[str, typer.Option("--context", help="Tokens of the prompt, and in the cache.", metavar="N")]
+Batch = Annotated[str, typer.Option("--batch", "-b", help="Texts at once.", metavar="N")]
+Dtype = Annotated[str, typer.Option("--dtype", help="Of the weights: fp32, bf16, fp8, int4, mxfp4.", metavar="DTYPE")]
+CacheDtype = Annotated[
+    str | None,
+    typer.Option("--cache-dtype", help="Of the cache; else that of the weights, fp8 at least.", metavar="DTYPE"),
+]
+Cache = Annotated[str, typer.Option("--cache", help="transformers, or paged: blocks of 16 tokens.", metavar="KIND")]
+Memory = Annotated[
+    str | None, typer.Option("--memory", help="The largest context and batch for it, such as '80 GB'.", metavar="SIZE")
+]
+
+
+@app.command(cls=OneCommand)
+def llm(
+    model: Model,
+    context: Context = "8192",
+    batch: Batch = "1",
+    dtype: Dtype = "bf16",
+    cache_dtype: CacheDtype = None,
+    cache: Cache = "transformers",
+    memory: Memory = None,
+    columns: Columns = None,
+    format: As = "terminal",
+    output: Output = None,
+) -> None:
+    """Parameters, MACs of prefill and decode, cache and memory of a language model, each observed and derived.
+
+    Exit code 1 where a figure of the run and its closed form disagree.
+
+    \b
+    archscope llm transformers:LlamaConfig
+    archscope llm transformers:GptOssConfig --context 131072 --memory '80 GB'
+    archscope llm transformers:MistralConfig --cache-dtype fp8 --format md
+    """
+    from archscope.report.language import COLUMNS, HIDDEN, Usage
+
+    shown = Shown(columns, format, output)
+    shown.check(COLUMNS + HIDDEN)
+    setting = setting_of(context, batch, dtype, cache_dtype, cache, memory)
+    usage = Usage(model, setting)
+    table = usage.table()
+    shown.print(table)
+    if any(row["agrees"] is False for row in table.rows):
+        raise typer.Exit(1)
+
+
+def setting_of(
+    context: str, batch: str, dtype: str, cache_dtype: str | None, cache: str, memory: str | None
+) -> "Setting":
+    """The options as a `Setting`. Raises SpecError for a wrong one."""
+    from archscope.core.units import amount
+    from archscope.report.language import Setting, width_of
+
+    tokens, texts = whole_number("--context", context), whole_number("--batch", batch)
+    assert tokens is not None and texts is not None
+    if cache_dtype is None:
+        cache_dtype = dtype if width_of(dtype) >= 1 else "fp8"
+    try:
+        room = None if memory is None else int(amount(memory, in_bytes=True))
+    except ValueError as error:
+        raise SpecError(f"--memory: {error}") from error
+    paged = choice("kind of cache", cache, ("transformers", "paged")) == "paged"
+    return Setting(tokens, texts, dtype, cache_dtype, paged, room)

@@ -1,0 +1,156 @@
+"""How frameworks count the FLOPs of training a language model, each as a function of record and configuration.
+
+A convention counts forward and backward of all tokens of the record's input. T is the length of a text, H the number of
+query heads, Q the width of a head, L the number of layers with attention, N a number of parameters that differs between
+them, and that is where they differ most.
+"""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import NamedTuple
+
+from archscope.analysis import decoder, generation
+from archscope.analysis.decoder import Config
+from archscope.analysis.metrics import totals
+from archscope.core.record import Trace
+from archscope.core.registry import Registry
+
+
+class Convention(NamedTuple):
+    """A convention's figure. params: its N. attention: what it adds for the scores. flops: both, for all tokens.
+
+    source: where it is defined. note: why there is no figure.
+    """
+
+    name: str
+    title: str
+    flops: int | None
+    params: int | None
+    attention: int
+    formula: str
+    source: str
+    note: str = ""
+
+
+class _Case(NamedTuple):
+    record: Trace
+    config: Config
+
+    @property
+    def tokens(self) -> int:
+        return self.record.inputs[0].numel
+
+    @property
+    def length(self) -> int:
+        return self.record.inputs[0].shape[-1]
+
+    @property
+    def total(self) -> int:
+        return totals(self.record)["params"]
+
+    def scores(self, factor: int) -> int | None:
+        """factor·L·H·Q·T a token, times all tokens; L counts the layers that have attention."""
+        layers, heads, sizes = decoder.mixers(self.config), decoder.heads_of(self.config), _width(self.config)
+        if layers is None or heads is None or sizes is None:
+            return None
+        attending = sum(layer.pair > 0 for layer in layers)
+        return int(Fraction(factor * attending * heads * sizes * self.length, 2)) * self.tokens
+
+
+def _width(config: Config) -> int | None:
+    """Twice the width of a head: that of a key and that of a value."""
+    rope, nope = decoder.number(config, "qk_rope_head_dim"), decoder.number(config, "qk_nope_head_dim")
+    value = decoder.number(config, "v_head_dim")
+    if rope is not None and nope is not None and value is not None:
+        return rope + nope + value
+    sizes = decoder.head_sizes(config)
+    return None if sizes is None else sizes[1] + sizes[2]
+
+
+_Count = Callable[[_Case], "tuple[int | None, int | None]"]  # N, and the FLOPs of the scores
+CONVENTIONS: Registry[tuple[str, str, str, int, _Count]] = Registry("convention")
+
+
+def _convention(name: str, title: str, formula: str, source: str, factor: int = 6) -> Callable[[_Count], _Count]:
+    def enter(count: _Count) -> _Count:
+        CONVENTIONS.add(name, (title, formula, source, factor, count))
+        return count
+
+    return enter
+
+
+@_convention("2n", "2N: a forward pass", "2·N·tokens, N all parameters", "arXiv:2001.08361, section 2.1", factor=2)
+def _two(case: _Case) -> tuple[int | None, int | None]:
+    return case.total, 0
+
+
+@_convention("6n", "6N", "6·N·tokens, N all parameters", "arXiv:2001.08361, section 2.1; arXiv:2203.15556")
+def _six(case: _Case) -> tuple[int | None, int | None]:
+    return case.total, 0
+
+
+@_convention("palm", "PaLM", "6·N + 12·L·H·Q·T a token, N all parameters", "arXiv:2204.02311, appendix B")
+def _palm(case: _Case) -> tuple[int | None, int | None]:
+    return case.total, case.scores(12)
+
+
+@_convention("nanogpt", "nanoGPT", "6·N + 12·L·H·Q·T a token, N without biases, as its models have none",
+             "karpathy/nanoGPT transformer_sizing.ipynb")  # fmt: skip
+def _nanogpt(case: _Case) -> tuple[int | None, int | None]:
+    params = generation.parameters(case.record)
+    return case.total - sum(p.tensor.numel for p in params if p.name.endswith("bias")), case.scores(12)
+
+
+@_convention("torchtitan", "torchtitan", "6·N + 12·L·H·Q·T a token, N active, without the input table",
+             "pytorch/torchtitan, get_dense/moe_model_nparams_and_flops")  # fmt: skip
+def _torchtitan(case: _Case) -> tuple[int | None, int | None]:
+    active = generation.active(case.record, case.config)
+    return active and active.without_input, case.scores(12)
+
+
+def _in_matrices(case: _Case, router: bool = True) -> int | None:
+    n = generation.matrices(case.record, case.config)
+    return n if router or n is None else n - generation.parts(case.record).get("router", 0)
+
+
+@_convention("maxtext", "MaxText, full scores", "6·N + 12·L·H·Q·T a token, N in the matrices that a token meets",
+             "AI-Hypercomputer/maxtext, calculate_tflops_training_per_device")  # fmt: skip
+def _maxtext(case: _Case) -> tuple[int | None, int | None]:
+    return _in_matrices(case), case.scores(12)
+
+
+@_convention("maxtext-causal", "MaxText, causal", "6·N + 6·L·H·Q·T a token, N in the matrices that a token meets",
+             "AI-Hypercomputer/maxtext, calculate_tflops_training_per_device")  # fmt: skip
+def _maxtext_causal(case: _Case) -> tuple[int | None, int | None]:
+    return _in_matrices(case), case.scores(6)
+
+
+@_convention("megatron", "Megatron-LM, full scores", "6·N + 12·L·H·Q·T a token, N in matrices without routers",
+             "NVIDIA/Megatron-LM, num_floating_point_operations")  # fmt: skip
+def _megatron(case: _Case) -> tuple[int | None, int | None]:
+    return _in_matrices(case, router=False), case.scores(12)
+
+
+@_convention("megatron-causal", "Megatron-LM, causal", "6·N + 6·L·H·Q·T a token, N in matrices without routers",
+             "NVIDIA/Megatron-LM, num_floating_point_operations")  # fmt: skip
+def _megatron_causal(case: _Case) -> tuple[int | None, int | None]:
+    return _in_matrices(case, router=False), case.scores(6)
+
+
+@_convention("transformers", "transformers, floating_point_ops", "6·N·tokens, N without tables, all experts",
+             "huggingface/transformers, Trainer.floating_point_ops")  # fmt: skip
+def _transformers(case: _Case) -> tuple[int | None, int | None]:
+    tables = generation.looked_up(case.record)
+    return sum(p.tensor.numel for p in generation.parameters(case.record) if p.tensor.id not in tables), 0
+
+
+def conventions(record: Trace, config: Config) -> list[Convention]:
+    """Every convention's figure for the record of a prompt."""
+    case, found = _Case(record, config), []
+    for name, (title, formula, source, factor, count) in CONVENTIONS.items():
+        params, scores = count(case)
+        known = params is not None and scores is not None
+        flops = factor * params * case.tokens + scores if params is not None and scores is not None else None
+        note = "" if known else "the configuration is not recognised"
+        found.append(Convention(name, title, flops, params, scores or 0, formula, source, note))
+    return found

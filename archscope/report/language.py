@@ -1,0 +1,304 @@
+"""The tables of language models: one model quantity by quantity, and many side by side.
+
+Each figure is observed, in the record of a run, and derived, by a closed form of the configuration. The two share no
+code; where one is unknown, it is empty.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from archscope.analysis import decoder, generation
+from archscope.analysis.metrics import totals
+from archscope.core.errors import ArchscopeError, SpecError
+from archscope.core.record import BYTES, Trace
+from archscope.core.table import Column, Table, unknown
+from archscope.sources.decoding import LanguageModel
+from archscope.sources.records import reason
+from archscope.sources.spec import Spec
+
+WIDTHS: dict[str, Fraction] = {  # bytes of an element
+    **{name: Fraction(n) for name, n in BYTES.items() if not name.startswith(("q", "complex", "bool"))},
+    "fp32": Fraction(4), "bf16": Fraction(2), "fp16": Fraction(2), "fp8": Fraction(1), "int4": Fraction(1, 2),
+    "mxfp4": Fraction(17, 32),  # blocks of 32 numbers of 4 bits and a scale of 8
+}  # fmt: skip
+
+
+def width_of(dtype: str) -> Fraction:
+    """Bytes of an element. Raises SpecError for a dtype that is not known."""
+    if dtype not in WIDTHS:
+        raise SpecError(unknown("dtype", dtype, WIDTHS))
+    return WIDTHS[dtype]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a language model is used. memory: bytes, for the largest context and batch. paged: cache in blocks of 16."""
+
+    context: int = 8192
+    batch: int = 1
+    dtype: str = "bf16"
+    cache_dtype: str = "bf16"
+    paged: bool = False
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        width_of(self.dtype)
+        width_of(self.cache_dtype)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One quantity. observed: of the run. derived: by a closed form. working: how it comes about."""
+
+    key: str
+    title: str
+    unit: str
+    observed: Any = None
+    derived: Any = None
+    working: str = ""
+
+    @property
+    def agrees(self) -> bool | None:
+        """None where one of the two is unknown."""
+        return None if self.observed is None or self.derived is None else self.observed == self.derived
+
+    @property
+    def value(self) -> Any:
+        return self.derived if self.observed is None else self.observed
+
+
+class Usage:
+    """A language model in a setting: its records, its configuration, and the figures that they give."""
+
+    def __init__(self, spec: str | Spec, setting: Setting) -> None:
+        self.setting = setting
+        self.model = LanguageModel(spec)
+        self.config = self.model.config
+        self.prefill: Trace = self.model.prefill(setting.context, setting.batch)
+        self.decode = self.model.decode(setting.context, setting.batch) if self.model.has_cache else None
+        self.layers = decoder.mixers(self.config)
+
+    # ------------------------------------------------------------------------------------------------ memory
+
+    def weight_bytes(self) -> int:
+        """Every parameter once, in the dtype of the setting."""
+        return _ceil(totals(self.prefill)["params"] * width_of(self.setting.dtype))
+
+    def cache_bytes(self, tokens: int, batch: int) -> int | None:
+        """By the closed form."""
+        if self.layers is None:
+            return None
+        elements = decoder.cache_elements(self.layers, tokens, batch, self.setting.paged)
+        return _ceil(elements * width_of(self.setting.cache_dtype))
+
+    def needs(self, tokens: int, batch: int) -> int:
+        """Bytes of weights and cache. Activations and workspace come on top."""
+        return self.weight_bytes() + (self.cache_bytes(tokens, batch) or 0)
+
+    # ----------------------------------------------------------------------------------------------- figures
+
+    def figures(self) -> list[Figure]:
+        """All of them, in the order of the table."""
+        return [
+            *self._parameters(),
+            *self._work(),
+            *self._cache(),
+            *self._fits(),
+            *self._intensity(),
+            *self._training(),
+        ]
+
+    def _parameters(self) -> Iterable[Figure]:
+        record, config = self.prefill, self.config
+        total, split = totals(record)["params"], generation.parts(record)
+        yield Figure("params", "Parameters", "", total, None, " + ".join(f"{n:,} {part}" for part, n in split.items()))
+        for part, n in split.items():
+            yield Figure(f"params_{part.split()[0].lower()}", f"· {part}", "", n)
+        active = generation.active(record, config)
+        how = generation.routing(record, config)
+        if how is not None:
+            working = f"{total:,} − {how.params:,}·({how.experts} − {how.taken})/{how.experts}"
+            yield Figure("active", "Active a token, with both tables", "", active and active.whole, None, working)
+        word = "Active a token" if how is not None else "Parameters"
+        yield Figure("active_without_input", f"{word}, without the input table", "", active and active.without_input)
+        yield Figure("active_without_either", f"{word}, without table and head", "", active and active.without_either)
+        seen, closed = generation.matrices(record, config), decoder.closed_matrices(config)
+        yield Figure("matrices", "In matrices that a token meets", "", seen, closed)
+        width = width_of(self.setting.dtype)
+        yield Figure(
+            "weight_bytes", f"Weights in {self.setting.dtype}", "B", self.weight_bytes(), None, f"{total:,}·{width}"
+        )
+
+    def _work(self) -> Iterable[Figure]:
+        s, config = self.setting, self.config
+        derived = generation.derived_macs(self.prefill, config, s.context, s.batch)
+        observed = generation.macs(self.prefill, config)
+        causal = generation.causal_macs(self.prefill, config)
+        step = None if self.decode is None else generation.macs(self.decode, config)
+        text = f"{s.context:,} tokens" + (f" of each of {s.batch}" if s.batch > 1 else "")
+        yield Figure("prefill_macs", f"Prefill of {text}, full scores", "MAC", observed, derived and derived.prefill,
+                     "matrices·T + Σ heads·(d_qk + d_v)·T²")  # fmt: skip
+        yield Figure("prefill_causal_macs", f"Prefill of {text}, causal", "MAC", causal, derived and derived.causal,
+                     "matrices·T + Σ heads·(d_qk + d_v)·T(T + 1)/2, of a window w only its pairs")  # fmt: skip
+        latent = self.layers is not None and any(layer.expand for layer in self.layers)
+        yield Figure("decode_macs", f"Decode behind {text}", "MAC", step, derived and derived.decode,
+                     "matrices + Σ heads·(d_qk + d_v)·(T + 1)"
+                     + (", and keys and values of T latents made anew" if latent else ""))  # fmt: skip
+
+    def _cache(self) -> Iterable[Figure]:
+        s, layers = self.setting, self.layers
+        elements = None if self.decode is None or s.paged else generation.cached_elements(self.decode)
+        closed = None if layers is None else decoder.cache_elements(layers, s.context, s.batch, s.paged)
+        kind = "" if layers is None else decoder.kinds_of(layers)
+        formula = "" if layers is None else decoder.cache_formula(layers, s.paged)
+        yield Figure("cache_elements", f"Cache{f' ({kind})' if kind else ''}", "numbers", elements, closed, formula)
+        width = width_of(s.cache_dtype)
+        seen, known = (None if n is None else _ceil(n * width) for n in (elements, closed))
+        yield Figure("cache_bytes", f"Cache in {s.cache_dtype}", "B", seen, known)
+        if layers is not None:
+            last = decoder.cache_elements(layers, s.context + 1) - decoder.cache_elements(layers, s.context)
+            most = sum(layer.elements for layer in layers if layer.kind != "constant")
+            yield Figure("cache_bytes_token", "· one more token of one text", "B", None, _ceil(last * width))
+            yield Figure("cache_bytes_full", "· a token, were every layer full", "B", None, _ceil(most * width))
+
+    def _fits(self) -> Iterable[Figure]:
+        s = self.setting
+        cache = self.cache_bytes(s.context, s.batch)
+        both = None if cache is None else self.weight_bytes() + cache
+        yield Figure("bytes", "Weights and cache", "B", None, both, "activations and workspace come on top")
+        if s.memory is None or self.layers is None:
+            return
+        limit = 1 << 40
+        context = decoder.largest(lambda n: self.needs(n, s.batch), s.memory, limit)
+        batch = decoder.largest(lambda n: self.needs(s.context, n), s.memory, limit)
+        room = f"weights and cache in {s.memory:,} B"
+        yield Figure("largest_context", "Largest context, at most", "tokens", None,
+                     None if context == limit else max(context, 0), room if context < limit else "no end")  # fmt: skip
+        yield Figure("largest_batch", f"Largest batch of {s.context:,} tokens, at most", "texts", None,
+                     None if batch == limit else max(batch, 0), room)  # fmt: skip
+
+    def _intensity(self) -> Iterable[Figure]:
+        """FLOPs a byte: each weight that is used is read once, the cache is written or read once, and nothing else."""
+        s, record = self.setting, self.prefill
+        causal = generation.causal_macs(record, self.config)
+        step = None if self.decode is None else generation.macs(self.decode, self.config)
+        cache, how = self.cache_bytes(s.context, s.batch), generation.routing(record, self.config)
+        active = generation.active(record, self.config)
+        if cache is None or active is None:
+            return
+        everything = active.without_input + (how.idle if how else 0)
+        some = everything
+        if how is not None:
+            some = everything - how.params + how.params * min(how.experts, how.taken * s.batch) // how.experts
+        for key, title, macs, weights in (
+            ("prefill_intensity", "Arithmetic intensity of prefill, at most", causal, everything),
+            ("decode_intensity", "Arithmetic intensity of decode, at most", step, some),
+        ):
+            read = weights * width_of(s.dtype) + cache
+            found = None if macs is None else round(float(2 * macs / read), 2)
+            yield Figure(key, title, "FLOP/B", None, found, "2·MACs / (weights + cache)")
+
+    def _training(self) -> Iterable[Figure]:
+        from archscope.peers.llm import conventions
+
+        s = self.setting
+        for one in conventions(self.prefill, self.config):
+            if one.name in ("palm", "maxtext-causal"):
+                key, title = f"training_{one.name.replace('-', '_')}", f"Training a token, {one.title}"
+                each = None if one.flops is None else Fraction(one.flops, s.context * s.batch)
+                yield Figure(key, title, "FLOP", None, each, one.formula)
+
+    def table(self) -> Table:
+        """One row a figure."""
+        s = self.setting
+        title = f"{self.prefill.model}: context {s.context:,}, batch {s.batch}, {s.dtype}, cache {s.cache_dtype}"
+        rows = [
+            {"key": f.key, "quantity": f.title, "value": _number(f.value), "unit": f.unit or None, "agrees": f.agrees,
+             "observed": _number(f.observed), "derived": _number(f.derived), "working": f.working or None}
+            for f in self.figures()
+        ]  # fmt: skip
+        return Table(title, COLUMNS, tuple(rows), tuple(self.prefill.notes), _made_with(self.prefill), hidden=HIDDEN)
+
+
+COLUMNS = (
+    Column("quantity", "Quantity"),
+    Column("value", "Value", "count"),
+    Column("unit", "Unit"),
+    Column("agrees", "Agrees", "flag", priority=1, means=(
+        "Agrees: the figure of the run equals that of the closed form; empty where only one of them is known."
+    )),
+    Column("working", "Working", priority=3),
+)  # fmt: skip
+HIDDEN = (Column("key", "Key"), Column("observed", "Observed", "count"), Column("derived", "Derived", "count"))
+
+
+def _made_with(trace: Trace) -> str:
+    return f"archscope {trace.versions['archscope']}, torch {trace.versions['torch']}."
+
+
+def _ceil(value: Fraction | int) -> int:
+    return -int(-Fraction(value) // 1)
+
+
+def _whole(value: Any) -> Any:
+    exact = Fraction(value)
+    return int(exact) if exact.denominator == 1 else float(exact)
+
+
+def _number(value: Any) -> Any:
+    return _whole(value) if isinstance(value, Fraction) else value
+
+
+# ------------------------------------------------------------------------------------------------------ side by side
+
+_MANY = {
+    "params": ("Parameters", "count"),
+    "active": ("Active", "count"),
+    "weight_bytes": ("Weights", "bytes"),
+    "prefill_causal_macs": ("Prefill MACs, causal", "scaled"),
+    "decode_macs": ("Decode MACs", "scaled"),
+    "cache_bytes": ("Cache", "bytes"),
+    "cache_bytes_token": ("Cache a token", "count"),
+}
+MODEL_COLUMNS = (
+    Column("model", "Model"),
+    *(Column(key, title, form) for key, (title, form) in _MANY.items()),
+    Column("kind", "Kind of cache", priority=1),
+    Column("agrees", "Agrees", "flag"),
+)
+MODEL_HIDDEN = (
+    Column("active_without_input", "Active without input table", "count"),
+    Column("active_without_either", "Active without tables", "count"),
+    Column("matrices", "In matrices", "count"),
+    Column("cache_elements", "Cached numbers", "count"),
+    Column("prefill_macs", "Prefill MACs, full", "count"),
+    Column("bytes", "Weights and cache", "bytes"),
+    Column("prefill_intensity", "Intensity of prefill"),
+    Column("decode_intensity", "Intensity of decode"),
+    Column("error", "Error"),
+)
+
+
+def model_row(spec: Spec, setting: Setting) -> Mapping[str, Any]:
+    """One model of the table, with the reason under `error` where it cannot be run."""
+    try:
+        usage = Usage(spec, setting)
+        figures = {figure.key: figure for figure in usage.figures()}
+    except (ArchscopeError, RuntimeError) as error:
+        return {"model": spec.text, "error": reason(error)}
+    row = {key: _number(figure.value) for key, figure in figures.items()}
+    row.setdefault("active", row["params"])
+    agree = [figure.agrees for figure in figures.values() if figure.agrees is not None]
+    kind = "" if usage.layers is None else decoder.kinds_of(usage.layers)
+    return {**row, "model": spec.text, "kind": kind or None, "agrees": all(agree) if agree else None}
+
+
+def models_table(specs: Iterable[Spec], setting: Setting) -> Table:
+    """Language models side by side, in one setting."""
+    rows = tuple(model_row(spec, setting) for spec in specs)
+    notes = tuple(f"{row['model']}: {row['error']}" for row in rows if row.get("error"))
+    s = setting
+    title = f"Language models: context {s.context:,}, batch {s.batch}, {s.dtype}, cache {s.cache_dtype}"
+    return Table(title, MODEL_COLUMNS, rows, notes, hidden=MODEL_HIDDEN)

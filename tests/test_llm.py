@@ -1,0 +1,212 @@
+"""Language models: prompts, steps behind a cache, and the closed forms that they are held against."""
+
+import copy
+from fractions import Fraction
+
+import pytest
+import torch
+from small_decoders import DECODERS, LATENT, spec_of
+
+import archscope
+from archscope.analysis import decoder, generation
+from archscope.core.record import Trace
+from archscope.sources.decoding import LanguageModel, decode_step
+
+T = 6  # beyond the window of 5 of the small configurations
+
+LLAMA = "transformers:LlamaConfig@vocab_size=97@hidden_size=64@num_hidden_layers=2@num_attention_heads=4" + (
+    "@num_key_value_heads=2@intermediate_size=128"
+)
+
+
+# -------------------------------------------------------------------------------------------------- prompts and steps
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_steps_add_up_to_the_causal_prompt(kind: str) -> None:
+    model = LanguageModel(spec_of(kind))
+    config, prompt = model.config, model.prefill(T)
+    steps = [generation.macs(step, config) for step in model.decodes(T)]
+    assert None not in steps
+    assert generation.causal_macs(prompt, config) == sum(step for step in steps if step is not None)
+    step = model.decode(T)
+    derived = generation.derived_macs(prompt, config, T)
+    assert derived is not None
+    assert derived.prefill == generation.macs(prompt, config)
+    assert derived.causal == generation.causal_macs(prompt, config)
+    assert derived.decode == generation.macs(step, config)
+    layers = decoder.mixers(config)
+    assert layers is not None
+    assert generation.cached_elements(step) == decoder.cache_elements(layers, T) > 0
+
+
+@pytest.mark.parametrize("kind", LATENT)
+def test_a_latent_cache_is_made_into_keys_and_values_at_each_step(kind: str) -> None:
+    """transformers caches the latent (24 + 8 numbers a token) and multiplies all of it at each step."""
+    model = LanguageModel(spec_of(kind))
+    config, step = model.config, model.decode(T)
+    layers = decoder.mixers(config)
+    derived = generation.derived_macs(model.prefill(T), config, T)
+    assert layers is not None and derived is not None
+    assert generation.cached_elements(step) == decoder.cache_elements(layers, T) == 2 * (24 + 8) * T
+    assert derived.prefill == generation.macs(model.prefill(T), config)
+    assert derived.causal == generation.causal_macs(model.prefill(T), config)
+    assert derived.decode == generation.macs(step, config)
+    steps = sum(generation.macs(each, config) or 0 for each in model.decodes(T))
+    again = 2 * 24 * 4 * (16 + 12) * T * (T - 1) // 2  # 2 layers, 4 heads, keys of 16 and values of 12
+    assert steps == derived.causal + again
+
+
+def test_a_step_twice_is_the_same_record() -> None:
+    model = LanguageModel(LLAMA)
+    first, again = model.decode(T), model.decode(T)
+    assert first.to_json() == again.to_json()
+    assert decode_step(LLAMA, T).to_json() == first.to_json()
+    assert Trace.from_json(first.to_json()).cache == first.cache
+    names = [one.name.partition(".")[2] for one in first.cache]
+    assert names == ["layers.0.keys", "layers.0.values", "layers.1.keys", "layers.1.values"]
+    assert {one.tensor.shape for one in first.cache} == {(1, 2, T, 16)}
+
+
+def test_a_static_cache_has_its_whole_length() -> None:
+    step = LanguageModel(LLAMA, "static").decode(T)
+    assert {one.tensor.shape for one in generation.cached_tensors(step)} == {(1, 2, T + 1, 16)}
+    dynamic = LanguageModel(LLAMA).decode(T)
+    assert generation.macs(step, {}) == generation.macs(dynamic, {})
+
+
+class Cached(torch.nn.Module):
+    """A decoder of one layer with a cache of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor, cache: "Kept") -> torch.Tensor:
+        cache.keys = torch.cat([cache.keys, self.linear(x)])
+        cache.count += len(x)
+        return cache.keys[-int(cache.count) :] @ cache.keys.T
+
+
+class Kept:
+    def __init__(self) -> None:
+        self.keys = torch.zeros(3, 4)
+        self.count = torch.tensor(3)
+
+
+def test_the_cache_of_a_caller_is_left_as_it_was() -> None:
+    cache = Kept()
+    before = copy.deepcopy(cache)
+    model = Cached()
+    first = archscope.trace(model, (torch.empty(1, 4), cache))
+    assert archscope.trace(model, (torch.empty(1, 4), cache)).to_json() == first.to_json()
+    assert cache.keys.equal(before.keys) and cache.count.equal(before.count) and not cache.keys.is_meta
+    assert [(one.name, one.tensor.shape) for one in first.cache] == [("1.keys", (3, 4)), ("1.count", ())]
+    assert archscope.totals(first)["macs"] == 4 * 4 + 4 * 4 * 4  # the layer; 3 + 1 cached rows, each with each
+
+
+# ------------------------------------------------------------------------------------------------------- caches
+
+DEEPSEEK_V3 = {
+    "num_hidden_layers": 61, "num_attention_heads": 128, "hidden_size": 7168, "kv_lora_rank": 512,
+    "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128,
+}  # fmt: skip
+QWEN25_72B = {"num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8, "hidden_size": 8192}
+LLAMA31_405B = {"num_hidden_layers": 126, "num_attention_heads": 128, "num_key_value_heads": 8, "hidden_size": 16384}
+GPT_OSS_120B = {
+    "num_hidden_layers": 36, "num_attention_heads": 64, "num_key_value_heads": 8, "hidden_size": 2880, "head_dim": 64,
+    "sliding_window": 128, "layer_types": ["sliding_attention", "full_attention"] * 18,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "published"),
+    [(DEEPSEEK_V3, 70_272), (QWEN25_72B, 327_680), (LLAMA31_405B, 516_096)],
+    ids=["DeepSeek-V3", "Qwen2.5-72B", "Llama-3.1-405B"],
+)
+def test_published_bytes_a_token(config: dict[str, int], published: int) -> None:
+    """arXiv:2505.09343, table 1, in bf16."""
+    layers = decoder.mixers(config)
+    assert layers is not None
+    assert 2 * decoder.cache_elements(layers, 1) == published
+
+
+def test_a_window_holds_what_it_sees() -> None:
+    layers = decoder.mixers(GPT_OSS_120B)
+    assert layers is not None
+    assert 2 * sum(layer.elements for layer in layers) == 73_728 == 36 * 2 * 8 * 64 * 2  # were every layer full
+    assert decoder.cache_elements(layers, 8192) == 18 * 1024 * 8192 + 18 * 1024 * 127
+    assert decoder.cache_elements(layers, 8192, paged=True) == 18 * 1024 * 8192 + 18 * 1024 * 128
+    assert decoder.cache_elements(layers, 8193, paged=True) == 18 * 1024 * 8208 + 18 * 1024 * 128  # blocks of 16
+    assert decoder.kinds_of(layers) == "hybrid: 18 sliding, 18 full"
+    assert decoder.cache_formula(layers) == "18·1024·min(T, 127) + 18·1024·T"
+    assert layers[0].pairs(130) == sum(min(t, 128) for t in range(1, 131))
+
+
+def test_what_is_not_recognised_is_unknown() -> None:
+    assert decoder.mixers({}) is None
+    assert decoder.mixers({**QWEN25_72B, "layer_types": ["something_new"] * 80}) is None
+    assert decoder.closed_matrices({**QWEN25_72B, "vocab_size": 9, "model_type": "nobody_knows"}) is None
+
+
+def test_the_largest_that_fits() -> None:
+    assert decoder.largest(lambda n: 10 + 3 * n, 100) == 30
+    assert decoder.largest(lambda n: 10 + 3 * n, 9) == -1
+    assert decoder.largest(lambda n: 10, 10, limit=64) == 64
+
+
+# ------------------------------------------------------------------------------------------------------ experts
+
+
+class Loop(torch.nn.Module):
+    """4 experts, of which each token takes 2, written as a loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = torch.nn.Linear(8, 4, bias=False)
+        self.experts = torch.nn.ModuleList(torch.nn.Linear(8, 8, bias=False) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weights, chosen = self.router(x).softmax(-1).topk(2, dim=-1)
+        out = torch.zeros_like(x)
+        for i, expert in enumerate(self.experts):
+            row, place = torch.where(chosen == i)
+            out.index_add_(0, row, expert(x[row]) * weights[row, place, None])
+        return out
+
+
+class Batched(torch.nn.Module):
+    """The same with one tensor of weights, and products in a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = torch.nn.Linear(8, 4, bias=False)
+        self.experts = torch.nn.ParameterDict({"weight": torch.nn.Parameter(torch.empty(4, 8, 8))})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weights, chosen = self.router(x).softmax(-1).topk(2, dim=-1)
+        taken = self.experts["weight"][chosen.flatten()]
+        rows = torch.bmm(taken, x.repeat_interleave(2, 0).unsqueeze(-1)).squeeze(-1)
+        return (rows.view(-1, 2, 8) * weights.unsqueeze(-1)).sum(1)
+
+
+class Grouped(Batched):
+    """The same with rows in order of their expert, and one product of groups."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weights, chosen = self.router(x).softmax(-1).topk(2, dim=-1)
+        _, order = chosen.flatten().sort()
+        counts = torch.histc(chosen.float(), bins=4, min=0, max=3).cumsum(0).to(torch.int32)
+        rows = torch.ops.aten._grouped_mm(x[order // 2], self.experts["weight"], offs=counts)
+        return rows * weights.flatten()[order, None]
+
+
+@pytest.mark.parametrize("how", [Loop, Batched, Grouped])
+def test_experts_cost_what_a_token_takes(how: type[torch.nn.Module]) -> None:
+    model = how().to(torch.bfloat16)
+    record = archscope.trace(model, torch.empty(10, 8, dtype=torch.bfloat16), bound=True)
+    assert generation.routing(record, {}) == (4, 2, 4 * 8 * 8)
+    assert generation.matrices(record, {}) == 8 * 4 + 2 * 8 * 8
+    assert generation.macs(record, {}) == Fraction(10 * (8 * 4 + 2 * 8 * 8))
+    active = generation.active(record, {})
+    assert active is not None and active.whole == 8 * 4 + 2 * 8 * 8
