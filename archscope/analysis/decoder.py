@@ -55,6 +55,10 @@ _LINEAR = ("linear_attention", "mamba", "mamba2")
 _NONE = ("moe", "mlp")
 # their attention has other products than queries with keys and weights with values
 _OTHER = ("diffllama", "doge", "big_bird", "xlnet", "reformer", "hrm_text")
+_ENCODERS = (  # each token sees all others, unless `is_decoder` is set
+    "bert bert-generation camembert data2vec-text electra ernie roberta roberta-prelayernorm roc_bert xlm-roberta "
+    "xlm-roberta-xl xmod"
+).split()
 _MORE = (
     "attn_layer_period",
     "mamba_d_state",
@@ -74,7 +78,8 @@ def mixers(config: Config) -> list[Mixer] | None:
     layers = number(config, "num_hidden_layers", "n_layer", "num_layers")
     kinds = layer_types(config, layers)
     strange = config.get("model_type") in _OTHER or any(config.get(key) is not None for key in _MORE)
-    if layers is None or kinds is None or strange or config.get("is_decoder") is False:
+    encoder = config.get("model_type") in _ENCODERS and not config.get("is_decoder")
+    if layers is None or kinds is None or strange or encoder:
         return None
     made = [_mixer(config, kind) for kind in kinds]
     shared = number(config, "num_kv_shared_layers") or 0
