@@ -215,7 +215,7 @@ class Run(TorchDispatchMode):
         elif real:  # known values stay so on the device of an unknown input
             args = [CPU if isinstance(value, torch.device) else value for value in args]
             kwargs = {**kwargs, "device": CPU} if kwargs.get("device") is not None else kwargs
-            if overload.name in ("aten.to", "aten.type_as") and isinstance(args[1], torch.Tensor):
+            if overload.name in ("aten.to", "aten.type_as") and len(args) > 1 and isinstance(args[1], torch.Tensor):
                 func, args = torch.ops.aten.to.dtype, [args[0], args[1].dtype]
         if overload.in_place and tensors and not is_meta(tensors[0]) and id(tensors[0]) not in self.born:
             self.keep(overload, self.named(overload, args, kwargs), args[0])
