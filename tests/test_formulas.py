@@ -21,7 +21,7 @@ from archscope.core.errors import ShapeError
 from archscope.core.expression import Expr
 from archscope.layers import LAYERS, Derived, Layer, derive, layer, window
 from archscope.operators import RULES, Work
-from archscope.tracing import tracer
+from archscope.tracing import run
 from archscope.tracing.modules import describe
 from archscope.tracing.tracer import trace
 from archscope.zoo import catalogue as registry
@@ -490,7 +490,7 @@ def test_an_error_in_a_rule_is_reported(
     monkeypatch: pytest.MonkeyPatch, error: str, name: str, rule: Callable[..., Work]
 ) -> None:
     monkeypatch.setitem(RULES, name, rule)
-    monkeypatch.setattr(tracer, "CALLS", {})  # the rules that the tracer has looked up already
+    monkeypatch.setattr(run, "OVERLOADS", {})  # the rules that the tracer has looked up already
     assert told(), f"{error} goes unnoticed"
 
 

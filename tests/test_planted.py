@@ -22,7 +22,7 @@ from archscope.core.record import Tensor
 from archscope.layers import LAYERS, Derived
 from archscope.operators import RULES, Work
 from archscope.peers.checks import of_module
-from archscope.tracing import tracer
+from archscope.tracing import run
 from archscope.tracing.tracer import trace
 
 
@@ -351,7 +351,7 @@ def told(case: Case, registry: dict[str, Any], name: str, error: str, patch: pyt
     """What verify says of a network with a planted error."""
     wrong = planted(registry, name, error)
     patch.setitem(registry, name, LAYERS[name]._replace(form=wrong) if registry is LAYERS else wrong)
-    patch.setattr(tracer, "CALLS", {})  # the rules that were looked up already
+    patch.setattr(run, "OVERLOADS", {})  # the rules that were looked up already
     verify.forget()
     return of_module(case.build(), case.inputs)[1].wrong
 

@@ -28,7 +28,7 @@ from archscope.peers import published
 from archscope.peers.checks import Compared, checked, checks_table, derived, failed, of_module
 from archscope.peers.published import Figure
 from archscope.sources.spec import expand, parse
-from archscope.tracing import tracer
+from archscope.tracing import run, tracer
 from archscope.tracing.modules import describe
 
 
@@ -118,7 +118,7 @@ def test_a_rule_that_stops_the_run_is_reported_where_it_errs(monkeypatch: pytest
         return done._replace(shapes=((n, c + 1, h, w),))
 
     monkeypatch.setitem(RULES, "aten.conv2d", off)
-    monkeypatch.setattr(tracer, "CALLS", {})
+    monkeypatch.setattr(run, "OVERLOADS", {})
     _, told = of_module(Net(), ((2, 3, 9, 9),))
     assert told.kernels.wrong[0] == (
         "conv: aten.conv2d gives [2×9×4×4×float32] by its rule, [2×8×4×4×float32] by PyTorch's kernel"
