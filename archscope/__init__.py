@@ -2,7 +2,8 @@
 
     model, inputs = archscope.load("alexnet")
     trace = archscope.trace(model, inputs)
-    archscope.totals(trace)["params"]        60965224
+    trace.totals["params"]                   60965224
+    archscope.summary(model, (1, 3, 227, 227))    prints the layers, with torchinfo's arguments
     archscope.record_of("torchvision:vit_b_16")   the trace of a model of any source
     trace.to_frame()                         a row a layer, raw values
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from archscope.gate.asserts import assert_unchanged as assert_unchanged
     from archscope.sources.loading import load as load
     from archscope.sources.records import record_of as record_of
+    from archscope.sources.summaries import summary as summary
     from archscope.sweeps.run import sweep as sweep
     from archscope.tracing.tracer import trace as trace
     from archscope.tracing.weightless import weightless as weightless
@@ -46,6 +48,7 @@ _FACE = {
     "record_of": "sources.records",
     "trace": "tracing.tracer",
     "layer_table": "analysis.by_layer",
+    "summary": "sources.summaries",
     "sweep": "sweeps.run",
     "weightless": "tracing.weightless",
     "assert_budget": "gate.asserts",
@@ -67,6 +70,7 @@ __all__ = [
     "layer_table",
     "load",
     "record_of",
+    "summary",
     "sweep",
     "totals",
     "trace",
@@ -76,10 +80,12 @@ __all__ = [
 
 def _provide(what: str, place: str, name: str) -> None:
     """Let the ground floor show what a higher room makes, imported when it is asked for."""
-    PROVIDED.add(what, lambda *given: getattr(import_module(f"archscope.{place}"), name)(*given))
+    PROVIDED.add(what, lambda *args, **kwargs: getattr(import_module(f"archscope.{place}"), name)(*args, **kwargs))
 
 
 _provide("html", "core.formats.html", "render")
+_provide("printed table", "core.formats", "printed")
+_provide("totals", "analysis.metrics", "totals")
 _provide("layer table", "analysis.by_layer", "layer_table")
 _provide("diagnosis", "shapes.doctor", "diagnose")
 _provide("explanation", "shapes.doctor", "explanation")

@@ -141,7 +141,10 @@ def test_every_command_has_a_page_and_every_option_is_in_the_reference(name: str
 def test_the_pages_name_no_option_that_is_not() -> None:
     known = {option for command in COMMANDS.values() for p in command.params for option in (*p.opts, *p.secondary_opts)}
     known |= {"--help", "--version", "--install-completion", "--show-completion"}
-    for text in (README, *PAGES.values()):
+    # what strangers type stands there with options that are not; tests/test_first_lines.py runs each line
+    answered = "## These are answered"
+    pages = {**PAGES, "howto/first-lines.md": PAGES["howto/first-lines.md"].partition(answered)[0]}
+    for text in (README, *pages.values()):
         for line in re.findall(r"(?m)^\$? ?archscope .*$|`archscope [^`]*`", text):
             for option in re.findall(r"(?<=\s)--[a-z][a-z-]*", line.partition("  #")[0]):
                 assert option in known, line

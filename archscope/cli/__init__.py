@@ -3,7 +3,6 @@
 Exit codes: 0: success; 1: a model or a check failed; 2: a usage error, or the output cannot be written.
 """
 
-import codecs
 import gc
 import io
 import sys
@@ -13,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from archscope.cli.group import Commands, spelled
+import archscope.core.ascii  # noqa: F401, registers the error handler "archscope"
+from archscope.cli.group import Commands
 from archscope.core.version import other_archscope
 
 # by task: name -> its file, imported when the command is called, and its line in `--help`
@@ -130,7 +130,6 @@ def root(
 
 def main() -> None:
     """The entry point of the `archscope` command."""
-    codecs.register_error("archscope", spelled)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="archscope")

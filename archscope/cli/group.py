@@ -149,15 +149,3 @@ def use_color() -> bool:
     if os.environ.get("FORCE_COLOR", "0") != "0":
         return True
     return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-
-
-# for streams without such characters; Gauss wrote [x] for ⌊x⌋
-_PLAIN = {"×": "x", "·": "*", "−": "-", "–": "-", "─": "-", "⌊": "[", "⌋": "]", "⌈": "ceil(", "⌉": ")", "✓": "y",
-          "✗": "n", "γ": "gamma", "β": "beta", "ᵀ": "'", "²": "^2", "→": "->", "≤": "<=", "≥": ">="}  # fmt: skip
-
-
-def spelled(error: UnicodeError) -> tuple[str, int]:
-    """Replace characters that the encoding of the output does not have."""
-    assert isinstance(error, UnicodeEncodeError)
-    wrong = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(character, "?") for character in wrong), error.end

@@ -107,7 +107,7 @@ def plot(
         typer.Option("--sides", help="For scaling: sides of the input, separated by commas.", metavar="SIDES"),
     ] = None,
 ) -> None:
-    """Models, or results of archscope bench, as a plot (needs matplotlib: the extra `plots`).
+    """Models, or results of archscope bench, as a plot.
 
     \b
     models    parameters against MACs, areas are activation memory

@@ -12,13 +12,14 @@ slice, and a container's own work is its slice minus its children's. This file n
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from archscope.core.registry import PROVIDED
+from archscope.core.table import unknown
 
 SCHEMA = 1  # of the JSON form; a reader refuses a newer one
 
@@ -204,6 +205,39 @@ class Trace:
     def to_frame(self) -> Any:
         """The layers as a pandas DataFrame, one row a layer, raw values. Needs pandas."""
         return PROVIDED["layer table"](self).to_frame()
+
+    @property
+    def totals(self) -> dict[str, Any]:
+        """The model in raw numbers: parameters, MACs, memory, … (`archscope.totals`)."""
+        return PROVIDED["totals"](self)
+
+    def __getitem__(self, key: str | int) -> Mapping[str, Any]:
+        """A row of the layer table, by the layer's path or by its place in run order: `trace["conv1"]["macs"]`.
+
+        The path of a container has all that runs inside it in one row. Of a layer that runs several times it is the
+        first run. Raises KeyError, naming the nearest right path, or IndexError.
+        """
+        if isinstance(key, int):
+            return PROVIDED["layer table"](self).rows[key]
+        depth = key.count(".") + 1
+        for table in (PROVIDED["layer table"](self), PROVIDED["layer table"](self, depth)):
+            for row in table.rows:
+                if row["path"] == key:
+                    return row
+        raise KeyError(unknown("layer", key, [layer.path for layer in self.layers if layer.path]))
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        """The rows of the layer table, in run order."""
+        return iter(PROVIDED["layer table"](self).rows)
+
+    def __len__(self) -> int:
+        return len(PROVIDED["layer table"](self).rows)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        return PROVIDED["printed table"](PROVIDED["layer table"](self)).rstrip("\n")
 
     def _repr_html_(self) -> str:
         return PROVIDED["layer table"](self)._repr_html_()

@@ -32,12 +32,14 @@ class Given(NamedTuple):
 
     layout: a letter an axis (n batch, c channels, t steps, d h w sides, any other fixed). name: of a keyword argument,
     empty for one by position. listed: handed over in a list of its own, as torchvision's detectors take images.
+    as_model: nobody named a dtype, so it is that of the model's parameters.
     """
 
     input: Input
     layout: str = ""
     name: str = ""
     listed: bool = False
+    as_model: bool = False
 
     def with_axis(self, letter: str, side: int) -> "Given":
         """The same with another size on the axis of that letter, where its layout has one."""
@@ -134,17 +136,16 @@ def parse_inputs(texts: Sequence[str], defaults: Sequence[Given], batch: int | N
         found = [_whole(text) for text in plain]
     elif len(plain) == 1:
         first = found[0].layout
-        found = [g._replace(input=parse_input(plain[0], g.input, g.layout)) if g.layout == first else g for g in found]
+        found = [_set(g, plain[0]) if g.layout == first else g for g in found]
     elif plain:
         if len(plain) != len(found):
             are = "1 input" if len(found) == 1 else f"{len(found)} inputs"
             raise SpecError(f"{len(plain)} inputs are given; the model has {are}")
-        found = [g._replace(input=parse_input(text, g.input, g.layout)) for g, text in zip(found, plain, strict=True)]
+        found = [_set(g, text) for g, text in zip(found, plain, strict=True)]
     places = {given.name: i for i, given in enumerate(found) if given.name}
     for name, text in named.items():
         if name in places:
-            old = found[places[name]]
-            found[places[name]] = old._replace(input=parse_input(text, old.input, old.layout))
+            found[places[name]] = _set(found[places[name]], text)
         else:
             found.append(_whole(text)._replace(name=name))
     if batch is not None:
@@ -154,6 +155,12 @@ def parse_inputs(texts: Sequence[str], defaults: Sequence[Given], batch: int | N
     for given in found:
         _may_fit(given.input.shape)
     return tuple(found)
+
+
+def _set(given: Given, text: str) -> Given:
+    """The argument with what was typed for it."""
+    input = parse_input(text, given.input, given.layout)
+    return given._replace(input=input, as_model=given.as_model and ":" not in text)
 
 
 def _may_fit(shape: Sequence[int]) -> None:
@@ -171,7 +178,8 @@ def _named(text: str) -> tuple[str, str]:
 def _whole(text: str) -> Given:
     """An input that is given in full; its first axis is the batch."""
     sides, dtype = shape_and_dtype(text)
-    return Given(Input(tuple(sides), dtype), LAYOUTS.get(len(sides), "n" + "?" * (len(sides) - 1)))
+    layout = LAYOUTS.get(len(sides), "n" + "?" * (len(sides) - 1))
+    return Given(Input(tuple(sides), dtype), layout, as_model=":" not in text)
 
 
 LAYOUTS = {1: "?", 2: "n?", 3: "n??", 4: "nchw", 5: "ncdhw"}  # by the number of axes, where nobody says

@@ -75,8 +75,16 @@ def forward_arguments(
             raise SpecError(
                 f"{spec.name} has no default input: give --input 1x3x224x224, or write example_inputs() beside it"
             )
-    made = [(each.name, tensor_of(each)) for each in given]
+    made = [(each.name, tensor_of(_as_model(each, model))) for each in given]
     return tuple(t for name, t in made if not name), {name: t for name, t in made if name}
+
+
+def _as_model(given: Given, model: Any) -> Given:
+    """The argument in the dtype of the model's parameters, where nobody named another."""
+    from archscope.tracing.tensors import dtype_of
+
+    dtype = dtype_of(model) if given.as_model else None
+    return given if dtype is None else given._replace(input=Input(given.input.shape, str(dtype).partition(".")[2]))
 
 
 def tensor_of(given: Given) -> Any:

@@ -35,14 +35,15 @@ def _walk(value: Any, place: str, seen: set[int]) -> Iterator[tuple[str, torch.T
         yield from _walk(part, f"{place}.{key}" if place else str(key), seen)
 
 
-def working_copy(value: Any) -> Any:
+def working_copy(value: Any, dtype: torch.dtype | None = None) -> Any:
     """An argument as the run sees it. An object that holds tensors, such as a cache, is copied: the run may fill it.
 
     Small tensors of integers, such as a count of tokens, keep their values; all others come to the meta device.
+    dtype: of an input that is given as a shape.
     """
     held = tensors_of(value)
     if not held:
-        return abstract(value)
+        return abstract(value, dtype)
     counts = [t for t in held if t.device.type == "cpu" and not t.is_floating_point() and t.numel() <= SMALL]
     kept = {id(t): t.clone() for t in counts}
     return copy.deepcopy(value, {id(t): kept[id(t)] if id(t) in kept else abstract(t) for t in held})

@@ -46,19 +46,29 @@ def records_in(values: Any) -> list[Tensor]:
     return found
 
 
-def abstract(value: Any) -> Any:
-    """An input as the run sees it: a tensor of the same shape and dtype on the meta device."""
+def abstract(value: Any, dtype: torch.dtype | None = None) -> Any:
+    """An input as the run sees it: a tensor of the same shape and dtype on the meta device.
+
+    dtype: of an input that is given as a shape. NumPy's arrays are tensors, too.
+    """
+    if type(value).__module__ == "numpy" and hasattr(value, "__array_interface__"):
+        value = torch.as_tensor(value)
     if isinstance(value, torch.Tensor):
         if value.layout is torch.strided:
             return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=META)
         return torch.empty(value.shape, dtype=value.dtype, device=META)
     if isinstance(value, (tuple, list)) and value and all(type(side) is int for side in value):
-        return torch.empty(tuple(value), device=META)
+        return torch.empty(tuple(value), dtype=dtype, device=META)
     if isinstance(value, Mapping):
-        return {k: abstract(v) for k, v in value.items()}
+        return {k: abstract(v, dtype) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(abstract(v) for v in value) if type(value) in (list, tuple) else value
+        return type(value)(abstract(v, dtype) for v in value) if type(value) in (list, tuple) else value
     return value
+
+
+def dtype_of(model: nn.Module) -> torch.dtype | None:
+    """The dtype of a model's first parameter of floating point, None where it has none."""
+    return next((p.dtype for p in model.parameters() if p.dtype.is_floating_point and p.dtype.itemsize > 1), None)
 
 
 def own_tensors(module: nn.Module, group: str) -> Iterable[tuple[str, torch.Tensor | None]]:

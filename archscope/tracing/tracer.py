@@ -18,13 +18,13 @@ from archscope.tracing.failure import Rerun, explained
 from archscope.tracing.guard import materialized_apart, untouched
 from archscope.tracing.run import LOCK, Run
 from archscope.tracing.spelling import called_as
-from archscope.tracing.tensors import is_lazy, own_tensors, tensors_in
+from archscope.tracing.tensors import dtype_of, is_lazy, own_tensors, tensors_in
 from archscope.tracing.weightless import NAME
 
 
 def trace(
     model: nn.Module,
-    inputs: Sequence[Any] | Mapping[str, Any] | torch.Tensor,
+    inputs: Sequence[Any] | Mapping[str, Any] | torch.Tensor = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
@@ -34,10 +34,11 @@ def trace(
 ) -> Trace:
     """Run `model(*inputs, **kwargs)` once without computing anything, and return the record.
 
-    inputs: a tuple of tensors on any device, of which only shape and dtype are read, or of shapes (float32), or of
-    anything else that the forward takes; a single tensor or shape may stand alone, and a dict goes by name. kwargs:
-    likewise. name: of the model in the record; else what `load` was asked for, or the class. train: run in training
-    mode (True), in evaluation mode (False), or as the model is (None). rules: False runs every operator on PyTorch's
+    inputs: a tuple or list of tensors or arrays on any device, of which only shape and dtype are read, or of shapes,
+    which have the dtype of the model's parameters, or of anything else that the forward takes; a single tensor, array
+    or shape may stand alone, and a dict goes by name. kwargs: the arguments by name, likewise. name: of the model in
+    the record; else what `load` was asked for, or the class. train: run in training mode (True), in evaluation mode
+    (False), or as the model is (None). rules: False runs every operator on PyTorch's
     meta kernels instead of the shape rules of `ops.py`, to compare the two. bound: where a size depends on values
     (`nonzero`, a boolean mask, non-maximum suppression) take its largest, and say so in the record's notes, instead of
     failing.
@@ -48,13 +49,14 @@ def trace(
     Raises SpecError for what is no module, and for what is no input.
     """
     _understood(model, inputs)
-    if isinstance(inputs, torch.Tensor) or (len(inputs) > 0 and all(type(side) is int for side in inputs)):
+    alone = not isinstance(inputs, (list, tuple, Mapping)) and hasattr(inputs, "shape")
+    if alone or (len(inputs) > 0 and all(type(side) is int for side in inputs)):
         inputs = (inputs,)  # one tensor, or one shape, without the tuple around it
     if isinstance(inputs, Mapping):
         inputs, kwargs = (), {**inputs, **(kwargs or {})}
-    device = chosen(tensors_in((inputs, kwargs or {})))
-    arguments = [working_copy(value) for value in inputs]
-    named = {key: working_copy(value) for key, value in (kwargs or {}).items()}
+    device, dtype = chosen(tensors_in((inputs, kwargs or {}))), dtype_of(model)
+    arguments = [working_copy(value, dtype) for value in inputs]
+    named = {key: working_copy(value, dtype) for key, value in (kwargs or {}).items()}
     modules = list(model.named_modules(remove_duplicate=False))
     lazy = any([is_lazy(p) for _, module in modules for _, p in own_tensors(module, "_parameters")])
     if lazy:  # a first run makes another class of a lazy module: not of the user's
@@ -88,6 +90,8 @@ def trace(
 
 
 def _understood(model: Any, inputs: Any) -> None:
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        raise SpecError(f"{model.__name__} is a class: give an object of it, {model.__name__}(…)")
     if not isinstance(model, nn.Module):
         text = repr(model)
         other = f": archscope.record_of({text}) takes a name" if isinstance(model, str) else ""

@@ -4,7 +4,7 @@ from archscope.bench.datasets.base import Data, Lookup, Needs, Split, dataset
 from archscope.core.errors import SpecError
 
 
-@dataset("digits", train=1_440, test=357, example="1×8×8, 10 classes", origin="scikit-learn (pip install scikit-learn)")
+@dataset("digits", train=1_440, test=357, example="1×8×8, 10 classes", origin="scikit-learn")
 def scikit_learn_digits(needs: Needs, lookup: Lookup) -> Data:
     """Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998) from scikit-learn: 8×8, 0 to 16.
 
@@ -16,8 +16,8 @@ def scikit_learn_digits(needs: Needs, lookup: Lookup) -> Data:
         from sklearn.datasets import load_digits  # type: ignore[import-untyped]
     except ImportError as error:
         raise SpecError(
-            "the data set digits comes with scikit-learn, which is not installed: pip install scikit-learn "
-            "(archscope's extra bench has it), or use --dataset synthetic, which needs nothing"
+            "the data set digits comes with scikit-learn, which is not installed: pip install scikit-learn, "
+            "or use --dataset synthetic, which needs nothing"
         ) from error
     images, labels = load_digits(return_X_y=True)
     inputs = torch.from_numpy(images).reshape(-1, 1, 8, 8).mul(255 / 16).round().to(torch.uint8)

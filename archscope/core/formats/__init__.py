@@ -4,6 +4,9 @@ A table's function is registered in `RENDERERS`, a document's in `WRITERS`; both
 (csv, json) carry raw values and the hidden columns, and no title, notes, caption or totals; the others are for people.
 """
 
+import os
+import shutil
+import sys
 from typing import Any
 
 from archscope.core.formats import latex, md
@@ -11,7 +14,7 @@ from archscope.core.formats.base import RENDERERS, SHOW, WRITERS, heading, rende
 from archscope.core.registry import import_folder
 from archscope.core.table import Table
 
-__all__ = ["RENDERERS", "SHOW", "WRITERS", "escaped", "heading", "renderer", "show", "text_of", "writer"]
+__all__ = ["RENDERERS", "SHOW", "WRITERS", "escaped", "heading", "printed", "renderer", "show", "text_of", "writer"]
 
 import_folder(__name__, __path__)
 for _formats in (RENDERERS, WRITERS):
@@ -23,6 +26,13 @@ def text_of(table: Table, format: str, **options: Any) -> str:
     if format not in RENDERERS:
         raise ValueError(f"unknown format {format!r}: there is {', '.join(RENDERERS)}")
     return RENDERERS[format](table, **options)
+
+
+def printed(table: Table) -> str:
+    """The table as `print` shows it: as wide as the terminal, 100 columns where there is none."""
+    on_terminal = os.environ.get("COLUMNS", "").isdigit() or (sys.stdout is not None and sys.stdout.isatty())
+    width = shutil.get_terminal_size().columns if on_terminal else 100
+    return text_of(table, "terminal", width=width)
 
 
 def escaped(text: str, format: str) -> str:

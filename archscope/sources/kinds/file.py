@@ -213,10 +213,10 @@ def _givens(value: Any, name: str = "") -> tuple[Given, ...]:
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return (of_shape(tuple(value.shape), str(value.dtype).removeprefix("torch."), name),)
     if isinstance(value, str):
-        return (of_shape(*shape_and_dtype(value), name),)
+        return (of_shape(*shape_and_dtype(value), name)._replace(as_model=":" not in value),)
     if isinstance(value, list | tuple) and value:
         if all(type(side) is int for side in value):
-            return (of_shape(value, "float32", name),)
+            return (of_shape(value, "float32", name)._replace(as_model=True),)
         return tuple(given for one in value for given in _givens(one, name))
     raise SpecError(f"{EXAMPLE} gives {_a(type(value).__name__)}: give a tensor, a shape, a tuple of those, or a dict")
 
@@ -234,9 +234,10 @@ def guess(model: Any, text: str) -> tuple[Given, ...]:
         n = len(first.kernel_size)
         if len(sides) in (1, n, n + 1):
             layout = "nc" + "dhw"[-n:]
-            return (Given(parse_input(text, Input((1, first.in_channels, *[1] * n)), layout), layout),)
+            typed = parse_input(text, Input((1, first.in_channels, *[1] * n)), layout)
+            return (Given(typed, layout, as_model=":" not in text),)
     if isinstance(first, nn.Linear) and len(sides) == 1:
-        return (Given(Input((1, sides[0])), "n?"),)
+        return (Given(Input((1, sides[0])), "n?", as_model=True),)
     if isinstance(first, nn.Embedding) and len(sides) == 1:
         return (Given(Input((1, sides[0]), "int64"), "nt"),)
     return ()
