@@ -1,15 +1,19 @@
 """Language models: prompts, steps behind a cache, and the closed forms that they are held against."""
 
 import copy
+import json
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
 import torch
+from conftest import Ran
 from small_decoders import DECODERS, LATENT, spec_of
 
 import archscope
 from archscope.analysis import decoder, generation
 from archscope.core.record import Trace
+from archscope.peers.llm import conventions, residual
 from archscope.sources.decoding import LanguageModel, decode_step
 
 T = 6  # beyond the window of 5 of the small configurations
@@ -210,3 +214,120 @@ def test_experts_cost_what_a_token_takes(how: type[torch.nn.Module]) -> None:
     assert generation.macs(record, {}) == Fraction(10 * (8 * 4 + 2 * 8 * 8))
     active = generation.active(record, {})
     assert active is not None and active.whole == 8 * 4 + 2 * 8 * 8
+
+
+# ------------------------------------------------------------------------------------------------- published figures
+
+QWEN3_30B = (
+    "transformers:Qwen3MoeConfig@vocab_size=151936@hidden_size=2048@num_hidden_layers=48@num_attention_heads=32"
+    "@num_key_value_heads=4@head_dim=128@moe_intermediate_size=768@num_experts=128@num_experts_per_tok=8"
+)
+
+
+def test_gpt2_in_the_sheets_of_nanogpt() -> None:
+    """karpathy/nanoGPT, transformer_sizing.ipynb: GPT-2 at 1024 tokens; its models have no biases."""
+    model = LanguageModel("transformers:GPT2Config")
+    record = model.prefill(1024)
+    forward = generation.macs(record, model.config)
+    assert forward is not None
+    assert 2 * forward == 291_648_307_200
+    found = {one.name: one for one in conventions(record, model.config)}
+    assert found["nanogpt"].params == 124_337_664
+    assert found["nanogpt"].flops == 879_894_724_608 == 1024 * (6 * 124_337_664 + 12 * 12 * 12 * 64 * 1024)
+    assert found["6n"].flops == 3 * (found["2n"].flops or 0) == 6 * 124_439_808 * 1024
+    assert found["palm"].flops == 1024 * (6 * 124_439_808 + 12 * 12 * 12 * 64 * 1024)
+    assert found["transformers"].params == 124_439_808 - 50_257 * 768 - 1024 * 768
+    assert residual(found["transformers"], model.model, 1024) == 0
+
+
+def test_llama2_in_maxtext() -> None:
+    """Llama-2-7B, batch 4 of 256 tokens: 41.00620025856 TFLOP."""
+    model = LanguageModel("transformers:LlamaConfig")
+    found = {one.name: one for one in conventions(model.prefill(256, 4), model.config)}
+    assert found["maxtext"].flops == 41_006_200_258_560 == 6 * 6_607_077_376 * 1024 + 12 * 32 * 4096 * 256 * 1024
+    assert found["maxtext-causal"].flops == 6 * 6_607_077_376 * 1024 + 6 * 32 * 4096 * 256 * 1024
+    assert found["megatron"].flops == found["maxtext"].flops  # no experts, no router
+    assert decoder.closed_matrices(model.config) == 6_607_077_376
+
+
+def test_qwen3_in_torchtitan() -> None:
+    """Qwen3-30B-A3B, published active 3.35 B with both tables; torchtitan at 8192: 37,578,559,488 a token."""
+    model = LanguageModel(QWEN3_30B)
+    record = model.prefill(8192)
+    active = generation.active(record, model.config)
+    assert active is not None and active.whole == 3_353_032_704
+    assert active.without_input == 3_041_867_776 == 3_353_032_704 - 151_936 * 2048
+    titan = next(one for one in conventions(record, model.config) if one.name == "torchtitan")
+    assert titan.flops == 8192 * 37_578_559_488
+    assert 37_578_559_488 == 6 * 3_041_867_776 + 12 * 48 * 32 * 128 * 8192
+    assert decoder.closed_matrices(model.config) == generation.matrices(record, model.config)
+    megatron = next(one for one in conventions(record, model.config) if one.name == "megatron")
+    assert megatron.params == (generation.matrices(record, model.config) or 0) - 48 * 2048 * 128  # its routers
+
+
+def test_active_parameters_as_published() -> None:
+    """Mixtral 8x7B: 12.9 B; gpt-oss-120b: 5.13 B, MLP 114.71 B, attention 0.96 B, tables 1.16 B (its model card)."""
+    mixtral = LanguageModel("transformers:MixtralConfig")
+    active = generation.active(mixtral.prefill(4), mixtral.config)
+    assert active is not None and active.whole == 12_879_925_248
+    oss = LanguageModel("transformers:GptOssConfig")
+    record = oss.prefill(4)
+    parts = generation.parts(record)
+    assert round((parts["experts"] + parts["router"]) / 1e9, 2) == 114.71
+    assert round(parts["attention"] / 1e9, 2) == 0.96
+    assert round((parts["embedding"] + parts["head"]) / 1e9, 2) == 1.16
+    active = generation.active(record, oss.config)
+    assert active is not None and round(active.without_input / 1e9, 2) == 5.13
+    assert archscope.totals(record)["params"] == 116_829_156_672
+    layers = decoder.mixers(oss.config)
+    assert layers is not None and 2 * sum(layer.elements for layer in layers) == 73_728
+
+
+@pytest.mark.slow
+def test_deepseek_v3_with_a_step() -> None:
+    model = LanguageModel("transformers:DeepseekV3Config")
+    step = model.decode(64)
+    assert archscope.totals(step)["params"] == 671_026_404_352
+    assert generation.cached_elements(step) * 2 == 64 * 70_272
+    active = generation.active(model.prefill(64), model.config)
+    assert active is not None
+    assert [round(n / 1e9, 2) for n in (active.whole, active.without_input)] == [37.55, 36.62]
+
+
+# ---------------------------------------------------------------------------------------------------------- commands
+
+
+def test_the_command(archscope: Callable[..., Ran]) -> None:
+    ran = archscope("llm", LLAMA, "--context", "32", "--memory", "1 MB", "--cache-dtype", "fp8", "--format", "json")
+    assert ran.code == 0, ran.err
+    rows = {row["key"]: row for row in json.loads(ran.out)}
+    assert rows["params"]["value"] == 97 * 64 * 2 + 2 * (3 * 64 * 128 + 2 * 64 * 64 + 2 * 64 * 32 + 2 * 64) + 64
+    assert rows["weight_bytes"]["value"] == 2 * rows["params"]["value"]
+    assert rows["cache_elements"]["observed"] == rows["cache_elements"]["derived"] == 2 * 2 * 2 * 16 * 32
+    assert rows["cache_bytes"]["value"] == 4096
+    assert rows["matrices"]["agrees"] is rows["decode_macs"]["agrees"] is rows["prefill_causal_macs"]["agrees"] is True
+    assert rows["largest_context"]["value"] == (10**6 - rows["weight_bytes"]["value"]) // 128
+    assert archscope("llm", LLAMA, "--dtype", "bf61").code == 2
+    assert archscope("llm", "transformers:BertConfig", "--context", "no").code == 2
+
+
+def test_tables_of_commands(archscope: Callable[..., Ran]) -> None:
+    ran = archscope("table", LLAMA, "transformers:Nothing", "--llm", "--context", "16", "--format", "json")
+    assert ran.code == 1 or ran.code == 2
+    ran = archscope("table", LLAMA, "--llm", "--context", "16", "--format", "json")
+    (row,) = json.loads(ran.out)
+    assert ran.code == 0 and row["agrees"] is True and row["cache_bytes"] == 2 * 2 * 2 * 2 * 16 * 16
+    ran = archscope("reconcile", LLAMA, "--llm", "--context", "16", "--format", "json")
+    rows = {row["key"]: row for row in json.loads(ran.out)}
+    assert ran.code == 0 and rows["transformers"]["residual"] == 0
+    assert rows["forward"]["flops"] == 2 * 16 * (rows["maxtext"]["params"] + 2 * 4 * 32 * 16)
+
+
+def test_explain_knows_shared_keys_and_6n(archscope: Callable[..., Ran]) -> None:
+    model = LLAMA.replace("LlamaConfig", "LlamaForCausalLM") + "@head_dim=32"
+    out = archscope("explain", model, "--input", "1x8:int64").out
+    assert "2·g·d = 2·2·32 = 128" in out  # the keys and values of 2 heads, that 4 heads of queries share
+    assert "h·d·T·(T + 1) = 4·32·8·(8 + 1) = 9216" in out.replace(",", "")
+    matrices = 97 * 64 + 2 * (3 * 64 * 128 + 2 * 64 * 128 + 2 * 64 * 64)
+    assert f"6·N = 6·{matrices:,} = {6 * matrices:,}" in out
+    assert "64/4 is another number" in out

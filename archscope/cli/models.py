@@ -139,6 +139,13 @@ def table(
     ] = None,
     jobs: Annotated[str | None, typer.Option("--jobs", "-j", help="Processes (1).", metavar="N")] = None,
     bench: Bench = None,
+    llm: Annotated[
+        bool, typer.Option("--llm", help="Language models: parameters, cache and work at a context.")
+    ] = False,
+    context: Annotated[
+        str | None,
+        typer.Option("--context", help="With --llm: tokens of prompt and cache (8192).", metavar="N"),
+    ] = None,
     columns: Columns = None,
     format: As = "terminal",
     output: Output = None,
@@ -153,7 +160,12 @@ def table(
     archscope table --models 'timm:*' --jobs 2     a source whole, in two processes
     archscope table lenet nin --bench runs.jsonl   with what archscope bench has measured
     archscope table lenet nin --bench 'runs.jsonl@recipe=d2l'
+    archscope table transformers:GPT2Config transformers:LlamaConfig --llm --context 1024
     """
+    if llm or context is not None:
+        given = [*(names or []), *(models or [])]
+        _language_models(given, context, batch, sort, Shown(columns, format, output))
+        return
     from archscope.peers.reconcile import chosen
     from archscope.report.comparison import columns_for, side_by_side
     from archscope.sources.spec import expand
@@ -177,4 +189,19 @@ def table(
         compared = compared.sort(sort.removeprefix("-"), descending=sort.startswith("-"))
     shown.print(compared)
     if any(row.get("error") or row.get("verified") is False for row in compared.rows):
+        raise typer.Exit(1)
+
+
+def _language_models(names: list[str], context: str | None, batch: str | None, sort: str | None, shown: Shown) -> None:
+    from archscope.report.language import MODEL_COLUMNS, MODEL_HIDDEN, Setting, models_table
+    from archscope.sources.spec import expand
+
+    shown.check(MODEL_COLUMNS + MODEL_HIDDEN, sort)
+    setting = Setting(whole_number("--context", context or "8192") or 1, whole_number("--batch", batch) or 1)
+    with progress(expand(names)) as counted:
+        compared = models_table(counted, setting)
+    if sort:
+        compared = compared.sort(sort.removeprefix("-"), descending=sort.startswith("-"))
+    shown.print(compared)
+    if any(row.get("error") or row.get("agrees") is False for row in compared.rows):
         raise typer.Exit(1)

@@ -103,6 +103,10 @@ def reconcile(
     input: Input = None,
     batch: Batch = None,
     train: Train = False,
+    llm: Annotated[bool, typer.Option("--llm", help="How frameworks count the training of a language model.")] = False,
+    context: Annotated[
+        str | None, typer.Option("--context", help="With --llm: tokens of a text (8192).", metavar="N")
+    ] = None,
     columns: Columns = None,
     format: As = "terminal",
     output: Output = None,
@@ -115,7 +119,11 @@ def reconcile(
     archscope reconcile torchvision:resnet50
     archscope reconcile torchvision:vit_b_16 --against fvcore,torch
     archscope reconcile resnet50 --format json
+    archscope reconcile transformers:GPT2Config --llm --context 1024
     """
+    if llm or context is not None:
+        _reconcile_training(model, context, batch, Shown(columns, format, output))
+        return
     from archscope.peers.checks import reconciled
     from archscope.peers.reconcile import PEOPLE, RECORD, account_table, chosen, records
     from archscope.sources.spec import parse
@@ -131,4 +139,16 @@ def reconcile(
 
     shown.print(records(found, trace) if for_scripts else account_table(found, trace, versions(trace.versions)))
     if any(one.residual for one in found):
+        raise typer.Exit(1)
+
+
+def _reconcile_training(model: str, context: str | None, batch: str | None, shown: Shown) -> None:
+    from archscope.peers.llm import COLUMNS, HIDDEN, conventions_table
+    from archscope.sources.spec import parse
+
+    shown.check(COLUMNS + HIDDEN)
+    tokens, texts = whole_number("--context", context or "8192") or 1, whole_number("--batch", batch) or 1
+    table = conventions_table(parse(model), tokens, texts)
+    shown.print(table)
+    if any(row.get("residual") for row in table.rows):
         raise typer.Exit(1)

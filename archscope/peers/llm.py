@@ -7,13 +7,16 @@ them, and that is where they differ most.
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from archscope.analysis import decoder, generation
 from archscope.analysis.decoder import Config
 from archscope.analysis.metrics import totals
 from archscope.core.record import Trace
 from archscope.core.registry import Registry
+from archscope.core.table import Column, Table
+from archscope.sources.decoding import LanguageModel
+from archscope.sources.spec import Spec
 
 
 class Convention(NamedTuple):
@@ -154,3 +157,47 @@ def conventions(record: Trace, config: Config) -> list[Convention]:
         note = "" if known else "the configuration is not recognised"
         found.append(Convention(name, title, flops, params, scores or 0, formula, source, note))
     return found
+
+
+def residual(one: Convention, model: Any, tokens: int) -> int | None:
+    """The figure of the tool itself less the convention's, where the tool runs here; None where it does not.
+
+    transformers: `Trainer.floating_point_ops` is 6·tokens·model.num_parameters(exclude_embeddings=True).
+    """
+    count = getattr(model, "num_parameters", None)
+    if one.name != "transformers" or count is None or one.flops is None:
+        return None
+    return 6 * tokens * count(exclude_embeddings=True) - one.flops
+
+
+COLUMNS = (
+    Column("title", "Convention"),
+    Column("flops", "FLOPs", "count"),
+    Column("params", "N", "count"),
+    Column("attention", "For the scores", "count"),
+    Column("residual", "Residual", "count", priority=1, means=(
+        "FLOPs: of forward and backward of all tokens. Residual: the tool's own figure less this one, where it ran."
+    )),
+    Column("formula", "Formula", priority=2),
+)  # fmt: skip
+HIDDEN = (Column("key", "Key"), Column("source", "Source"), Column("note", "Note"))
+
+
+def conventions_table(spec: Spec, context: int, batch: int, made_with: str = "") -> Table:
+    """What each convention says that training on `batch` texts of `context` tokens costs, of one model."""
+    model = LanguageModel(spec)
+    record = model.prefill(context, batch)
+    found = conventions(record, model.config)
+    measured = generation.macs(record, model.config), generation.causal_macs(record, model.config)
+    rows: list[dict[str, Any]] = [
+        {"key": key, "title": title, "flops": None if macs is None else 2 * macs, "formula": "2·MACs of the record"}
+        for key, title, macs in zip(("forward", "forward-causal"), FORWARD, measured, strict=True)
+    ]
+    rows += [
+        {**one._asdict(), "key": one.name, "residual": residual(one, model.model, context * batch)} for one in found
+    ]
+    title = f"FLOPs of training: {spec.text}, {batch} × {context:,} tokens"
+    return Table(title, COLUMNS, tuple(rows), (), made_with, hidden=HIDDEN)
+
+
+FORWARD = ("archscope: the forward pass, full scores", "archscope: the forward pass, causal")

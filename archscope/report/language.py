@@ -219,7 +219,15 @@ class Usage:
              "observed": _number(f.observed), "derived": _number(f.derived), "working": f.working or None}
             for f in self.figures()
         ]  # fmt: skip
-        return Table(title, COLUMNS, tuple(rows), tuple(self.prefill.notes), _made_with(self.prefill), hidden=HIDDEN)
+        return Table(title, COLUMNS, tuple(rows), self.notes, _made_with(self.prefill), hidden=HIDDEN)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed, and whether the context is longer than the model's positions."""
+        most = decoder.number(self.config, "max_position_embeddings", "n_positions", "max_seq_len")
+        longer = most is not None and self.setting.context > most
+        note = (f"the configuration has {most:,} positions, fewer than the context",) if longer else ()
+        return (*self.prefill.notes, *note)
 
 
 COLUMNS = (

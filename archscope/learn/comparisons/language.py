@@ -1,0 +1,75 @@
+"""Language models: queries that share keys and values, the cache, the causal half, and 2N and 6N."""
+
+from collections.abc import Iterator, Sequence
+
+from archscope.analysis.generation import multiplied, score_products
+from archscope.analysis.metrics import totals
+from archscope.core.document import Equation, Section
+from archscope.core.expression import product, symbols
+from archscope.core.record import Trace
+from archscope.learn.comparisons.base import Found, Seen, comparison, sum_of
+
+
+@comparison("Keys and values that queries share")
+def shared_keys(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
+    """g heads of keys serve h heads of queries: the cache shrinks to g/h, the scores cost what they cost."""
+    projections = {one.row.path: one for one in items if one.kind == "Linear"}
+    for index, path in score_products(trace).items():
+        op = trace.ops[index]
+        query, key, value = (projections.get(f"{path}.{name}_proj") for name in "qkv")
+        if not op.args.get("is_causal") or query is None or key is None or value is None:
+            continue
+        d, length = op.inputs[0].shape[-1], op.inputs[0].shape[-2]
+        wide, narrow = query.config["out_features"], key.config["out_features"]
+        if wide % d or narrow % d or op.inputs[1].shape[-2] != length or value.config["out_features"] != narrow:
+            continue
+        h, g, width, t = symbols(h=wide // d, g=narrow // d, d=d, T=length)
+        whole = product(2, h, width)
+        shared = product(2, g, width)
+        full = product(2, h, width, t, t)
+        half = product(h, width, t, t + 1)
+        lines = (
+            Equation("numbers cached a token", shared),
+            Equation("with keys for each query head", whole),
+            Equation("cached for the text", product(2, g, width, t)),
+            Equation("scores and sums, all pairs", full),
+            Equation("scores and sums, causal", half),
+        )
+        hidden = query.config["in_features"]
+        notes = [
+            "A query sees itself and what stands before it: T(T + 1)/2 pairs of T². Many programs compute all of them.",
+            "A window of w tokens caches no more than w rows, however long the text.",
+        ]
+        if hidden != wide:
+            notes.append(
+                f"A head has {d} features, which the configuration says; {hidden}/{wide // d} is another number."
+            )
+        about = f"{wide // d} heads of queries share {narrow // d} heads of keys and values."
+        yield Found((path,), Section(path, (about,), lines, tuple(notes)))
+
+
+@comparison("What a token costs: 2N and 6N")
+def costs_of_a_token(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
+    """2N FLOPs forward and 6N in training, N being the matrices that a token meets; the scores come on top."""
+    scores = score_products(trace)
+    first = trace.inputs[0] if trace.inputs else None
+    if not scores or first is None or len(first.shape) != 2 or not first.dtype.startswith("int"):
+        return
+    sizes = {p.tensor.id: p.tensor.numel for p in trace.params}
+    n = sum(sizes[key] for key in multiplied(trace))
+    macs, tokens = totals(trace)["macs"], first.numel
+    if macs <= n * tokens:  # of experts a token meets some
+        return
+    (count,) = symbols(N=n)
+    lines = (
+        Equation("parameters", sum_of(matrices=n, others=totals(trace)["params"] - n)),
+        Equation("FLOPs of a token, forward", 2 * count),
+        Equation("FLOPs of a token, training", 6 * count),
+        Equation("FLOPs of the text, forward", sum_of(matrices=2 * n * tokens, scores=2 * (macs - n * tokens))),
+    )
+    notes = (
+        "A table that tokens are looked up in multiplies nothing and is not in N; the head is. Papers differ in this.",
+        "The backward pass has two products for each of the forward, for weights and for inputs: 6N and not 2N.",
+        "FLOPs are twice the MACs.",
+    )
+    yield Found(("",), Section(trace.model, (), lines, notes))
