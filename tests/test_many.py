@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import ANY
 
 import pytest
 import torch
@@ -17,6 +16,8 @@ from archscope.shapes import many as runs
 from archscope.shapes.legal import legal_sizes
 from archscope.shapes.many import Came, Many, came
 from archscope.shapes.resize import Resized, resized
+from archscope.tracing import memo
+from archscope.tracing.memo import MemoRun
 
 
 class Windows(nn.Module):
@@ -116,24 +117,22 @@ class WritesIntoAList(Resizes):
         self.child.output_size[0] = 2 + side % 3  # type: ignore[index,operator]
 
 
-class Told(nn.Module):
-    """A child that reads what its parent knows of the input, and not from what it is called with."""
+BOARD = [0]
 
-    def __init__(self, board: list[int]) -> None:
-        super().__init__()
-        self.board = board
+
+class Told(nn.Module):
+    """A child that reads what its parent wrote elsewhere, and not from what it is called with."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.avg_pool2d(x, 1 + self.board[0] % 3)
+        return F.avg_pool2d(x, 1 + BOARD[0] % 3)
 
 
 class Tells(Resizes):
     def __init__(self) -> None:
-        self.board = [0]
-        super().__init__(Told(self.board))
+        super().__init__(Told())
 
     def prepare(self, side: int) -> None:
-        self.board[0] = side
+        BOARD[0] = side
 
 
 class Hooked(Resizes):
@@ -307,14 +306,14 @@ def test_a_fixed_layer_behind_a_decision() -> None:
 def made(monkeypatch: pytest.MonkeyPatch, model: Resized, *sides: int) -> list[int]:
     """Operators that are run under the tracer's rules at each of these sides."""
     count = 0
-    original = runs._Counted.made
+    original = MemoRun.operator
 
     def counted(self: Any, *args: Any) -> Any:
         nonlocal count
         count += 1
         return original(self, *args)
 
-    monkeypatch.setattr(runs._Counted, "made", counted)
+    monkeypatch.setattr(MemoRun, "operator", counted)
     out = []
     with Many(model) as many:
         for side in sides:
@@ -390,11 +389,12 @@ def test_ctrl_c_while_every_size_is_run(tmp_path: Path) -> None:
 
 PLANTED = [
     # what is taken away, and the networks that then come out wrong
-    (runs.Many, "as_it_was", lambda self, module: True, ["behind", "swaps", "list"]),
-    (runs, "_as_written", lambda module: True, ["tells", "hooked"]),
-    (runs, "_theirs", lambda value: True, ["activated"]),
+    (memo.MemoRun, "key", lambda self, module: id(module), ["behind", "swaps", "list"]),
+    (memo, "is_library", lambda cls: True, ["tells"]),
+    (memo, "_HOOKS", lambda own: (), ["hooked"]),
+    (memo.MemoRun, "frozen", lambda self, value: 0, ["activated"]),
     (runs, "lost_by", lambda op, axes: [], ["windows", "padding"]),
-    (runs._Counted, "again_seen", lambda self, args, kwargs, given: ANY, ["in place"]),
+    (memo.MemoRun, "unchanged", lambda *args: True, ["in place"]),
 ]
 
 
