@@ -42,7 +42,7 @@ ROOMS: dict[str, set[str]] = {
 MOST_ROOMS, MOST_FLOORS, MOST_ARROWS = 18, 9, 95  # with benchmarks/, which stands above all
 # they may import torch at once: whatever needs them needs it
 TORCH = ("tracing.", "peers.fake_cpu", "peers.suppressed_kernels", "peers.measured", "shapes.many", "sweeps.moulds")
-TORCH += ("sweeps.holdings", "sweeps.quick")
+TORCH += ("sweeps.quick",)
 TORCH += tuple(
     f"bench.{name}" for name in "prepare checkpoint device parallel data network loop worker inference".split()
 )

@@ -217,7 +217,7 @@ def test_memory_stays_flat(monkeypatch: pytest.MonkeyPatch) -> None:
             gc.collect()
             marks[i] = process.memory_info().rss
     assert marks[20_000] - marks[5_000] < 8 << 20
-    assert len(quick._SHARES) < 600 and len(moulds._MOULDS) < 600
+    assert len(quick.MEMO) < 600 and len(moulds._MOULDS) < 600
 
 
 # ---------------------------------------------------------------------------------------------------------- files

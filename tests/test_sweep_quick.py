@@ -17,7 +17,7 @@ from archscope.sweeps import moulds, quick
 from archscope.sweeps.grid import TOTALS
 from archscope.sweeps.moulds import moulded
 from archscope.sweeps.quick import Runs
-from archscope.sweeps.run import sweep
+from archscope.sweeps.run import Evaluator, sweep
 from archscope.zoo.catalogue import entries
 
 
@@ -53,14 +53,34 @@ def test_networks_of_torchvision(name: str) -> None:
 def test_a_known_layer_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = archscope.load("mobilenet-v1")
     ran: list[Any] = []
-    dispatch = quick.Sum.__torch_dispatch__
-    monkeypatch.setattr(quick.Sum, "__torch_dispatch__", lambda *args: ran.append(args[1]) or dispatch(*args))
-    quick.forget()
+    dispatch = quick.TotalsRun.operator
+    monkeypatch.setattr(quick.TotalsRun, "operator", lambda *args: ran.append(args[1]) or dispatch(*args))
+    quick.MEMO.clear()
     for expected in (True, False):
         with Runs() as runs:
             runs.totals(model, inputs, {}, "model")
         assert bool(ran) is expected
         ran.clear()
+
+
+def test_a_sweep_takes_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers that are cast, and a model that is run again."""
+    monkeypatch.setattr(Evaluator, "_slowly", lambda *args: pytest.fail("it was traced"))
+
+    def net(width: int) -> nn.Module:
+        block = nn.Sequential(nn.Conv2d(3, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        return nn.Sequential(block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 2))
+
+    points = [{"width": width, "input": side} for width in (4, 4, 8) for side in (8, 9)]
+    # a 1×1 convolution from 3 to w channels, at every position, and an fc layer from w to 2
+    expected = [3 * p["width"] * p["input"] ** 2 + 2 * p["width"] for p in points]
+    assert [record["macs"] for record in sweep(net, points)] == expected
+    # training mode adds an operation: each normalisation counts its batches
+    evaluated, trained = [list(sweep(net, points, train=train)) for train in (False, True)]
+    with archscope.weightless():
+        slow = [totals(archscope.trace(net(4), (1, 3, 8, 8), train=train)) for train in (False, True)]
+    assert slow[0]["flops"] != slow[1]["flops"]
+    assert [evaluated[0]["flops"], trained[0]["flops"]] == [one["flops"] for one in slow]
 
 
 # ------------------------------------------------------------------------------------------ models that do odd things

@@ -91,6 +91,12 @@ class Mark:
         self.nbytes = sum([p.nbytes for _, p, _ in self.tensors]) + buffers.nbytes
 
 
+def mark_of(own: dict[str, Any]) -> Mark | None:
+    """The mark of a layer that is as it was cast, by its attributes; None of any other."""
+    hooks, held = own["_forward_hooks"], own["_parameters"]
+    return hooks.mark if type(hooks) is Frozen and (type(held) is Unfilled or type(held) is Frozen) else None
+
+
 FILLED: list[torch.Tensor] = []  # parameters that were made since somebody looked here
 
 

@@ -97,6 +97,12 @@ class Memo:
         around = self.model.modules() if self.model is not None else ()
         self.volatile.update([id(each) for each in around if any(one is module for one in each.modules())])
 
+    def chain(self, own: dict[str, Any], numbers: list[Any]) -> Any:
+        """The key of an `nn.Sequential` with these attributes and these layers; None where it is not kept."""
+        if len(numbers) > self.longest or len(own) > len(_FIRST) or any(_HOOKS(own)):
+            return None
+        return nn.Sequential, own["training"], *numbers
+
     def __len__(self) -> int:
         return max(len(self.calls), len(self.keys))
 
@@ -126,7 +132,7 @@ class MemoRun(Run):
     def __init__(self, memo: Memo, name: str, bound: bool) -> None:
         super().__init__([], name, True, False, bound)
         self.stack.append("")
-        self.memo = memo
+        self.memo, self.mode = memo, False  # of training, where the numbers of modules do not tell
         self.numbers = {} if memo.users else memo.numbers  # of modules, while no forward of the user's runs
         self.inside = 0  # calls of a library's modules that are being made
         self.effects = 0  # attributes that were set, and random numbers that were drawn
@@ -180,14 +186,15 @@ class MemoRun(Run):
         """Give the modules in which an attribute was set back as they were."""
         for held in self.changed.values():
             for now, before in held:
-                now.clear()
-                now.update(before)
+                if list(now) != list(before) or not all(map(operator.is_, now.values(), before.values())):
+                    now.clear()
+                    now.update(before)
 
     def remembered(self, what: Any, module: nn.Module | None, make: Any, args: Any, kwargs: Any) -> Any:
         """The output of a call: that of an equal one, or of the call itself, `make(*args, **kwargs)`."""
         given: list[torch.Tensor] = []
         try:
-            key = (what, self.arguments(args, kwargs, given), torch.get_default_dtype())
+            key = (what, self.arguments(args, kwargs, given), torch.get_default_dtype(), self.mode)
         except Unknown:
             return make(*args, **kwargs)
         calls = self.memo.calls
@@ -245,8 +252,11 @@ class MemoRun(Run):
         ):
             raise Unknown
         children = own["_modules"]
-        if cls is nn.Sequential and len(children) > self.memo.longest:
-            raise Unknown
+        if cls is nn.Sequential and len(own) == len(_FIRST):
+            chain = self.memo.chain(own, [self.inner_number(child) for child in children.values()])
+            if chain is None:
+                raise Unknown
+            return chain
         names = tuple(own)
         if names[: len(_FIRST)] != _FIRST:
             raise Unknown
@@ -265,12 +275,15 @@ class MemoRun(Run):
                     key += (tensor.shape, tensor.dtype)
                 else:
                     key.append(self.itself(tensor))
-        for child in children.values():
-            number = None if child is None else self.number(child)
-            if number is None and child is not None:
-                raise Unknown
-            key.append(number)
+        key += [None if child is None else self.inner_number(child) for child in children.values()]
         return tuple(key)
+
+    def inner_number(self, module: nn.Module) -> int:
+        """The number of a module inside another. Raises Unknown where it has none."""
+        number = self.number(module)
+        if number is None:
+            raise Unknown
+        return number
 
     def frozen(self, value: Any) -> Any:
         """An attribute as a part of a key."""
@@ -298,6 +311,10 @@ class MemoRun(Run):
 
     def arguments(self, args: Any, kwargs: Any, given: list[torch.Tensor]) -> Any:
         """All that a call can see of its arguments; their tensors are added to `given`. Raises Unknown."""
+        if len(args) == 1 and not kwargs and type(x := args[0]) is torch.Tensor and is_meta(x) and not x.__dict__:
+            if x.layout is torch.strided:
+                given.append(x)
+                return x.shape, x.stride(), x.dtype, x.is_conj(), x.is_neg()
         seen = self.seen(args, given), self.seen((kwargs,), given) if kwargs else None
         if len(given) < 2:
             return seen
