@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import count
 from typing import Any, NamedTuple
 
 import pytest
 from typer.testing import CliRunner
 
 from archscope import Trace, load, trace
+
+NUMBERS = count()
 
 
 class Ran(NamedTuple):
@@ -16,6 +19,12 @@ class Ran(NamedTuple):
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(autouse=True)
+def own_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: Any) -> None:
+    """No test finds a record that another one, or the user, has stored."""
+    monkeypatch.setenv("ARCHSCOPE_CACHE", str(tmp_path_factory.getbasetemp() / f"store-{next(NUMBERS)}"))
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,9 @@ COMMANDS = {
         "plot": ("report", "Plot models, or results of bench."),
         "draw": ("report", "Draw one model."),
     },
+    "Records": {
+        "cache": ("cache", "Show, clear or verify the stored records."),
+    },
 }
 FILES = {name: file for commands in COMMANDS.values() for name, (file, _) in commands.items()}
 

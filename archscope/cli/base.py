@@ -71,6 +71,33 @@ Output = Annotated[
 ]
 
 
+def _setting(variable: str) -> Any:
+    """The callback of an option that sets a variable for this command and the processes that it starts."""
+
+    def entered(context: typer.Context, wanted: bool) -> bool:
+        if wanted:
+            before = os.environ.get(variable, "")
+            os.environ[variable] = "1"
+            context.call_on_close(lambda: os.environ.update({variable: before}))
+        return wanted
+
+    return entered
+
+
+Fresh = Annotated[
+    bool,
+    typer.Option("--fresh", callback=_setting("ARCHSCOPE_FRESH"), help="Run the model even if its record is stored."),
+]
+ExplainCache = Annotated[
+    bool,
+    typer.Option(
+        "--explain-cache",
+        callback=_setting("ARCHSCOPE_EXPLAIN_CACHE"),
+        help="Say why a stored record is used or not.",
+    ),
+]
+
+
 # ------------------------------------------------------------------------------------------- values of options
 
 

@@ -8,6 +8,8 @@ from archscope.cli.base import (
     As,
     Batch,
     Columns,
+    ExplainCache,
+    Fresh,
     Input,
     OneCommand,
     Output,
@@ -42,6 +44,8 @@ def lock(
     batch: Batch = None,
     train: Train = False,
     lock: LockFile = None,
+    fresh: Fresh = False,
+    explain_cache: ExplainCache = False,
 ) -> None:
     """Write archscope.lock: for each model its input, totals and layers, one line each.
 
@@ -86,6 +90,8 @@ def check(
                      metavar="FORMAT"),
     ] = None,
     output: Output = None,
+    fresh: Fresh = False,
+    explain_cache: ExplainCache = False,
 ) -> None:  # fmt: skip
     """Run the models again and compare them with archscope.lock, layer by layer, and with the budgets of the config.
 
@@ -133,6 +139,8 @@ def diff(
     columns: Columns = None,
     format: As = "terminal",
     output: Output = None,
+    fresh: Fresh = False,
+    explain_cache: ExplainCache = False,
 ) -> None:
     """Totals and layers that were added, removed, changed or renamed.
 

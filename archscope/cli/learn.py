@@ -8,6 +8,8 @@ from archscope.cli.base import (
     As,
     Batch,
     Columns,
+    ExplainCache,
+    Fresh,
     Input,
     Model,
     OneCommand,
@@ -39,6 +41,8 @@ def explain(
     train: Train = False,
     format: Annotated[str, format_option(WRITERS)] = "terminal",
     output: Output = None,
+    fresh: Fresh = False,
+    explain_cache: ExplainCache = False,
 ) -> None:
     """The derivation of a layer as a textbook prints it: letters, numbers, result, and the source of each rule.
 
@@ -73,6 +77,8 @@ def quiz(
         typer.Option("--format", "-f", help="md or csv; by default from the name of --output.", metavar="FORMAT"),
     ] = None,
     output: Output = None,
+    fresh: Fresh = False,
+    explain_cache: ExplainCache = False,
 ) -> None:
     """A worksheet of a network with blanks for shapes and parameter counts. It names its model and input.
 

@@ -9,6 +9,8 @@ from archscope.cli.base import (
     Batch,
     Bench,
     Columns,
+    ExplainCache,
+    Fresh,
     Input,
     Model,
     OneCommand,
@@ -67,6 +69,8 @@ def trace(
         str | None,
         typer.Option("--save", help="Keep the record as JSON, to be named as a model later.", metavar="FILE"),
     ] = None,
+    fresh: Fresh = False,
+    explain_cache: ExplainCache = False,
 ) -> None:
     """One model, layer by layer: shapes, parameters and MACs, each with its derivation and whether it holds.
 
@@ -82,19 +86,19 @@ def trace(
     """
     from archscope.analysis.by_layer import LAYER_COLUMNS, LAYER_HIDDEN, layer_table
     from archscope.sources.records import record_of
+    from archscope.sources.source import only_weights
     from archscope.sources.spec import parse
 
     shown = Shown(columns, format, output)
-    spec = parse(model)
-    if spec.source.only_weights:
-        _tensors(spec, shown, depth, [input, batch, train, save])
+    if only_weights(model):
+        _tensors(parse(model), shown, depth, [input, batch, train, save])
         return
     shown.check(LAYER_COLUMNS + LAYER_HIDDEN)
     if save is not None:
         may_write(save, "--save")
     level, examples = whole_number("--depth", depth), whole_number("--batch", batch)
     with shown.chain(level):
-        record = record_of(spec, input, examples, train)
+        record = record_of(model, input, examples, train)
     if save is not None:
         from archscope.core.files import save as write
 
@@ -149,6 +153,8 @@ def table(
     columns: Columns = None,
     format: As = "terminal",
     output: Output = None,
+    fresh: Fresh = False,
+    explain_cache: ExplainCache = False,
 ) -> None:
     """Models side by side: parameters, MACs, memory, receptive field, and whether every derivation holds.
 

@@ -8,6 +8,8 @@ import typer
 from archscope.cli.base import (
     Batch,
     Bench,
+    ExplainCache,
+    Fresh,
     Input,
     Model,
     OneCommand,
@@ -49,6 +51,8 @@ def draw(
         str | None, typer.Option("--format", "-f", help=f"{', '.join(DRAWN)}; default: svg.", metavar="FORMAT")
     ] = None,
     output: Output = None,
+    fresh: Fresh = False,
+    explain_cache: ExplainCache = False,
 ) -> None:
     """One model as a picture: feature maps as solids for a chain of layers, else a graph.
 
@@ -62,7 +66,6 @@ def draw(
     from archscope.report.graph import graph_of
     from archscope.report.solids import is_figure, svg_of_solids
     from archscope.sources.records import record_of
-    from archscope.sources.spec import parse
 
     form = choice("format", format or _ending(output, DRAWN) or "svg", DRAWN)
     ending = os.path.splitext(output or "")[1]
@@ -74,7 +77,7 @@ def draw(
     if output is not None:
         may_write(output)
     level = whole_number("--depth", depth)
-    record = record_of(parse(model), input, whole_number("--batch", batch), train)
+    record = record_of(model, input, whole_number("--batch", batch), train)
     graph = graph_of(record, level)
     if style == "solids" and not is_figure(graph):
         raise SpecError(f"{record.model} is not a chain of feature maps; use --style graph")
@@ -106,6 +109,8 @@ def plot(
         str | None,
         typer.Option("--sides", help="For scaling: sides of the input, separated by commas.", metavar="SIDES"),
     ] = None,
+    fresh: Fresh = False,
+    explain_cache: ExplainCache = False,
 ) -> None:
     """Models, or results of archscope bench, as a plot.
 
@@ -182,6 +187,8 @@ def write_report(
     bench: Bench = None,
     input: Input = None,
     batch: Batch = None,
+    fresh: Fresh = False,
+    explain_cache: ExplainCache = False,
 ) -> None:
     """Pages for GitHub: an overview with plots, and for each model its totals, drawing and derived layers.
 

@@ -13,7 +13,7 @@ slice, and a container's own work is its slice minus its children's. This file n
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,6 +114,7 @@ class Trace:
     torch or torch.nn.functional, but as `a @ b`, `x.relu()` or under another name. None: the record does not say.
     cache: the tensors that objects among the inputs hold, such as the cache of a language model, each under its place:
     "past_key_values.layers.0.keys". They are what the run was given; a run works on a copy.
+    cached: whether a stored record answered, and the model was not run.
     """
 
     model: str
@@ -129,6 +130,7 @@ class Trace:
     composites: tuple[Composite, ...] = ()
     spelled: Mapping[int, str] | None = None
     cache: tuple[Param, ...] = ()
+    cached: bool = field(default=False, compare=False)
 
     def to_json(self) -> str:
         """The trace as one line of JSON; `Trace.from_json` gives an equal trace back."""

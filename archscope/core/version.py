@@ -3,21 +3,24 @@
 import os
 import re
 import sys
+from contextlib import suppress
 
 DISTRIBUTION = "archscope-torch"  # the name on PyPI; the import and the command are `archscope`
 
-__version__: str  # read when it is asked for: importlib.metadata takes longer to import than `archscope --help` runs
+__version__: str  # read when it is asked for, from the name of its .dist-info: importlib.metadata takes 50 ms to import
 
 
 def __getattr__(name: str) -> str:
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        found = version(DISTRIBUTION)
-    except PackageNotFoundError:  # a checkout on the path that nobody has installed
-        found = "0+unknown"
+    found = "0+unknown"  # a checkout on the path that nobody has installed
+    prefix = f"{DISTRIBUTION.replace('-', '_')}-"
+    for folder in sys.path:
+        with suppress(OSError):
+            names = [name for name in os.listdir(folder or ".") if name.startswith(prefix)]
+            if versions := [name[len(prefix) : -len(".dist-info")] for name in names if name.endswith(".dist-info")]:
+                found = versions[0]
+                break
     return globals().setdefault(name, found)
 
 
@@ -26,8 +29,8 @@ def torch_version() -> str:
 
     Read from the text of `torch/version.py`, without an import of torch.
     """
-    if "torch" in sys.modules:
-        return str(sys.modules["torch"].__version__)
+    if "torch" in sys.modules:  # None where its import is forbidden
+        return str(getattr(sys.modules["torch"], "__version__", ""))
     for folder in sys.path:
         try:
             with open(os.path.join(folder, "torch", "version.py"), encoding="utf-8") as stream:

@@ -1,6 +1,7 @@
 """Specs -> the comparison table: load, trace, verify and total each model; a failure is a row with its reason."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -40,11 +41,13 @@ def side_by_side(
         check_input(text)
     work = partial(_rows, input=input, batch=batch, train=train, counters=counters)
     listed = work(specs) if jobs == 1 else list(in_order(work, specs, jobs, _died, group=1))
+    made = [known for row in listed if (known := row.pop("versions", None))]
+    running = made[0] if made and all(one == made[0] for one in made) else None
     given = f"Input: {', '.join(texts)} for every model" if texts else "Input: each model's own"
     given += f", batch {batch}" if batch else ""
     if measured is not None:
         listed = [{**row, **measured.figures.get(row["model"], {})} for row in listed]
-    table = model_table(listed, f"{given}{', training mode' if train else ''}. {versions()}")
+    table = model_table(listed, f"{given}{', training mode' if train else ''}. {versions(running)}")
     columns, hidden = columns_for(counters, measured is not None)
     notes = (*(measured.notes if measured is not None else ()), *table.notes)
     return replace(table, columns=columns, hidden=hidden, notes=notes)
@@ -79,13 +82,14 @@ def _row(spec: Spec, input: Text, batch: int | None, train: bool, counters: Sequ
     try:
         if spec.source.only_weights:
             return weights_row(spec.source.weights(spec.name), spec.source.name)
-        if not spec.source.saved and (given := inputs_of(spec, input, batch)):
-            row["input"] = given[0].input.shape
         record = record_of(spec, input, batch, train)
         differences = disagreements(record, _published(spec, input, batch, train))
-        more = {"differences": differences, **predicted(record, counters)}
+        made = {"versions": dict(record.versions)}
+        more = {"differences": differences, **predicted(record, counters), **made}
         return model_row(record, spec.source.name, not differences) | more
     except Exception as error:  # whatever one model does, the others are still printed
+        with suppress(Exception):  # an input may be what is wrong
+            row["input"] = inputs_of(spec, input, batch)[0].input.shape
         return row | {"error": reason(error)}
 
 

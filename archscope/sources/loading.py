@@ -5,6 +5,7 @@ import re
 from typing import Any, NamedTuple
 
 from archscope.core.errors import ArchscopeError, SpecError, TraceError
+from archscope.core.version import torch_version
 from archscope.sources.guard import user_code
 from archscope.sources.inputs import Given, Input, Text, parse_inputs, texts_of
 from archscope.sources.spec import Spec, parse
@@ -35,6 +36,8 @@ def load(spec: str | Spec, input: Text = None, batch: int | None = None) -> tupl
 
 def loaded(spec: Spec, input: Text = None, batch: int | None = None) -> Loaded:
     """Build a model without weights, and the arguments of its forward. Raises what `load` raises."""
+    if not torch_version():
+        raise SpecError(f"{spec.text} has to be run for this, and PyTorch is not installed: pip install torch")
     given = inputs_of(spec, input, batch)  # an error in the input is reported before anything is built
     model = built(spec)
     return Loaded(model, *forward_arguments(spec, model, given, input, batch))

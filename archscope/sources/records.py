@@ -1,10 +1,14 @@
 """A spec of any source -> its Trace: what every command starts from."""
 
+import random
+from collections.abc import Iterator
 from dataclasses import replace
 
 from archscope.core.errors import ArchscopeError, ShapeError, SpecError
 from archscope.core.record import Trace
 from archscope.core.registry import PROVIDED
+from archscope.core.version import torch_version
+from archscope.sources import shipped, store, watch
 from archscope.sources.guard import user_code
 from archscope.sources.inputs import Text
 from archscope.sources.loading import Loaded, loaded
@@ -12,13 +16,33 @@ from archscope.sources.spec import Spec, parse
 
 
 def record_of(spec: str | Spec, input: Text = None, batch: int | None = None, train: bool = False) -> Trace:
-    """Build a model without weights and run it once; a saved trace is read, without torch.
+    """The record of a model: the stored one where nothing that it depends on has changed, else that of a new run.
+
+    A model is built without weights and run once; a saved trace is read. `cached` says whether the record was stored.
+    $ARCHSCOPE_FRESH=1 runs every model anew.
 
     spec, input, batch: as for `load`. Raises SpecError for what cannot be understood, TraceError for a model that
     cannot be built or run, and ShapeError for an input that does not fit, with the inputs that do; the last two carry
     the record up to the failure.
     """
-    return record_and_model(parse(spec) if isinstance(spec, str) else spec, input, batch, train)[0]
+    asked = store.asked_of(spec if isinstance(spec, str) else f"{spec.text} {spec.note}", input, batch, train)
+    if (found := shipped.find(asked)) is not None:
+        return found
+    key = store.key_of(asked)  # now, because to look a name up may change what it depends on
+    if (found := store.find(asked, key)) is not None:
+        return found
+    if isinstance(spec, str) and not spec.rstrip().endswith(".py"):  # the name of a model in a file is found by a run
+        spec = parse(spec)
+    saved = not isinstance(spec, str) and (spec.source.saved or spec.source.only_weights)
+    if saved or store.off() or not torch_version():
+        return record_and_model(parse(spec) if isinstance(spec, str) else spec, input, batch, train)[0]
+    package = (
+        "" if isinstance(spec, str) or spec.source.name != "module" else spec.name.partition(":")[0].partition(".")[0]
+    )
+    with watch.watched(package) as seen:
+        record = record_and_model(parse(spec) if isinstance(spec, str) else spec, input, batch, train)[0]
+    store.keep(key, seen, record)
+    return record
 
 
 def record_and_model(
@@ -53,3 +77,20 @@ def reason(error: Exception) -> str:
     """Why a model has no row, in one line."""
     text = str(error) if isinstance(error, ArchscopeError) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())
+
+
+def verified(most: int) -> Iterator[tuple[str, str]]:
+    """Run the models of stored records again: what was asked for, and what is wrong, "" where nothing is.
+
+    most: how many, chosen at random among the records that would answer here and now.
+    """
+    entries = [store.read(path) for path, _ in store.entries()]
+    found = [(one.asked, stored) for one in entries if one and (stored := store.find(one.asked)) is not None]
+    for asked, stored in random.sample(found, min(most, len(found))):
+        text = " ".join([asked.model, *asked.inputs, *([f"batch {asked.batch}"] if asked.batch else [])])
+        try:
+            with watch.watched():
+                ran = record_and_model(parse(asked.model), list(asked.inputs) or None, asked.batch, asked.train)[0]
+            yield text, "" if ran == stored else "a new run gives another record"
+        except ArchscopeError as error:
+            yield text, f"cannot be run: {reason(error)}"

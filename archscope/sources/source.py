@@ -164,3 +164,11 @@ def source_and_name(head: str) -> tuple[Source, str]:
         *first, last = (source.help for source in every_source() if source.help)
         raise SpecError(f"{head!r} names no model: write {', '.join(first)} or {last}")
     return source_of("zoo"), head
+
+
+def only_weights(text: str) -> bool:
+    """Whether a name is that of a file with weights and no operators. Needs no names of any library."""
+    try:
+        return source_and_name(text.strip())[0].only_weights
+    except SpecError:
+        return False

@@ -22,6 +22,7 @@ from archscope.core.errors import SpecError
 from archscope.core.table import did_you_mean
 from archscope.sources.other_names import elsewhere, holds_weights, question, translated
 from archscope.sources.source import Keys, Source, source_and_name
+from archscope.sources.watch import loading
 from archscope.zoo.catalogue import entries
 
 
@@ -54,7 +55,7 @@ def parse(text: str) -> Spec:
     typed, pairs = _head_and_pairs(text)
     head, note = _full(typed)
     source, name = source_and_name(head)
-    if source.closed and name not in (names := list(source.names("*"))):
+    if source.closed and name not in (names := _names(source, "*")):
         if not name:
             raise SpecError(f"no model was named; {_how_to_list(source)}")
         if re.search(r"[,*?\[]", name):
@@ -94,7 +95,7 @@ def expand(texts: Iterable[str]) -> list[Spec]:
             continue
         source, pattern = source_and_name(head)
         prefix = head.removesuffix(pattern)
-        matches = [name for name in source.names(pattern) if fnmatch.fnmatchcase(name, pattern)]
+        matches = [name for name in _names(source, pattern) if fnmatch.fnmatchcase(name, pattern)]
         if not matches:
             raise SpecError(f"no model matches {head!r}; {_how_to_list(source)}")
         for name in matches:
@@ -103,6 +104,12 @@ def expand(texts: Iterable[str]) -> list[Spec]:
     if not found:
         raise SpecError("no model was named; `archscope list` shows them, `all` takes every one")
     return list(found.values())
+
+
+def _names(source: Source, pattern: str) -> list[str]:
+    """The names of a source; some load PyTorch for them."""
+    with loading():
+        return list(source.names(pattern))
 
 
 def _head_and_pairs(text: str) -> tuple[str, list[str]]:

@@ -1,0 +1,56 @@
+"""The records of the zoo that come with archscope, `zoo/records.bin`: its networks need no PyTorch.
+
+`python -m archscope.sources.ship` makes the file. It is used where archscope's code is what it was made with, and
+where PyTorch is of the same version or not installed. A test compares every record with a new run.
+"""
+
+import json
+import os
+import zlib
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from archscope.core.record import Trace
+from archscope.core.version import __version__, torch_version
+from archscope.sources import store, watch
+
+FILE = os.path.join(watch.HOME, "zoo", "records.bin")
+FORMAT = 1
+
+
+def find(asked: store.Asked) -> Trace | None:
+    """The record of a network of the zoo as it is registered, None for anything else."""
+    if asked.inputs or asked.batch is not None or asked.train or os.environ.get("ARCHSCOPE_FRESH") or store.touched():
+        return None
+    head, place = _head()
+    if asked.model not in head.get("records", {}) or head["code"] != store.code_digest():
+        return None
+    if torch_version() and _public(torch_version()) != _public(head["torch"]):
+        return None
+    return read(head, place, asked.model)
+
+
+def read(head: dict[str, Any], place: int, name: str) -> Trace:
+    """One record of the file. place: where records begin."""
+    start, length = head["records"][name]
+    with open(FILE, "rb") as stream:
+        stream.seek(place + start)
+        trace = Trace.from_json(zlib.decompress(stream.read(length)).decode())
+    return replace(trace, cached=True, versions={"archscope": __version__, "torch": head["torch"]})
+
+
+def _public(version: str) -> str:
+    return version.partition("+")[0]
+
+
+@cache
+def _head() -> tuple[dict[str, Any], int]:
+    """The first line of the file, and its length; empty where there is no file of this format."""
+    try:
+        with open(FILE, "rb") as stream:
+            line = stream.readline()
+        head = json.loads(line)
+    except (OSError, ValueError):
+        return {}, 0
+    return (head, len(line)) if head.get("archscope_zoo") == FORMAT else ({}, 0)
