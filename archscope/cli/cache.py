@@ -9,8 +9,8 @@ from archscope.cli.base import OneCommand, choice, put, whole_number
 app = typer.Typer()
 
 
-@app.command(cls=OneCommand)
-def cache(
+@app.command("cache", cls=OneCommand)
+def cache_command(
     action: Annotated[str, typer.Argument(help="show, clear or verify.", metavar="ACTION")] = "show",
     sample: Annotated[
         str | None, typer.Option("--sample", help="For verify: how many records to run again (5).", metavar="N")
