@@ -13,9 +13,10 @@ from typing import Any
 
 from archscope.core.record import Trace
 from archscope.core.version import __version__, torch_version
-from archscope.sources import store, watch
+from archscope.sources import store
+from archscope.sources.dependencies import HOME
 
-FILE = os.path.join(watch.HOME, "zoo", "records.bin")
+FILE = os.path.join(HOME, "zoo", "records.bin")
 FORMAT = 1
 
 

@@ -24,13 +24,14 @@ from typing import Any, NamedTuple
 from archscope.core.record import Trace
 from archscope.core.version import __version__, torch_version
 from archscope.sources import watch
+from archscope.sources.dependencies import HOME, File, digest_of, user_files
 from archscope.sources.inputs import Text, texts_of
 
 FORMAT = 1  # of an entry
 LIMIT = 256  # MB of all entries, unless $ARCHSCOPE_CACHE_SIZE says otherwise
 LARGEST = 1 << 28  # bytes of one record; a larger one is no entry
 HEAD = b"archscope record "
-ROOT = watch.HOME  # of archscope's code
+ROOT = HOME  # of archscope's code
 ROOMS = ("core", "layers", "operators", "sources", "tracing", "zoo")  # whose code decides what a record holds
 
 
@@ -47,7 +48,7 @@ class Entry(NamedTuple):
     """One entry: what was asked for and where, its dependencies, and the record as JSON."""
 
     key: dict[str, Any]
-    dependencies: list[watch.File]
+    dependencies: list[File]
     record: str
 
     @property
@@ -96,7 +97,7 @@ def touched() -> str:
     """What this process has loaded of others that may have changed a model in memory."""
     if sys.modules.get("torch") is not None and not watch.OURS:
         return "PyTorch is loaded already, so that a run takes no time"
-    if others := set(watch.user_files().values()) - watch.WATCHED:
+    if others := set(user_files().values()) - watch.WATCHED:
         return f"{min(others)} is loaded already, and may have changed anything"
     return ""
 
@@ -199,7 +200,7 @@ def find(asked: Asked, key: dict[str, Any] | None = None) -> Trace | None:
 def _now(kind: str, name: str) -> str:
     key = (kind, name)
     if key not in _NOW:
-        _NOW[key] = watch.digest_of(kind, name)
+        _NOW[key] = digest_of(kind, name)
     return _NOW[key]
 
 
