@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from archscope.sources.records import record_of as record_of
     from archscope.sources.summaries import summary as summary
     from archscope.sweeps.run import sweep as sweep
+    from archscope.tracing.step import trace_step as trace_step
     from archscope.tracing.tracer import trace as trace
     from archscope.tracing.weightless import weightless as weightless
 
@@ -47,6 +48,7 @@ _FACE = {
     "load": "sources.loading",
     "record_of": "sources.records",
     "trace": "tracing.tracer",
+    "trace_step": "tracing.step",
     "layer_table": "analysis.by_layer",
     "summary": "sources.summaries",
     "sweep": "sweeps.run",
@@ -74,6 +76,7 @@ __all__ = [
     "sweep",
     "totals",
     "trace",
+    "trace_step",
     "weightless",
 ]
 

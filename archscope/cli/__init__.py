@@ -24,6 +24,7 @@ COMMANDS = {
         "table": ("models", "Compare models."),
         "llm": ("language", "Parameters, cache and work of a language model."),
         "sizes": ("sizes", "Find the input sizes that work, and those that lose no row."),
+        "memory": ("memory", "Derive the bytes of a step of training."),
     },
     "Vary": {
         "sweep": ("sweep", "Run a model at every point of a grid."),

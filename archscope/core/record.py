@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from archscope.core.registry import PROVIDED
 from archscope.core.table import unknown
 
-SCHEMA = 1  # of the JSON form; a reader refuses a newer one
+SCHEMA = 2  # of the JSON form; a reader refuses a newer one. 1: a forward; 2: a whole step of training
 
 Shape = tuple[int, ...]
 
@@ -102,6 +102,37 @@ class Layer(NamedTuple):
     stop: int
 
 
+class Phase(NamedTuple):
+    """A part of a step: `ops[start:stop]`.
+
+    name: "forward", "loss", "backward", "optimizer", or "recompute": forward work that a checkpoint does again, which
+    lies inside a backward. With gradient accumulation forward, loss and backward come several times.
+    """
+
+    name: str
+    start: int
+    stop: int
+
+
+class Storage(NamedTuple):
+    """A piece of memory that tensors of the run live in; views share one.
+
+    born: the index of the operator that made it, -1 for what is there before the run. died: the index of the first
+    operator that runs without it, None where it is still there at the end. The bytes in use while operator i runs are
+    the sum over `born <= i` and (`died is None` or `died > i`). role: "parameter", "buffer", "input" (targets too),
+    "gradient", "optimizer state", "saved" (made by the forward or the loss, and still there when the backward starts)
+    or "temporary". host: it stays in the main memory when the model is on a GPU. tensors: the ids of what lives in it.
+    """
+
+    id: int
+    nbytes: int
+    born: int
+    died: int | None
+    role: str
+    host: bool
+    tensors: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Trace:
     """The whole run. `layers[0]` is the root.
@@ -115,6 +146,10 @@ class Trace:
     cache: the tensors that objects among the inputs hold, such as the cache of a language model, each under its place:
     "past_key_values.layers.0.keys". They are what the run was given; a run works on a copy.
     cached: whether a stored record answered, and the model was not run.
+
+    The record of a step of training (`trace_step`) has more. phases: forward, loss, backward and optimizer, in run
+    order. storages: the memory that the step uses. owners: the index in `layers` of the layer call that an operator
+    after the forward belongs to, by the operator's index. step: the conditions: loss, optimizer, precision, ….
     """
 
     model: str
@@ -131,6 +166,15 @@ class Trace:
     spelled: Mapping[int, str] | None = None
     cache: tuple[Param, ...] = ()
     cached: bool = field(default=False, compare=False)
+    phases: tuple[Phase, ...] = ()
+    storages: tuple[Storage, ...] = ()
+    owners: Mapping[int, int] = field(default_factory=dict)
+    step: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def forward_stop(self) -> int:
+        """How many operators the forward has: all of them, or those of a step's first phase."""
+        return self.phases[0].stop if self.phases else len(self.ops)
 
     def to_json(self) -> str:
         """The trace as one line of JSON; `Trace.from_json` gives an equal trace back."""
@@ -144,7 +188,7 @@ class Trace:
             return [ref(t) for t in group]
 
         body = {
-            "archscope_trace": SCHEMA,
+            "archscope_trace": SCHEMA if self.phases else 1,
             "model": self.model,
             "train": self.train,
             "versions": dict(self.versions),
@@ -165,6 +209,11 @@ class Trace:
             body["spelled"] = {str(i): name for i, name in self.spelled.items()}
         if self.cache:
             body["cache"] = [[c.name, ref(c.tensor), c.trainable] for c in self.cache]
+        if self.phases:
+            body["phases"] = [list(phase) for phase in self.phases]
+            body["storages"] = [list(storage) for storage in self.storages]
+            body["owners"] = {str(i): layer for i, layer in self.owners.items()}
+            body["step"] = _encode(self.step, ref)
         body["tensors"] = {str(t.id): [list(t.shape), t.dtype] for t in tensors.values()}
         return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
@@ -202,6 +251,10 @@ class Trace:
             composites=tuple(Composite(n, _decode(a, tensors), i, j) for n, a, i, j in body.get("composites", ())),
             spelled={int(i): n for i, n in body["spelled"].items()} if "spelled" in body else None,
             cache=tuple(Param(n, tensors[i], t) for n, i, t in body.get("cache", ())),
+            phases=tuple(Phase(*phase) for phase in body.get("phases", ())),
+            storages=tuple(Storage(i, n, b, d, r, h, tuple(ids)) for i, n, b, d, r, h, ids in body.get("storages", ())),
+            owners={int(i): layer for i, layer in body.get("owners", {}).items()},
+            step=_decode(body.get("step", {}), tensors),
         )
 
     def to_frame(self) -> Any:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from archscope.core.errors import ArchscopeError, ShapeError, SpecError
 from archscope.core.record import Trace
@@ -71,6 +72,25 @@ def traced(spec: Spec, model: Loaded, train: bool = False) -> Trace:
         record = tracer.trace(model.model, model.arguments, model.named, name=spec.text, train=train, bound=bound)
     notes = (*record.notes, *notes, *([spec.note] if spec.note else []))
     return replace(record, notes=notes) if notes else record
+
+
+def step_of(spec: str | Spec, input: Text = None, batch: int | None = None, **conditions: Any) -> Trace:
+    """Build a model without weights and run a step of training; a saved record of a step is read.
+
+    conditions: those of `trace_step`. Raises what `record_of` and `trace_step` raise.
+    """
+    from archscope.tracing.step import trace_step
+
+    spec = parse(spec) if isinstance(spec, str) else spec
+    if spec.source.saved:
+        record = spec.source.record(spec.name)
+        if not record.phases:
+            raise SpecError(f"{spec.name} is the record of a forward, not of a step of training")
+        return record
+    model = loaded(spec, input, batch)
+    with user_code(), spec.source.running(spec.name) as notes:
+        record = trace_step(model.model, model.arguments, model.named, name=spec.text, **conditions)
+    return replace(record, notes=(*record.notes, *notes)) if notes else record
 
 
 def reason(error: Exception) -> str:

@@ -1,0 +1,165 @@
+"""The bytes of a real step of training on the CPU, counted by a few lines that share no code with `trace_step`.
+
+A dispatch mode adds up the storages that are alive while PyTorch computes. What a kernel takes for itself (a workspace
+of oneDNN) is no tensor, and not counted.
+"""
+
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from archscope.tracing.training import LOSSES, checkpointed, default_loss, make_optimizer
+
+ATTENTION = {"math": SDPBackend.MATH, "cpu-flash": SDPBackend.FLASH_ATTENTION}
+
+
+class Measured(NamedTuple):
+    """Bytes in use: when the model has returned, at the most within the backward, at the most, and after the step."""
+
+    after_forward: int
+    peak_of_backward: int
+    peak: int
+    after_step: int
+
+
+class LiveBytes(TorchDispatchMode):
+    """Adds up the bytes of the storages that are alive. now, most: at the moment, and since `most` was last set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: dict[int, int] = {}
+        self.now = self.most = 0
+
+    def see(self, tensors: Any) -> None:
+        for tensor in tree_leaves(tensors):
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            storage = tensor.untyped_storage()
+            key = storage._cdata
+            if key not in self.sizes:
+                self.sizes[key] = storage.nbytes()
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self.freed, key).atexit = False
+        self.most = max(self.most, self.now)
+
+    def freed(self, key: int) -> None:
+        self.now -= self.sizes.pop(key)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        self.see(output)
+        return output
+
+
+def real(value: Any) -> Any:
+    """A tensor on the CPU with memory of its own; nested values likewise."""
+    if isinstance(value, torch.Tensor):
+        return torch.zeros_like(value, device="cpu") if value.is_meta else value.detach().clone()
+    if isinstance(value, dict):
+        return {key: real(one) for key, one in value.items()}
+    return type(value)(map(real, value)) if type(value) in (list, tuple) else value
+
+
+def materialise(model: nn.Module) -> None:
+    """Put zeros on the CPU in place of everything that is on the meta device. In place."""
+    made: dict[int, Any] = {}
+    for module in model.modules():
+        for group in (module._parameters, module._buffers):
+            for name, value in group.items():
+                if value is None or not value.is_meta:
+                    continue
+                if id(value) not in made:
+                    zeros = torch.zeros_like(value, device="cpu")
+                    made[id(value)] = nn.Parameter(zeros, value.requires_grad) if group is module._parameters else zeros
+                    made[id(value)].kept = value  # an id is unique only while its tensor lives
+                group[name] = made[id(value)]
+        if isinstance(module, nn.RNNBase):
+            module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
+
+
+def real_step(
+    model: nn.Module,
+    arguments: Sequence[Any],
+    named: Any = None,
+    *,
+    loss: Any = None,
+    optimizer: Any = "sgd",
+    implementation: str = "foreach",
+    checkpoint: Sequence[str] = (),
+    attention: str = "math",
+    accumulate: int = 1,
+    set_to_none: bool = True,
+    first: bool = False,
+) -> Measured:
+    """Train a model on the CPU for one step, or for two unless `first`, and return the bytes of the last one.
+
+    The conditions are those of `trace_step`. The model is changed: it gets weights, and they are trained.
+    """
+    materialise(model)
+    model.train()
+    arguments, named = real(tuple(arguments)), real(dict(named or {}))
+    checkpointed({module: path for path, module in model.named_modules()}, checkpoint)
+    live = LiveBytes()
+    live.see([list(model.parameters()), list(model.buffers()), arguments, named])
+    trainer = make_optimizer(optimizer, list(model.parameters()), implementation)
+    targets: list[torch.Tensor] = []
+    extra: list[int] = []
+
+    def target(shape: Any) -> torch.Tensor:
+        if not targets:
+            with torch._C._DisableTorchDispatch():
+                targets.append(torch.zeros(tuple(shape), dtype=torch.int64))
+            live.see(targets)
+            extra.append(targets[0].nbytes)  # it was there during the forward already
+        return targets[0]
+
+    after_forward = peak_of_backward = peak = 0
+    with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(ATTENTION[attention]))
+        stack.enter_context(_written_out(any(isinstance(module, nn.RNNBase) for module in model.modules())))
+        stack.enter_context(live)
+        for _ in range(1 if first else 2):
+            peak = 0
+            for _ in range(accumulate):
+                live.most = live.now
+                output = model(*arguments, **named)
+                peak, after_forward = max(peak, live.most), live.now
+                name = default_loss(output) if loss is None else loss
+                value = LOSSES[name](output, target) if isinstance(name, str) else name(output)
+                del output
+                if extra:
+                    after_forward, peak = after_forward + extra[0], peak + extra[0]
+                    extra.clear()
+                peak, live.most = max(peak, live.most), live.now
+                value.backward()
+                peak_of_backward = live.most
+                peak = max(peak, live.most)
+                del value
+            live.most = live.now
+            trainer.step()
+            trainer.zero_grad(set_to_none)
+            peak = max(peak, live.most)
+    return Measured(after_forward, peak_of_backward, peak, live.now)
+
+
+@contextmanager
+def _written_out(recurrent: bool) -> Iterator[None]:
+    """Without the fused path of `nn.MultiheadAttention` and oneDNN's recurrent layers, which hide their work."""
+    attention, fused = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # small work: threads would wait for each other
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(fused and not recurrent)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(attention)
+        torch._C._set_mkldnn_enabled(fused)
+        torch.set_num_threads(threads)

@@ -1,0 +1,107 @@
+"""The bytes of a step of training, derived and measured: models × conditions, each with its residuals.
+
+    python benchmarks/memory.py                                 the zoo and torchvision's classification models
+    python benchmarks/memory.py 'torchvision:resnet*' --jobs 2
+    python benchmarks/memory.py --output memory.jsonl           continues an earlier run
+
+One line of JSON a model and condition: the four figures of `real_step`, a step on the CPU that counts by itself, and
+derived less measured. The last line says how many residuals are not 0.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pool
+from residuals import classification
+
+from archscope.sources.records import reason
+from archscope.sources.spec import expand
+
+CONDITIONS: dict[str, dict[str, Any]] = {
+    "sgd": {"optimizer": "sgd"},
+    "momentum": {"optimizer": "momentum"},
+    "adam": {"optimizer": "adam"},
+    "adamw": {"optimizer": "adamw"},
+    "adamw, checkpoints": {"optimizer": "adamw", "checkpoint": True},
+}
+SIDES = {"inception_v3": 96, "vgg": 32, "alexnet": 64}  # torchvision: by the beginning of the name; others 32
+
+
+def side_of(model: str) -> int | None:
+    """A small side at which the network runs; None: its own."""
+    name = model.removeprefix("torchvision:")
+    if name == model or name.startswith(("vit", "swin", "maxvit")):
+        return None
+    return next((side for start, side in SIDES.items() if name.startswith(start)), 32)
+
+
+def blocks(model: Any) -> list[str]:
+    """The outermost modules with several layers that are not the model, its stages or a list of them."""
+    from torch import nn
+
+    plain = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    inside = [(path, one) for path, one in model.named_modules() if path and list(one.children())]
+    chosen = [path for path, one in inside if not isinstance(one, plain)]
+    return [path for path in chosen if not any(path.startswith(f"{other}.") for other in chosen)]
+
+
+def measured(model: str, names: list[str]) -> list[dict[str, Any]]:
+    """One record a condition."""
+    import torch
+
+    import archscope
+    from archscope.analysis.training import after_forward, after_step, peak, peak_within
+    from archscope.peers.cpu_step import real_step
+
+    torch.set_num_threads(1)
+    rows = []
+    for name in names:
+        began = time.perf_counter()
+        row: dict[str, Any] = {"model": model, "condition": name}
+        try:
+            conditions = dict(CONDITIONS[name])
+            built, inputs = archscope.load(model, input=side_of(model), batch=2)
+            if conditions.pop("checkpoint", False):
+                conditions["checkpoint"] = blocks(built)
+                if not conditions["checkpoint"]:
+                    continue
+            trace = archscope.trace_step(built, inputs, device="cpu", **conditions)
+            derived = [after_forward(trace), peak_within(trace, "backward"), peak(trace).nbytes, after_step(trace)]
+            given = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
+            real = real_step(built, *given, **conditions)
+            row |= {"measured": list(real), "residual": [a - b for a, b in zip(derived, real, strict=True)]}
+        except Exception as error:
+            row["note"] = reason(error)
+        rows.append(row | {"seconds": round(time.perf_counter() - began, 1)})
+    return rows
+
+
+def died(arguments: tuple[Any, ...]) -> list[dict[str, Any]]:
+    return [{"model": arguments[0], "condition": name, "note": "the process died"} for name in arguments[1]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--only", nargs="*", choices=list(CONDITIONS), default=list(CONDITIONS))
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--output", type=Path)
+    given = parser.parse_args()
+    models = [spec.text for spec in expand(given.models or ["all", *classification()])]
+    rows = pool.read(given.output)
+    done = {row["model"] for row in rows}
+    work = [(model, given.only) for model in models if model not in done]
+    rows += pool.run(measured, work, given.jobs, died, given.output)
+    for row in rows:
+        print(json.dumps(row, ensure_ascii=False))
+    residuals = [row for row in rows if any(row.get("residual", ()))]
+    failed = [row for row in rows if "residual" not in row]
+    exact = len(rows) - len(residuals) - len(failed)
+    print(f"{exact} of {len(rows)} residual 0; {len(residuals)} not 0; {len(failed)} without a figure")
+
+
+if __name__ == "__main__":
+    main()

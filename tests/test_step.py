@@ -1,0 +1,181 @@
+"""The record of a step of training, beside a real step on the CPU that counts bytes in its own way."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import archscope
+from archscope.analysis.training import after_forward, after_step, peak, peak_within
+from archscope.core.errors import SpecError
+from archscope.peers.cpu_step import real_step
+
+SAMPLE = [
+    ("lenet", None), ("mnist-cnn", None), ("inception-block", 8), ("dense-block", 8), ("torchvision:mobilenet_v2", 32),
+    ("torchvision:squeezenet1_1", 32),
+]  # fmt: skip
+
+
+def both(spec: str, side: int | None = None, batch: int = 2, **conditions: Any) -> tuple[Any, Any]:
+    model, inputs = archscope.load(spec, input=side, batch=batch)
+    trace = archscope.trace_step(model, inputs, device="cpu", **conditions)
+    model, inputs = archscope.load(spec, input=side, batch=batch)
+    measured = real_step(model, inputs, **conditions)
+    return (after_forward(trace), peak_within(trace, "backward"), peak(trace).nbytes, after_step(trace)), measured
+
+
+@pytest.mark.parametrize(("spec", "side"), SAMPLE)
+def test_every_byte_of_a_real_step(spec: str, side: int | None) -> None:
+    derived, measured = both(spec, side, optimizer="momentum")
+    assert derived == measured
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "implementation", "first"),
+    [
+        ("sgd", "foreach", True),
+        ("momentum", "for-loop", True),
+        ("adam", "foreach", False),
+        ("adamw", "for-loop", False),
+    ],
+)
+def test_optimizers(optimizer: str, implementation: str, first: int) -> None:
+    derived, measured = both("lenet", optimizer=optimizer, implementation=implementation, first=bool(first))
+    assert derived == measured
+
+
+def blocks() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Sequential(nn.Linear(30, 30), nn.ReLU(), nn.BatchNorm1d(30), nn.Tanh()) for _ in range(4))
+    )
+
+
+@pytest.mark.parametrize("conditions", [{}, {"checkpoint": ["?"]}, {"accumulate": 2}, {"set_to_none": False}])
+def test_checkpoint_accumulation_and_gradients_that_stay(conditions: dict[str, Any]) -> None:
+    def derived(**conditions: Any) -> tuple[int, ...]:
+        trace = archscope.trace_step(blocks(), (100, 30), device="cpu", optimizer="adam", **conditions)
+        return (after_forward(trace), peak_within(trace, "backward"), peak(trace).nbytes, after_step(trace))
+
+    measured = real_step(blocks(), [torch.zeros(100, 30)], optimizer="adam", **conditions)
+    assert derived(**conditions) == measured
+    assert not conditions or measured != derived()
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 3))
+
+
+def test_memory_by_hand() -> None:
+    # 4 examples; each tensor in bytes of float32
+    w1, b1, w2, b2 = 4 * 10 * 20, 4 * 20, 4 * 20 * 3, 4 * 3
+    x, h, y, target = 4 * 4 * 10, 4 * 4 * 20, 4 * 4 * 3, 8 * 4
+    trace = archscope.trace_step(net(), (4, 10), optimizer="sgd")
+    params = w1 + b1 + w2 + b2
+    # when the model has returned: relu's input (which lives until linear 2 has run) is gone
+    assert after_forward(trace) == params + x + target + h + y
+    assert after_step(trace) == params + x + target
+    by_role: dict[str, int] = {}
+    for storage in trace.storages:
+        by_role[storage.role] = by_role.get(storage.role, 0) + storage.nbytes
+    assert by_role["parameter"] == by_role["gradient"] == params
+    assert by_role["input"] == x + target
+    # relu's output (of which linear 2 keeps the same), log-softmax's output, the loss, and nll's weight
+    assert by_role["saved"] == h + y + 4 + 4
+    assert sum(peak(trace).terms.values()) == peak(trace).nbytes
+
+
+def test_phases_owners_and_json() -> None:
+    trace = archscope.trace_step(net(), (4, 10), optimizer="adam")
+    assert [phase.name for phase in trace.phases] == ["forward", "loss", "backward", "optimizer"]
+    assert trace.phases[0].start == 0
+    assert trace.phases[-1].stop == len(trace.ops)
+    products = {i: op for i, op in enumerate(trace.ops) if op.name == "aten.mm"}
+    # dW₂, dx₂, dW₁, and no gradient for the data
+    assert [trace.layers[trace.owners[i]].path for i in products] == ["2", "2", "0"]
+    again = archscope.Trace.from_json(trace.to_json())
+    assert again == trace
+    assert json.loads(trace.to_json())["archscope_trace"] == 2
+    plain = archscope.trace(net(), (4, 10))
+    assert json.loads(plain.to_json())["archscope_trace"] == 1
+
+
+def test_recomputed_operators_are_marked() -> None:
+    trace = archscope.trace_step(net(), (4, 10), checkpoint=["0", "1"])
+    assert trace.step["checkpoint"] == ("0", "1")
+    again = [phase for phase in trace.phases if phase.name == "recompute"]
+    assert again
+    names = [op.name for phase in again for op in trace.ops[phase.start : phase.stop]]
+    assert names == ["aten.relu", "aten.t"]  # no more than what the backward needs
+    backward = next(phase for phase in trace.phases if phase.name == "backward")
+    assert all(backward.start <= phase.start and phase.stop <= backward.stop for phase in again)
+
+
+def test_frozen_layers_save_nothing_for_their_weights() -> None:
+    trace = archscope.trace_step(net(), (4, 10), frozen=["0.*"])
+    assert sum(op.name == "aten.mm" for op in trace.ops) == 1  # dW₂ alone
+    gradients = sum(s.nbytes for s in trace.storages if s.role == "gradient")
+    assert gradients == 4 * (20 * 3 + 3)
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    first, recurrent = nn.Linear(10, 20), nn.LSTM(20, 3)
+    model = nn.Sequential(first, nn.BatchNorm1d(20), nn.Dropout(), recurrent)
+    model.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    objects = [id(p) for p in model.parameters()]
+    random = torch.get_rng_state()
+    archscope.trace_step(model, (4, 10), loss=lambda output: output[0].sum(), optimizer="adam", checkpoint=["0"])
+    assert [id(p) for p in model.parameters()] == objects
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert not model.training
+    assert "forward" not in vars(first)
+    assert recurrent._flat_weights[0] is recurrent.weight_ih_l0
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_dropout_keeps_one_byte_an_element_on_cuda_and_four_on_a_cpu() -> None:
+    model = nn.Sequential(nn.Linear(10, 20), nn.Dropout(0.5))
+    saved = {
+        device: sum(s.nbytes for s in archscope.trace_step(model, (4, 10), device=device).storages if s.role == "saved")
+        for device in ("cuda", "cpu")
+    }
+    assert saved["cpu"] - saved["cuda"] == (4 - 1) * 4 * 20
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(16, 48)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.qkv(x).view(2, 8, 3, 4, 4).permute(2, 0, 3, 1, 4).unbind()
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+@pytest.mark.parametrize("attention", ["math", "cpu-flash"])
+def test_attention_under_a_named_backend(attention: str) -> None:
+    trace = archscope.trace_step(Attention(), (2, 8, 16), attention=attention, device="cpu")
+    derived = (after_forward(trace), peak_within(trace, "backward"), peak(trace).nbytes, after_step(trace))
+    assert derived == real_step(Attention(), [torch.zeros(2, 8, 16)], attention=attention)
+
+
+@pytest.mark.parametrize("attention", ["flash", "efficient"])
+def test_fused_attention_saves_no_scores(attention: str) -> None:
+    trace = archscope.trace_step(Attention(), (2, 8, 16), attention=attention, precision="bf16")
+    assert any(op.name == f"aten._scaled_dot_product_{attention}_attention" for op in trace.ops)
+    assert any(op.name == f"aten._scaled_dot_product_{attention}_attention_backward" for op in trace.ops)
+    assert not any(t.shape[-2:] == (8, 8) for op in trace.ops for t in op.outputs if len(t.shape) == 4)
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [{"optimizer": "adm"}, {"loss": "cross"}, {"precision": "fp8"}, {"checkpoint": ["nowhere"]}, {"attention": "x"},
+     {"accumulate": 0}, {"implementation": "fast"}, {"device": "tpu"}],
+)  # fmt: skip
+def test_conditions_that_do_not_exist(conditions: dict[str, Any]) -> None:
+    with pytest.raises(SpecError):
+        archscope.trace_step(net(), (4, 10), **conditions)
