@@ -43,6 +43,7 @@ MOST_ROOMS, MOST_FLOORS, MOST_ARROWS = 18, 9, 95  # with benchmarks/, which stan
 # they may import torch at once: whatever needs them needs it
 TORCH = ("tracing.", "peers.fake_cpu", "peers.suppressed_kernels", "peers.measured", "peers.cpu_step", "shapes.many")
 TORCH += ("sweeps.moulds", "sweeps.quick")
+TORCH += ("sources.graphs.",)
 TORCH += tuple(
     f"bench.{name}" for name in "prepare checkpoint device parallel data network loop worker inference".split()
 )
