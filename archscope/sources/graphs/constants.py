@@ -27,7 +27,8 @@ def _squeeze(a: dict[str, Any], x: Any, *more: Any) -> Any:
 
 
 def _slice(a: dict[str, Any], x: Any, *more: Any) -> Any:
-    starts, ends, axes, steps = (*more, *[None] * 4)[:4]
+    given: list[Any] = [*more, None, None, None, None]
+    starts, ends, axes, steps = given[:4]
     starts, ends = (a["starts"], a["ends"]) if starts is None else (starts, ends)
     axes = a.get("axes") if axes is None else axes
     cut = [slice(None)] * x.ndim

@@ -236,8 +236,8 @@ def recurrent(node: Any, opset: int, x: Any, w: Any, r: Any, b: Any = None, leng
 
 @on("BatchNormalization")
 def batch_norm(node: Any, opset: int, x: Any, weight: Any, bias: Any, mean: Any, var: Any) -> Any:
-    values = [torch.as_tensor(one) for one in (mean, var, weight, bias)]
-    return functional.batch_norm(x, *values, eps=node.attributes.get("epsilon", 1e-5))
+    mean, var, weight, bias = (torch.as_tensor(one) for one in (mean, var, weight, bias))
+    return functional.batch_norm(x, mean, var, weight, bias, eps=node.attributes.get("epsilon", 1e-5))
 
 
 @on("LayerNormalization")
@@ -436,8 +436,9 @@ def pad(node: Any, opset: int, x: Any, pads: Any = None, value: Any = None, axes
     pairs = [(0, 0)] * rank
     for i, axis in enumerate(where):
         pairs[axis] = (sides[i], sides[i + len(where)])
-    mode = {"edge": "replicate", "wrap": "circular"}.get(kind := node.attributes.get("mode", "constant"), kind)
-    while mode != "constant" and len(pairs) > 1 and pairs[0] == (0, 0) and len(pairs) > 2:
+    mode = str(node.attributes.get("mode", "constant"))
+    mode = {"edge": "replicate", "wrap": "circular"}.get(mode, mode)
+    while mode != "constant" and len(pairs) > 2 and pairs[0] == (0, 0):
         pairs = pairs[1:]
     flat = [side for pair in reversed(pairs) for side in pair]
     if not any(flat):

@@ -35,9 +35,9 @@ def symmetric(node: Node, sides: int) -> tuple[int, ...] | None:
 def _with(layer: nn.Module, **weights: torch.Tensor | None) -> nn.Module:
     for name, weight in weights.items():
         if weight is not None:
-            group = layer._parameters if isinstance(weight, nn.Parameter) else layer._buffers
             layer._parameters.pop(name, None)
             layer._buffers.pop(name, None)
+            group: dict[str, Any] = layer._parameters if isinstance(weight, nn.Parameter) else layer._buffers
             group[name] = weight
     return layer
 
@@ -98,7 +98,7 @@ def layer_norm(node: Node, known: list[Any], graph: Graph) -> nn.Module | None:
         return None
     if weight.dim() != (-axis if axis < 0 else rank - axis):
         return None
-    made = nn.LayerNorm(tuple(weight.shape), eps=node.attributes.get("epsilon", 1e-5), bias=bias is not None)
+    made = nn.LayerNorm(list(weight.shape), eps=node.attributes.get("epsilon", 1e-5), bias=bias is not None)
     return _with(made, weight=weight, bias=bias)
 
 
