@@ -200,7 +200,8 @@ def is_family(name: str) -> bool:
 def test_heavy_packages_come_late(path: Path) -> None:
     name = name_of(path)
     at_once = {one.module.partition(".")[0] for one in imports(path) if one.top}
-    assert not at_once & LATE
+    graphs = {"numpy"} if name.startswith("sources.graphs.") else set()  # imported only to build an ONNX graph
+    assert not at_once & (LATE - graphs)
     anywhere = {one.module.partition(".")[0] for one in imports(path)}
     if name.startswith(TORCH) or is_family(name):
         return
