@@ -23,12 +23,13 @@ from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Layer, Op, Phase, Storage, Tensor, Trace
 from archscope.core.table import unknown
 from archscope.tracing.collector import gc_paused
+from archscope.tracing.devices import CPU
 from archscope.tracing.dispatch import OVERLOADS, Overload, elements, overload_of
 from archscope.tracing.failure import Rerun, explained
 from archscope.tracing.guard import untouched
 from archscope.tracing.modules import describe
 from archscope.tracing.run import _DTYPES, LOCK, Run
-from archscope.tracing.tensors import CPU, SMALL, abstract, records_in, tensors_in
+from archscope.tracing.tensors import SMALL, abstract, records_in, tensors_in
 from archscope.tracing.tracer import _understood
 from archscope.tracing.training import (
     BACKENDS,
