@@ -1,5 +1,8 @@
 """What a forward that asks for devices is answered: what the user's own run would be."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -87,3 +90,25 @@ def test_large_lazy_layers() -> None:
     with weightless():
         model = nn.Sequential(nn.Flatten(), nn.LazyLinear(30))
     assert totals(trace(model, ((1, 3, 32, 32),)))["params"] == 3 * 32 * 32 * 30 + 30
+
+
+def test_the_first_trace_loads_no_compiler() -> None:
+    """A softmax and a layer norm on a transposed tensor run Python kernels of PyTorch's, which ask for the compiler."""
+    code = """
+import sys, torch
+from torch import nn
+import archscope
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(4)
+    def forward(self, x):
+        return self.norm(x.transpose(1, 2)).softmax(-1)
+record = archscope.trace(Net(), (2, 4, 6))
+assert record.layers[0].outputs[0].shape == (2, 6, 4)
+assert "torch._dynamo" not in sys.modules and "_dynamo" not in vars(torch)
+import torch._dynamo
+assert torch._dynamo.config
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

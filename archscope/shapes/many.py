@@ -16,10 +16,11 @@ from archscope.shapes.resize import Ran, Resized, lost_by, lost_in
 from archscope.tracing.collector import gc_paused
 from archscope.tracing.devices import CPU, believed
 from archscope.tracing.guard import untouched
+from archscope.tracing.inputs import prepared
 from archscope.tracing.memo import Memo, MemoRun
 from archscope.tracing.modules import listening
 from archscope.tracing.run import LOCK
-from archscope.tracing.tensors import abstract, tensors_in
+from archscope.tracing.tensors import tensors_in
 
 MOST = 1 << 16  # calls that are kept
 
@@ -71,9 +72,9 @@ class Many:
         if len(self.memo) > MOST:
             self.memo.clear()
         arguments, named = self.resized.inputs(side)
-        arguments, named = [abstract(value) for value in arguments], {key: abstract(v) for key, v in named.items()}
-        inputs = tensors_in((*arguments, *named.values()))
+        arguments, named, inputs, _ = prepared(self.model, arguments, named)
         run = Counted(self.memo, self.resized)
+        run.born.update(map(id, inputs))
         with gc_paused(), untouched(self.modules if self.memo.users else (), None), torch.inference_mode(), run:
             self.now = run
             try:

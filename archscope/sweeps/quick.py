@@ -424,6 +424,7 @@ class Runs:
                 return run.totals(model(*arguments, **named))
             finally:
                 self.now = None
+                run.give_back()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """The tensors that an object holds: the cache of a language model is such an object, and an input of its forward."""
 
-import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from types import FunctionType, ModuleType
@@ -10,7 +9,6 @@ import torch
 from torch import nn
 
 from archscope.tracing.modules import PLAIN
-from archscope.tracing.tensors import SMALL, abstract
 
 _OTHERS = (type, FunctionType, ModuleType, nn.Module, torch.dtype, torch.device)  # they hold none of their own
 
@@ -33,25 +31,6 @@ def _walk(value: Any, place: str, seen: set[int]) -> Iterator[tuple[str, torch.T
         parts = vars(value).items()
     for key, part in list(parts):
         yield from _walk(part, f"{place}.{key}" if place else str(key), seen)
-
-
-def working_copy(value: Any, dtype: torch.dtype | None = None) -> Any:
-    """An argument as the run sees it. An object that holds tensors, such as a cache, is copied: the run may fill it.
-
-    Small tensors of integers, such as a count of tokens, keep their values; all others come to the meta device.
-    dtype: of an input that is given as a shape.
-    """
-    held = tensors_of(value)
-    if not held:
-        return abstract(value, dtype)
-    counts = [t for t in held if t.device.type == "cpu" and not t.is_floating_point() and t.numel() <= SMALL]
-    kept = {id(t): t.clone() for t in counts}
-    return copy.deepcopy(value, {id(t): kept[id(t)] if id(t) in kept else abstract(t) for t in held})
-
-
-def tensors_of(value: Any) -> list[torch.Tensor]:
-    """The tensors that an object of a class of its own holds, at any depth; none where they are inputs themselves."""
-    return [tensor for _, tensor in _walk(value, "", set())] if _holds(value) else []
 
 
 def held_by(named: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from archscope.operators import CONSTANT, DENSE, RULES, VIEWS, Work
+from archscope.operators import BY_OUTPUT, CONSTANT, DENSE, RULES, VIEWS, ZERO, Work
 
 
 class Overload(NamedTuple):
@@ -17,12 +17,16 @@ class Overload(NamedTuple):
     arguments: tuple[str, ...]
     in_place: bool
     composite: bool  # PyTorch can take it apart, and no rule knows it whole
+    priced: bool  # its cost is known
+    decides: bool  # the size of its output, or a number in Python, depends on values
     out: bool  # writes into an argument that it is given
     constant: bool  # makes a tensor whose values its arguments tell
     joins: bool  # a view of a contiguous tensor, a copy of another
     view: bool
     dense: bool  # the output is contiguous whatever the memory format of the input
 
+
+_TAGS = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
 
 OVERLOADS: dict[Any, Overload] = {}  # by overload, filled as they are met
 
@@ -45,11 +49,25 @@ def overload_of(func: Any) -> Overload:
         arguments=tuple(a.name for a in schema.arguments),
         in_place=in_place,
         composite=composite and name not in _WHOLE and name not in RULES,
+        priced=name in RULES or name in BY_OUTPUT or name in ZERO,
+        decides=not _TAGS.isdisjoint(func.tags),
         joins=name in ("aten.flatten", "aten.reshape"),
         view=any(r.alias_info is not None for r in schema.returns),
         dense=name in DENSE,
         constant=name in CONSTANT,
     )
+
+
+BY_VALUE = {"aten.where", "aten.item", "aten.is_nonzero", "aten.equal", "aten.index"}  # some of them do, or untagged
+
+
+def by_value(overload: Overload, args: Any) -> bool:
+    """Whether this call gives a number of Python, or a tensor whose size depends on values."""
+    if overload.name == "aten.where":
+        return len(args) == 1
+    if overload.name == "aten.index":
+        return any(t is not None and t.dtype in (torch.bool, torch.uint8) for t in args[1])
+    return True
 
 
 def elements(overload: Overload, args: Any, kwargs: Any) -> int:

@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 from archscope.core.errors import ArchscopeError, ShapeError, TraceError
 from archscope.core.record import Op, Trace
 from archscope.operators import UPPER_BOUNDS
+from archscope.tracing.lines import user_line
 from archscope.tracing.modules import kind_of
 from archscope.tracing.tensors import records_in
 
@@ -32,6 +33,7 @@ class Failure(NamedTuple):
     """Where a run stopped: the layers and operators before it, and the path of the module that was running.
 
     op: the operator that refused its inputs, without outputs, where it was one. place: file and line of the forward.
+    values: whether a run on real values may come through.
     """
 
     path: str
@@ -39,6 +41,7 @@ class Failure(NamedTuple):
     op: Op | None = None
     place: str = ""
     rerun: Rerun | None = None
+    values: bool = False
 
 
 def first_line(error: Exception) -> str:
@@ -80,32 +83,15 @@ def of_torch(error: BaseException) -> bool:
     return at is not None and Path(at.tb_frame.f_code.co_filename).is_relative_to(home)
 
 
-def user_line(error: BaseException) -> str:
-    """File and line of the innermost frame that is neither torch's nor archscope's."""
-    here, torch_home = Path(__file__).parent.parent, Path(str(sys.modules["torch"].__file__)).parent
-    found, at = "", error.__traceback__
-    while at is not None:
-        code = Path(at.tb_frame.f_code.co_filename)
-        if not code.is_relative_to(torch_home) and (not code.is_relative_to(here) or code.parent.name == "zoo"):
-            found = f"{code.name if code.is_relative_to(here) else _near(code)}:{at.tb_lineno}"
-        at = at.tb_next
-    return found
-
-
-def _near(path: Path) -> Path:
-    """A path from the working folder, where it lies below that."""
-    try:
-        return path.relative_to(Path.cwd())
-    except (ValueError, OSError):
-        return path
-
-
 _VALUE = (DataDependentOutputException,)
+_WANTS_VALUES = ("meta tensor", "data-dependent", "data-independent", "item()")
+# what PyTorch says of tensors without values, where it has no kernel for them
+_NO_KERNEL = ("Meta", "meta", "fake impl", "FakeTensor", "not allocated yet", "Cannot access data pointer", "numpy")
 
 
 def explained(run: "Run", error: Exception, rerun: Rerun) -> ArchscopeError:
     """The error as the user reads it, with the record up to the failure attached."""
-    op = None
+    op, values = None, False
     if run.refused is not None and run.refused[0] in (error, error.__cause__, error.__context__):
         _, overload, args, kwargs = run.refused
         named = run.named(overload, args, kwargs)
@@ -122,16 +108,17 @@ def explained(run: "Run", error: Exception, rerun: Rerun) -> ArchscopeError:
         explanation = ShapeError(f"{where}: {first_line(error)}{place}", expected=numbers[0], got=numbers[1])
     else:
         text = first_line(error)
-        wants = ("meta tensor", "data-dependent", "data-independent", "item()")
-        if any(word in text for word in wants) or isinstance(error, _VALUE):
+        values = not run.real and any(word in str(error) for word in _NO_KERNEL)
+        if any(word in text for word in _WANTS_VALUES) or isinstance(error, _VALUE):
+            values = not run.real
             most = ", or, in Python, have the largest size taken: archscope.trace(…, bound=True)"
             text = (
-                "the forward depends on the value of a tensor, which a trace does not compute. Make that a constant"
-                f" or an argument{most if op is not None and op.name in UPPER_BOUNDS else ''}"
+                "the forward depends on the value of a tensor, which a run without values does not compute. Make that a"
+                f" constant or an argument{most if op is not None and op.name in UPPER_BOUNDS else ''}"
                 f" ({op.name if op is not None else text[:80]})"
             )
         elif isinstance(error, TypeError) and "forward()" in text:
             text = f"the forward was called with other inputs than it takes: {text}"
         explanation = TraceError(f"{where}: {text}{place}")
-    explanation.failure = Failure(path, run.finish(False), op, line, rerun)
+    explanation.failure = Failure(path, run.finish(False), op, line, rerun, values)
     return explanation

@@ -1,7 +1,10 @@
 """The user's model is left as it was."""
 
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import is_
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -12,11 +15,77 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from archscope.tracing.devices import is_meta, real_devices
 from archscope.tracing.tensors import is_lazy
 
+DEEP = 4  # containers within containers of a module that are looked into
+MANY = 200  # attributes of an object that is not looked into
+
+_ATOMS = frozenset(
+    (int, bool, float, str, type(None), bytes, complex, torch.dtype, torch.device, torch.Size, torch.Tensor)
+) | {nn.Parameter, type, FunctionType, MethodType, BuiltinFunctionType, torch.nn.parameter.Buffer}
+_CONTAINERS = frozenset((dict, list, set, OrderedDict, defaultdict, deque, Counter))
+_OTHERS = (nn.Module, torch.Tensor, type, ModuleType)
+
+
+class Held:
+    """What lists, dicts, sets and objects in the attributes of modules hold: layers of them, but no other module."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+        self.empty: list[Any] = []  # most of them
+        self.full: list[tuple[Any, Any]] = []
+
+    def add(self, attributes: dict[str, Any]) -> None:
+        """The attributes of a module, or what lies deeper."""
+        for value in attributes.values():
+            if type(value) not in _ATOMS:
+                self.hold(value, 0)
+
+    def hold(self, value: Any, depth: int) -> None:
+        """One value that may hold others."""
+        kind = type(value)
+        if kind in _ATOMS or depth > DEEP:
+            return
+        if kind in _CONTAINERS:
+            if not value:
+                self.empty.append(value)
+                return
+            if id(value) in self.seen:
+                return
+            self.seen.add(id(value))
+            self.full.append((value, value.copy()))
+            for each in value.values() if isinstance(value, dict) else value:
+                if type(each) not in _ATOMS:
+                    self.hold(each, depth + 1)
+        elif kind is tuple:
+            for each in value:
+                self.hold(each, depth + 1)
+        elif id(value) not in self.seen and not isinstance(value, _OTHERS):
+            self.seen.add(id(value))
+            inside = getattr(value, "__dict__", None)
+            if type(inside) is dict and len(inside) < MANY:
+                self.hold(inside, depth + 1)
+
+    def restore(self) -> None:
+        """Give everything back what it held."""
+        for value in self.empty:
+            if value:
+                value.clear()
+        for value, before in self.full:
+            if len(value) == len(before) and _same(value, before):
+                continue
+            value.clear()
+            (value.extend if isinstance(value, list | deque) else value.update)(before)
+
+
+def _same(value: Any, before: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(is_, value, before)) and all(map(is_, value.values(), before.values()))
+    return isinstance(value, set) and value == before or all(map(is_, value, before))
+
 
 @contextmanager
 def untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[None]:
     """Set the mode, and give the modules back as they were: flags, attributes, parameters, buffers, random state."""
-    kept = []
+    kept, held = [], Held()
     scripted = [(m, m.training) for m in modules if isinstance(m, torch.jit.ScriptModule)]
     if train is not None:
         for module, _ in scripted:
@@ -25,14 +94,14 @@ def untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[None
         if isinstance(module, torch.jit.ScriptModule):
             continue
         own = module.__dict__
-        groups = (own["_parameters"], own["_buffers"], own["_modules"])
-        kept.append((own, own.copy(), [(group, group.copy() if group else {}) for group in groups]))
+        kept.append((own, own.copy()))
         if train is not None:
             own["training"] = train
+        held.add(own)
         if own.get("_compiled_call_impl") is not None:
             own["_compiled_call_impl"] = None  # `module.compile()`: it runs as it was written
     # a write that the run leaves out still counts as one for autograd, which then refuses a backward that is pending
-    state = [t for own, *_ in kept for name in ("_parameters", "_buffers") for t in own[name].values()]
+    state = [t for own, _ in kept for name in ("_parameters", "_buffers") for t in own[name].values()]
     written = [t for t in state if t is not None and not is_meta(t) and not is_lazy(t) and not t.is_inference()]
     versions = [t._version for t in written]
     random = torch.get_rng_state()
@@ -46,13 +115,10 @@ def untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[None
         for module, training in scripted:
             module.training = training
         _unsafe_set_version_counter(tuple(written), tuple(versions))
-        for own, attributes, contents in kept:
+        for own, attributes in kept:
             own.clear()
             own.update(attributes)
-            for group, members in contents:
-                if group or members:
-                    group.clear()
-                    group.update(members)
+        held.restore()
 
 
 @contextmanager

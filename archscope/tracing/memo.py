@@ -184,6 +184,7 @@ class MemoRun(Run):
 
     def restore(self) -> None:
         """Give the modules in which an attribute was set back as they were."""
+        self.give_back()
         for held in self.changed.values():
             for now, before in held:
                 if list(now) != list(before) or not all(map(operator.is_, now.values(), before.values())):

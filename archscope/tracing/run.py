@@ -8,8 +8,8 @@ Inference mode is what makes the record readable: below it PyTorch does not take
 `lstm` or attention apart before they reach the dispatch mode, so one layer is one operator. An operator that has no
 rule and that PyTorch can take apart is taken apart here, and its pieces are recorded.
 
-Values stay real where they are small and already known: a model may count, index and branch on constants. A tensor
-that existed before the run is never written to.
+Values stay real where they are small and already known: a model may count, index and branch on constants. What a tensor
+of the user's held before the run it holds afterwards.
 """
 
 import threading
@@ -25,12 +25,17 @@ from archscope.core.errors import ShapeError
 from archscope.core.record import Composite, Layer, Op, Param, Tensor, Trace
 from archscope.core.version import __version__
 from archscope.operators import UPPER_BOUNDS, Work, work
+from archscope.tracing.compiler import no_compiler
 from archscope.tracing.devices import CPU, answers, device_of, is_meta, real_devices
-from archscope.tracing.dispatch import OVERLOADS, Overload, elements, overload_of
+from archscope.tracing.dispatch import BY_VALUE, OVERLOADS, Overload, by_value, elements, overload_of
+from archscope.tracing.lines import line_now
 from archscope.tracing.modules import PLAIN, describe, kind_of
 from archscope.tracing.spelling import spelled
 from archscope.tracing.tensors import SMALL, is_lazy, own_tensors, records_in, tensors_in
+from archscope.tracing.values import refuse
 from archscope.tracing.weightless import KIND, META
+
+MANY = 1 << 22  # the same of integers and booleans: edges, lengths, masks
 
 _DTYPES = {d: str(d).removeprefix("torch.") for d in vars(torch).values() if isinstance(d, torch.dtype)}
 LOCK = threading.RLock()  # one run at a time replaces nn.Module._call_impl
@@ -41,6 +46,9 @@ class Run(TorchDispatchMode):
 
     def __init__(self, modules: list[tuple[str, nn.Module]], name: str, rules: bool, lazy: bool, bound: bool) -> None:
         super().__init__()
+        self.real = False  # whether every tensor has values
+        self.limit = self.taken = 0  # bytes that such a run may take, and has
+        self.decided: dict[str, None] = {}  # where a size or a branch came from values
         self.modules, self.name, self.rules, self.lazy, self.bound = modules, name, rules, lazy, bound
         self.bounded: dict[str, None] = {}  # modules in which a size was taken at its largest
         self.ops: list[Op] = []
@@ -57,7 +65,8 @@ class Run(TorchDispatchMode):
             self.paths.setdefault(module, path)
         self.records: dict[int, Tensor] = {}
         self.alive: list[torch.Tensor] = []  # an id() is unique only while its tensor lives
-        self.born: set[int] = set()  # real tensors made during the run: the only ones that may be written to
+        self.born: set[int] = set()  # real tensors made during the run, and saved ones: they may be written to
+        self.saved: list[tuple[torch.Tensor, torch.Tensor]] = []  # tensors of the user's, and what was in them
         self.stale: set[int] = set()  # memory of real tensors into which something unknown was written
         self.metas: dict[int, torch.Tensor] = {}
         self.inputs: tuple[Tensor, ...] = ()
@@ -166,7 +175,7 @@ class Run(TorchDispatchMode):
         if overload.in_place:
             if shapes[0] != inputs[0].shape:
                 raise ShapeError(f"an in-place operation cannot make {list(shapes[0])} of {list(inputs[0].shape)}")
-            if not is_meta(first) and id(first) in self.born:
+            if not is_meta(first) and (self.real or id(first) in self.born):
                 return self.kernel(overload, func, args, kwargs or {})
             self.ops.append(Op(overload.name, tuple(inputs), (inputs[0],), named))
             self.works.append(done)
@@ -203,13 +212,13 @@ class Run(TorchDispatchMode):
         tensors = [*tensors_in(args), *tensors_in(kwargs.values())]
         if self.lazy and any(map(is_lazy, tensors)):
             return func(*args, **kwargs)  # a lazy module makes its parameters: not a part of the forward
-        real = all([self.known(t) for t in tensors])
+        real = self.real or all([self.known(t) for t in tensors])
         if not tensors or overload.constant:
-            small = elements(overload, args, kwargs) <= SMALL
+            small = self.real or elements(overload, args, kwargs) <= SMALL
             given = kwargs.get("device")
             on = given.type if given is not None else device_of(tensors[0]).type if tensors else "cpu"
             asked = given is not None and answers()  # `torch.empty(n, device=x.device)`: for what is not known yet
-            real = small and ((on == "cpu" and not asked) or overload.constant)
+            real = self.real or (small and ((on == "cpu" and not asked) or overload.constant))
             if "device" in overload.arguments and (on != "cpu" or not real):
                 kwargs = {**kwargs, "device": CPU if real else META}
         elif real:  # known values stay so on the device of an unknown input
@@ -217,18 +226,24 @@ class Run(TorchDispatchMode):
             kwargs = {**kwargs, "device": CPU} if kwargs.get("device") is not None else kwargs
             if overload.name in ("aten.to", "aten.type_as") and len(args) > 1 and isinstance(args[1], torch.Tensor):
                 func, args = torch.ops.aten.to.dtype, [args[0], args[1].dtype]
-        if overload.in_place and tensors and not is_meta(tensors[0]) and id(tensors[0]) not in self.born:
-            self.keep(overload, self.named(overload, args, kwargs), args[0])
-            return args[0]  # a tensor of the user's: recorded, not written to
         as_view = overload.joins and isinstance(args[0], torch.Tensor) and args[0].is_contiguous()
-        if overload.composite and not real and not as_view:
-            taken_apart = self.taken_apart(overload, func, args, kwargs)
+        if overload.composite and not (real and overload.priced) and not as_view:
+            taken_apart = self.taken_apart(overload, func, args, kwargs, CPU if real else META)
             if taken_apart is not NotImplemented:
                 return taken_apart
+        if real and not self.real and (overload.in_place or overload.out):
+            self.save(tensors_in(args[:1]) if overload.in_place else tensors_in(kwargs.values()))
         named = self.named(overload, args, kwargs)  # in place, an operator may change the shape that it was given
-        with real_devices():
+        if self.real and (overload.decides or overload.name in BY_VALUE) and by_value(overload, args):
+            line = line_now()
+            where = f" ({line})" if line else ""
+            self.decided.setdefault(f"{overload.name} in {self.stack[-1] or self.name}{where}")
+        with real_devices(), no_compiler():
             output = func(*args, **kwargs) if real else self.on_meta(overload, func, args, kwargs)
         made = tensors_in((output,))
+        if self.real and not overload.view and not overload.in_place:
+            self.taken += sum([t.numel() * t.element_size() for t in made])
+            refuse(self.taken, self.limit)
         if real and (not overload.view or (tensors and id(tensors[0]) in self.born)):
             self.born.update(map(id, made))
         if overload.out:
@@ -248,13 +263,28 @@ class Run(TorchDispatchMode):
         self.keep(overload, named, output)
         return output
 
-    def taken_apart(self, overload: Overload, func: Any, args: Any, kwargs: Any) -> Any:
-        """Run the pieces of an operator, with what it is given on the device where unknown values are."""
-        args = [META if isinstance(value, torch.device) else value for value in args]
-        kwargs = {k: META if isinstance(value, torch.device) else value for k, value in kwargs.items()}
+    def save(self, tensors: list[torch.Tensor]) -> None:
+        """Keep what is in tensors of the user's that will be written to."""
+        for tensor in tensors:
+            if id(tensor) not in self.born and tensor.layout is torch.strided:
+                with torch._C._DisableTorchDispatch():
+                    self.saved.append((tensor, tensor.clone()))
+                self.born.add(id(tensor))
+
+    def give_back(self) -> None:
+        """Write into the user's tensors what was in them."""
+        with torch.inference_mode(), torch._C._DisableTorchDispatch():
+            for tensor, before in reversed(self.saved):
+                tensor.resize_(before.shape).copy_(before)
+        self.saved.clear()
+
+    def taken_apart(self, overload: Overload, func: Any, args: Any, kwargs: Any, device: torch.device) -> Any:
+        """Run the pieces of an operator on a device: without values, on the meta device."""
+        args = [device if isinstance(value, torch.device) else value for value in args]
+        kwargs = {k: device if isinstance(value, torch.device) else value for k, value in kwargs.items()}
         index, start = len(self.composites), len(self.ops)
         self.composites.append(None)
-        with real_devices(), self:
+        with real_devices(), no_compiler(), self:
             try:
                 output = func.decompose(*args, **kwargs)
             except RuntimeError as error:
@@ -271,7 +301,10 @@ class Run(TorchDispatchMode):
 
     def known(self, tensor: torch.Tensor) -> bool:
         """Whether its values are there: small, and nothing unknown was written into it."""
-        if is_meta(tensor) or device_of(tensor).type != "cpu" or tensor.numel() > SMALL:
+        if is_meta(tensor) or device_of(tensor).type != "cpu":
+            return False
+        dtype = tensor.dtype
+        if tensor.numel() > (SMALL if dtype.is_floating_point or dtype.is_complex else MANY):
             return False
         return not self.stale or tensor.untyped_storage().data_ptr() not in self.stale
 
@@ -343,6 +376,11 @@ class Run(TorchDispatchMode):
         finally:
             nn.Module._call_impl = original  # type: ignore[method-assign]
 
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed, one sentence each."""
+        where = ", ".join(self.bounded)
+        return (f"sizes that depend on values are taken at their largest, in {where}",) if where else ()
+
     def finish(self, train: bool) -> Trace:
         """The record."""
         record = Trace(
@@ -355,9 +393,7 @@ class Run(TorchDispatchMode):
             modules={path: module.__dict__.get(KIND) or kind_of(type(module)) for module, path in self.paths.items()},
             train=train,
             versions={"archscope": __version__, "torch": torch.__version__},
-            notes=(f"sizes that depend on values are taken at their largest, in {', '.join(self.bounded)}",)
-            if self.bounded
-            else (),
+            notes=self.notes(),
             composites=tuple(composite for composite in self.composites if composite is not None),
             spelled=spelled(self.ops, self.called_as),
             cache=self.cache,

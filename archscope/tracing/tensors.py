@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from archscope.core.record import Tensor
-from archscope.tracing.layer_cache import META
 from archscope.tracing.modules import PLAIN
 
 SMALL = 1 << 16  # elements; a real tensor up to this size keeps its values while the model runs
@@ -44,26 +43,6 @@ def records_in(values: Any) -> list[Tensor]:
         elif type(value) is tuple:
             found += records_in(value)
     return found
-
-
-def abstract(value: Any, dtype: torch.dtype | None = None) -> Any:
-    """An input as the run sees it: a tensor of the same shape and dtype on the meta device.
-
-    dtype: of an input that is given as a shape. NumPy's arrays are tensors, too.
-    """
-    if type(value).__module__ == "numpy" and hasattr(value, "__array_interface__"):
-        value = torch.as_tensor(value)
-    if isinstance(value, torch.Tensor):
-        if value.layout is torch.strided:
-            return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=META)
-        return torch.empty(value.shape, dtype=value.dtype, device=META)
-    if isinstance(value, (tuple, list)) and value and all(type(side) is int for side in value):
-        return torch.empty(tuple(value), dtype=dtype, device=META)
-    if isinstance(value, Mapping):
-        return {k: abstract(v, dtype) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(abstract(v, dtype) for v in value) if type(value) in (list, tuple) else value
-    return value
 
 
 def dtype_of(model: nn.Module) -> torch.dtype | None:

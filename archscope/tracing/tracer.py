@@ -4,21 +4,24 @@ import copy
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from archscope.core.errors import ArchscopeError, SpecError
+from archscope.core.errors import ArchscopeError, SpecError, TraceError
 from archscope.core.record import Param, Trace
-from archscope.tracing.caches import held_by, working_copy
+from archscope.tracing.caches import held_by
 from archscope.tracing.collector import gc_paused
-from archscope.tracing.devices import believed, chosen
+from archscope.tracing.devices import believed
 from archscope.tracing.failure import Rerun, explained
 from archscope.tracing.guard import materialized_apart, untouched
+from archscope.tracing.inputs import Inputs, prepared
 from archscope.tracing.run import LOCK, Run
 from archscope.tracing.spelling import called_as
-from archscope.tracing.tensors import dtype_of, is_lazy, own_tensors, tensors_in
+from archscope.tracing.tensors import is_lazy, own_tensors
+from archscope.tracing.values import MEMORY, Values, estimate, refuse
 from archscope.tracing.weightless import NAME
 
 
@@ -31,17 +34,25 @@ def trace(
     train: bool | None = False,
     rules: bool = True,
     bound: bool = False,
+    values: str = "auto",
+    memory: int = MEMORY,
 ) -> Trace:
     """Run `model(*inputs, **kwargs)` once without computing anything, and return the record.
 
-    inputs: a tuple or list of tensors or arrays on any device, of which only shape and dtype are read, or of shapes,
-    which have the dtype of the model's parameters, or of anything else that the forward takes; a single tensor, array
-    or shape may stand alone, and a dict goes by name. kwargs: the arguments by name, likewise. name: of the model in
-    the record; else what `load` was asked for, or the class. train: run in training mode (True), in evaluation mode
-    (False), or as the model is (None). rules: False runs every operator on PyTorch's
-    meta kernels instead of the shape rules of `ops.py`, to compare the two. bound: where a size depends on values
-    (`nonzero`, a boolean mask, non-maximum suppression) take its largest, and say so in the record's notes, instead of
-    failing.
+    inputs: a tuple or list of tensors or arrays, or of shapes, which have the dtype of the model's parameters, or of
+    anything else that the forward takes; a single tensor, array or shape may stand alone, and a dict goes by name.
+    kwargs: the arguments by name, likewise. Tensors of integers and booleans keep their values (lengths, masks, edges),
+    and so do small ones of floating numbers; of others only shape and dtype are read. Objects keep their class, and the
+    forward gets a copy of each. A tuple of ints is a shape where no argument is a tensor and the forward does not say
+    by annotation or default that it takes numbers; a list of ints is a list.
+
+    name: of the model in the record; else what `load` was asked for, or the class. train: run in training mode (True),
+    in evaluation mode (False), or as the model is (None). rules: False runs every operator on PyTorch's meta kernels
+    instead of the shape rules of `operators/`, to compare the two. bound: where a size depends on values (`nonzero`, a
+    boolean mask, non-maximum suppression) take its largest, and say so in the record's notes, instead of failing.
+    values: "auto" runs the model without values, and on real ones where the forward needs them; "never" and "always".
+    A run on real values works on a copy of the model, on the CPU, with weights and inputs as given or drawn with a
+    fixed seed; the record's notes say so and by which operators the forward decides. memory: bytes that it may take.
 
     The model is left as it was: mode of every submodule, parameters, buffers, attributes, hooks, gradients, device,
     and the state of the random generator. Raises ShapeError when an operator refuses its input, and TraceError when
@@ -49,44 +60,92 @@ def trace(
     Raises SpecError for what is no module, and for what is no input.
     """
     _understood(model, inputs)
-    alone = not isinstance(inputs, (list, tuple, Mapping)) and hasattr(inputs, "shape")
-    if alone or (len(inputs) > 0 and all(type(side) is int for side in inputs)):
-        inputs = (inputs,)  # one tensor, or one shape, without the tuple around it
-    if isinstance(inputs, Mapping):
-        inputs, kwargs = (), {**inputs, **(kwargs or {})}
-    device, dtype = chosen(tensors_in((inputs, kwargs or {}))), dtype_of(model)
-    arguments = [working_copy(value, dtype) for value in inputs]
-    named = {key: working_copy(value, dtype) for key, value in (kwargs or {}).items()}
-    modules = list(model.named_modules(remove_duplicate=False))
-    lazy = any([is_lazy(p) for _, module in modules for _, p in own_tensors(module, "_parameters")])
-    if lazy:  # a first run makes another class of a lazy module: not of the user's
-        model = copy.deepcopy(model)
-        modules = list(model.named_modules(remove_duplicate=False))
-    run = Run(modules, name or getattr(model, NAME, type(model).__name__), rules, lazy, bound)
-    run.inputs = tuple(run.record(t) for t in tensors_in([*arguments, *named.values()]))
-    held = held_by({**{str(i): value for i, value in enumerate(arguments)}, **named})
-    run.cache = tuple(Param(key, run.record(t), False) for key, t in held.items())
-    run.born |= {id(t) for t in held.values()}  # copies: a run may write to them
-    with LOCK, gc_paused(), ExitStack() as stack:
-        stack.enter_context(untouched(run.paths, train))
-        if "torch._dynamo" in sys.modules:  # a compiled function runs as it was written
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(believed(device))
-        if lazy:
-            stack.enter_context(materialized_apart())
-        stack.enter_context(torch.inference_mode())
-        stack.enter_context(run.watch())
-        run.called_as = stack.enter_context(called_as(run.ops))
-        stack.enter_context(run)
+    if values not in ("auto", "never", "always"):
+        raise SpecError(f"values={values!r}: it is 'auto', 'never' or 'always'")
+    once = Once(inputs, kwargs, name or getattr(model, NAME, type(model).__name__), train, rules, bound, memory)
+    if values == "always":
+        return once.with_values(model)
+    try:
+        return once.without_values(model)
+    except TraceError as error:
+        if values == "never" or not error.failure.values:
+            raise
         try:
-            model(*arguments, **named)
-        except ArchscopeError as error:
-            raise explained(run, error, Rerun(model, tuple(arguments), named, train, bound)) from error.__cause__
-        except Exception as error:
-            raise explained(run, error, Rerun(model, tuple(arguments), named, train, bound)) from error
-    if lazy:
-        run.params, run.buffers = run.state("_parameters"), run.state("_buffers")
-    return run.finish(bool(train) if train is not None else model.training)
+            refuse(estimate(error.failure.trace), memory)
+            return once.with_values(model)
+        except ArchscopeError as second:
+            first = type(error)(f"{error}. On real values: {second}")
+            first.failure = error.failure
+            raise first from error.__cause__
+
+
+class Once(NamedTuple):
+    """What a run is made of, besides the model."""
+
+    inputs: Any
+    kwargs: Mapping[str, Any] | None
+    name: str
+    train: bool | None
+    rules: bool
+    bound: bool
+    memory: int
+
+    def without_values(self, model: nn.Module) -> Trace:
+        """The record of a run in which nothing is computed."""
+        given = prepared(model, self.inputs, self.kwargs)
+        modules = list(model.named_modules(remove_duplicate=False))
+        lazy = any([is_lazy(p) for _, module in modules for _, p in own_tensors(module, "_parameters")])
+        if lazy:  # a first run makes another class of a lazy module: not of the user's
+            model = copy.deepcopy(model)
+            modules = list(model.named_modules(remove_duplicate=False))
+        run = Run(modules, self.name, self.rules, lazy, self.bound)
+        return self.ran(run, model, given)
+
+    def with_values(self, model: nn.Module) -> Trace:
+        """The record of a run on real values, of a copy of the model."""
+        source = Values(model)
+        given = prepared(model, self.inputs, self.kwargs, source.input)
+        model = source.model()
+        modules = list(model.named_modules(remove_duplicate=False))
+        lazy = any([is_lazy(p) for _, module in modules for _, p in own_tensors(module, "_parameters")])
+        run = Run(modules, self.name, self.rules, lazy, False)
+        run.real, run.limit = True, self.memory
+        run.taken = sum(t.numel() * t.element_size() for t in run.alive if not is_lazy(t))
+        record = self.ran(run, model, given)
+        return replace(record, notes=(*record.notes, source.sentence(run.decided)))
+
+    def ran(self, run: Run, model: nn.Module, given: Inputs) -> Trace:
+        """Run the model, and leave it as it was."""
+        held = held_by({**{str(i): value for i, value in enumerate(given.arguments)}, **given.named})
+        kept = {id(t) for t in held.values()}
+        if all(id(t) in kept for t in given.tensors):
+            held, kept = {}, set()  # one object holds all inputs
+        run.inputs = tuple([run.record(t) for t in given.tensors if id(t) not in kept])
+        run.cache = tuple([Param(key, run.record(t), False) for key, t in held.items()])
+        run.born.update(map(id, given.tensors))
+        with LOCK, gc_paused(), ExitStack() as stack:
+            stack.enter_context(untouched(run.paths, self.train))
+            if "torch._dynamo" in sys.modules:  # a compiled function runs as it was written
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(believed(given.device))
+            if run.lazy:
+                stack.enter_context(materialized_apart())
+            stack.enter_context(torch.inference_mode())
+            stack.enter_context(run.watch())
+            run.called_as = stack.enter_context(called_as(run.ops))
+            stack.enter_context(run)
+            rerun = Rerun(model, given.arguments, given.named, self.train, self.bound)
+            try:
+                model(*given.arguments, **given.named)
+            except ArchscopeError as error:
+                raise explained(run, error, rerun) from error.__cause__
+            except Exception as error:
+                raise explained(run, error, rerun) from error
+            finally:
+                run.give_back()
+        if run.lazy:
+            run.params, run.buffers = run.state("_parameters"), run.state("_buffers")
+        return run.finish(bool(self.train) if self.train is not None else model.training)
 
 
 def _understood(model: Any, inputs: Any) -> None:

@@ -1,0 +1,57 @@
+"""PyTorch's compiler is not loaded for a run: that takes seconds, and some of PyTorch's own kernels need none of it.
+
+They want `torch._dynamo.disable` alone, which says that a function is not to be compiled: here nothing is.
+"""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import torch
+
+NAME = "torch._dynamo"
+
+
+class _Stub(ModuleType):
+    """What stands for the compiler. It makes room for the real one as soon as anything else is asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__(NAME)
+        self.functions: list[Any] = []
+
+    def disable(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        self.functions.append(function)
+        return function
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__path__":
+            raise AttributeError(name)
+        _leave(self)
+        return getattr(import_module(NAME), name)
+
+
+def _leave(stub: _Stub) -> None:
+    """Take the stub away, and what functions have noted of it."""
+    if sys.modules.get(NAME) is stub:
+        del sys.modules[NAME]
+        del torch._dynamo
+    for function in stub.functions:
+        vars(function).pop("__dynamo_disable", None)
+    stub.functions.clear()
+
+
+class no_compiler:
+    """Within this block PyTorch's kernels do not load the compiler."""
+
+    __slots__ = ("stub",)
+
+    def __enter__(self) -> None:
+        self.stub: _Stub | None = None
+        if NAME not in sys.modules:
+            self.stub = sys.modules[NAME] = torch._dynamo = _Stub()  # type: ignore[assignment]
+
+    def __exit__(self, *error: object) -> None:
+        if self.stub is not None:
+            _leave(self.stub)
