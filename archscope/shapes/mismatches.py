@@ -4,205 +4,15 @@ One function a kind, entered under the operators that refuse: `@clash("linear")`
 named only after the model has been run with it and came past the layer that failed.
 """
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import cached_property
 from math import isqrt, prod
-from typing import Any, NamedTuple
+from typing import Any
 
-from archscope.analysis.row import Row
-from archscope.core.errors import ArchscopeError, ShapeError
-from archscope.core.record import Op, Shape, Tensor, Trace
+from archscope.core.record import Op, Tensor, Trace
 from archscope.core.registry import Registry
-from archscope.shapes.legal import layers_of
-from archscope.shapes.resize import Ran, Resized
-from archscope.tracing.failure import Failure
-from archscope.tracing.weightless import weightless
-
-
-class Mismatch(NamedTuple):
-    """says: the sentence. mends: what works instead. tensors: those that clash, whose chains are worth showing. sizes:
-    whether other input sizes may help. channels: of the input, where the model could be built for them."""
-
-    says: str
-    mends: Sequence[str] = ()
-    tensors: tuple[Tensor, ...] = ()
-    sizes: bool = False
-    channels: int | None = None
-
-
-@dataclass(frozen=True)
-class Case:
-    """One failure: what the rules ask about it. model: to be run again, None where that cannot be."""
-
-    error: ShapeError
-    failure: Failure
-    model: Resized | None
-
-    @classmethod
-    def of(cls, error: ShapeError, layout: str = "") -> "Case":
-        """The case of an error that a run raised."""
-        failure, again = error.failure, error.failure.rerun
-        if again is None:
-            return cls(error, failure, None)
-        name = failure.trace.model
-        model = Resized(again.model, again.arguments, again.named, layout, name, again.train, again.bound)
-        return cls(error, failure, model)
-
-    @property
-    def trace(self) -> Trace:
-        return self.failure.trace
-
-    @cached_property
-    def op(self) -> Op | None:
-        """The operator that refused; of a recurrent layer, which looks at its input itself, the one it would call."""
-        if self.failure.op is not None or self.kind not in RECURRENT:
-            return self.failure.op
-        layer = next(y for y in self.trace.layers if y.path == self.path and not y.outputs)
-        return Op(RECURRENT[self.kind], layer.inputs, (), {"input": layer.inputs[0]}) if layer.inputs else None
-
-    @property
-    def path(self) -> str:
-        return self.failure.path
-
-    @property
-    def place(self) -> str:
-        return self.failure.place
-
-    @cached_property
-    def row(self) -> dict[int, Row]:
-        """The row of each operator."""
-        return layers_of(self.trace)
-
-    @cached_property
-    def maker(self) -> dict[int, int]:
-        """The operator that made each tensor, first."""
-        made: dict[int, int] = {}
-        for at, op in enumerate(self.trace.ops):
-            for t in op.outputs:
-                made.setdefault(t.id, at)
-        return made
-
-    @property
-    def kind(self) -> str:
-        return self.trace.modules.get(self.path, "")
-
-    @property
-    def name(self) -> str:
-        """`fc6 (Linear)`; of the model itself its name."""
-        return f"{self.path} ({self.kind})" if self.path else self.trace.model
-
-    def behind(self, tensor: Tensor) -> frozenset[int]:
-        """The operators that a tensor depends on."""
-        found: set[int] = set()
-        waiting = [tensor]
-        while waiting:
-            at = self.maker.get(waiting.pop().id)
-            if at is not None and at not in found:
-                found.add(at)
-                waiting += self.trace.ops[at].inputs
-        return frozenset(found)
-
-    def from_input(self, tensor: Tensor) -> bool:
-        """Whether a tensor depends on an input of the model."""
-        given = {t.id for t in self.trace.inputs}
-        return tensor.id in given or any(t.id in given for at in self.behind(tensor) for t in self.trace.ops[at].inputs)
-
-    def origin(self, tensor: Tensor) -> str:
-        """The layer that gave a tensor its shape: back over what leaves a shape as it is; empty for the input."""
-        at = self.maker.get(tensor.id)
-        while at is not None:
-            op = self.trace.ops[at]
-            before = op.inputs[0] if op.inputs else None
-            kept = before is not None and before.shape == op.outputs[0].shape and "weight" not in op.args
-            if not (kept or (op.name.endswith("_norm") and before is not None)):
-                return self.row[at].path if at in self.row else ""
-            at = self.maker.get(before.id) if before is not None else None
-        return ""
-
-    # ------------------------------------------------------------------------------------------------ trying things
-
-    def past(self, ran: Ran) -> bool:
-        """Whether a run came past the operator at which this one stopped."""
-        return ran.error is None or len(ran.trace.ops) > len(self.trace.ops)
-
-    def tried(self, change: AbstractContextManager[Any], through: bool = False) -> bool:
-        """Whether the model comes past the failure with a change; through: to its end."""
-        if self.model is None:
-            return False
-        try:
-            with change:
-                ran = self.model.at({})
-        except (ArchscopeError, ValueError, TypeError, RuntimeError, AttributeError):
-            return False
-        return self.model.works(ran) if through else self.past(ran)
-
-    def rebuilt(self, path: str, also: AbstractContextManager[Any] | None = None, /, **arguments: Any) -> bool:
-        """Whether the layer at `path`, built with other arguments, gets past the failure; also: another change."""
-        config = next((dict(y.config) for y in self.trace.layers if y.path == path), None)
-        if self.model is None or not path or config is None:  # the path of a function is no module
-            return False
-        cls = type(self.model.model.get_submodule(path))
-        if not cls.__module__.startswith("torch.nn"):
-            return False
-        taken = inspect.signature(cls.__init__).parameters
-        names = set(taken) if "args" not in taken else OF_RECURRENT
-        if not names >= arguments.keys():
-            return False
-        try:
-            with weightless():
-                other = cls(**{k: v for k, v in {**config, **arguments}.items() if k in names})
-        except (ValueError, TypeError, RuntimeError):
-            return False
-        with self.model.replaced(path, other):
-            return self.tried(also or nullcontext())
-
-    def resettled(self, name: str, shape: Shape) -> bool:
-        """Whether a parameter of another shape gets past the failure."""
-        return self.model is not None and self.tried(self.model.with_parameter(name, shape))
-
-    def with_input(self, shape: Shape, through: bool = True) -> bool:
-        """Whether the model runs on a first input of this shape, or at least past the failure."""
-        if self.model is None:
-            return False
-        try:
-            ran = self.model.on(shape)
-            return ran.error is None if through else self.past(ran)
-        except ArchscopeError:
-            return False
-
-    def paddings(self, among: frozenset[int], most: int = 4) -> Iterator[str]:
-        """`conv1 with padding=2`: the windows among these operators that get past the failure with other padding."""
-        if self.model is None:
-            return
-        paths = dict.fromkeys(
-            self.row[at].path
-            for at in sorted(among)
-            if at in self.row and self.row[at].layer is not None and "kernel_size" in self.row[at].config
-        )
-        found = 0
-        for path in list(paths)[:most]:
-            module = self.model.model.get_submodule(path)
-            k, now = getattr(module, "kernel_size", 0), getattr(module, "padding", 0)
-            largest = max(k) if isinstance(k, tuple) else k
-            if not isinstance(largest, int) or isinstance(now, str):
-                continue
-            for pad in range(largest // 2 + 1):
-                each = (pad,) * len(now) if isinstance(now, tuple) else pad
-                if each != now and self.tried(self.model.changed(path, padding=each), through=True):
-                    yield f"{path} with padding={pad}"
-                    found += 1
-                    break
-            if found:
-                return
-
-
-RECURRENT = {"RNN": "aten.rnn_tanh", "LSTM": "aten.lstm", "GRU": "aten.gru", "RNNCell": "aten.rnn_tanh_cell",
-             "LSTMCell": "aten.lstm_cell", "GRUCell": "aten.gru_cell"}  # fmt: skip
-
-OF_RECURRENT = set("input_size hidden_size num_layers bias batch_first dropout bidirectional proj_size".split())
+from archscope.shapes.case import Case, Mismatch
+from archscope.shapes.resize import moved_around
+from archscope.tracing.spelling import viewed_as
 
 Rule = Callable[[Case], Mismatch | None]
 MISMATCHES: Registry[Rule] = Registry("clash in")
@@ -239,7 +49,7 @@ def batch_or_channels(case: Case) -> Mismatch | None:
     wants = _channels_of(op) or _first_channels(case)
     if given.dtype.startswith("int"):
         return None
-    if len(shape) < 4:
+    if len(shape) < 4 and not (len(shape) > 1 and _linear_first(case)):
         for other in [(1, *shape), *([(1, wants, *shape)] if wants else [])]:
             if case.with_input(other):
                 axes = "batch axis" if len(other) == len(shape) + 1 else "batch and no channel axis"
@@ -264,6 +74,60 @@ def batch_or_channels(case: Case) -> Mismatch | None:
         mends.append(f"{case.path} with in_channels={shape[1]}")
     says = f"{case.name} expects {_count(wants, 'channel')}, gets {shape[1]} from the input"
     return Mismatch(says, mends, channels=shape[1])
+
+
+def _linear_first(case: Case) -> bool:
+    """Whether the first layer with weights is fully connected: it takes any axes before the features."""
+    ops = [*case.trace.ops, *([case.op] if case.op is not None else [])]
+    first = next((op for op in ops if "weight" in op.args or op.name in ("aten.addmm", "aten.mm")), None)
+    return first is not None and first.name in ("aten.linear", "aten.addmm", "aten.mm")
+
+
+def one_example(case: Case) -> Mismatch | None:
+    """Statistics over a single value a channel, in training mode."""
+    if "more than 1 value per channel" not in str(case.error) or case.model is None:
+        return None
+    says = f"{case.name} in training mode takes the mean over several values of each channel, and gets one"
+    batched = "n" in case.model.layout and case.model.at({}, batch=2).error is None
+    return Mismatch(says, ["--batch 2"] if batched else [])
+
+
+def channels_last(case: Case, x: Tensor, expected: int, around: bool = False) -> Mismatch | None:
+    """The channels are there, on the last axis. around: the layer keeps the shape, so its output is turned back."""
+    n = len(x.shape)
+    if n < 3 or x.shape[-1] != expected or case.model is None or not case.path:
+        return None
+    there = (0, n - 1, *range(1, n - 1))
+    says = f"{case.name} expects {_count(expected, 'channel')} on axis 1, "
+    says += f"gets {_x(x.shape)}{_after(case, x, 'from')}, which has them last"
+    to = "transpose(1, 2)" if n == 3 else f"permute({', '.join(map(str, there))})"
+    back = "transpose(1, 2)" if n == 3 else f"permute(0, {', '.join(map(str, (*range(2, n), 1)))})"
+    mend = f"{case.path}(x.{to}).{back}" if around else f"x.{to} before {case.path}"
+    change = moved_around(case.model.model, case.path, there) if around else case.model.permuted(case.path, there)
+    return Mismatch(says, [mend] if case.tried(change) else [], (x,))
+
+
+def _axis_moved(case: Case, x: Tensor) -> bool:
+    """Whether a permutation put another axis in the place of the channels."""
+    at = case.maker.get(x.id)
+    return at is not None and case.trace.ops[at].name in ("aten.permute", "aten.transpose", "aten.t")
+
+
+def _from(case: Case, x: Tensor, axis: int) -> str:
+    """` from conv1`; ` = 128 + 64 from cat of up and skip`, where branches were joined along that axis."""
+    where, at = case.origin(x), case.maker.get(x.id)
+    while at is not None:
+        op = case.trace.ops[at]
+        if op.name in ("aten.cat", "aten.concat") and len(op.inputs) > 1:
+            if op.args.get("dim", 0) % len(x.shape) != axis % len(x.shape):
+                break
+            parts = " + ".join(str(t.shape[axis]) for t in op.inputs)
+            names = [case.origin(t) or "the input" for t in op.inputs]
+            return f" = {parts} from {where} of {', '.join(names[:-1])} and {names[-1]}"
+        if not op.inputs or op.inputs[0].shape != x.shape:
+            break
+        at = case.maker.get(op.inputs[0].id)
+    return f" from {where}" if where else ""
 
 
 def _channels_of(op: Op) -> int | None:
@@ -312,8 +176,7 @@ def features(case: Case) -> Mismatch | None:
         first = case.model.flattened(case.path) if layer and case.model is not None else None
         flat = first is not None and case.rebuilt(case.path, first, in_features=size)
         return Mismatch(says, [f"x.flatten(1) before {case.path}, with in_features={size}"] if flat else [], (x,))
-    where = case.origin(x)
-    says = f"{case.name} expects {expected} features, gets {got}{f' from {where}' if where else ''}"
+    says = f"{case.name} expects {expected} features, gets {got}{_from(case, x, -1)}"
     return Mismatch(says, [f"{case.path} with in_features={got}"] if rebuild else [], (x,))
 
 
@@ -346,9 +209,13 @@ def convolution(case: Case) -> Mismatch | None:
     if error.expected is None:
         return window(case)
     got, expected = error.got, error.expected
+    if last := channels_last(case, x, expected):
+        return last
     where = case.origin(x)
-    says = f"{case.name} expects {_count(expected, 'channel')}, gets {got}{f' from {where}' if where else ''}"
-    mends = [f"{case.path} with in_channels={got}"] if case.rebuilt(case.path, in_channels=got) else []
+    says = f"{case.name} expects {_count(expected, 'channel')}, gets {got}{_from(case, x, 1)}"
+    mends = []
+    if not _axis_moved(case, x) and case.rebuilt(case.path, in_channels=got):
+        mends.append(f"{case.path} with in_channels={got}")
     if where and case.rebuilt(where, out_channels=expected):
         mends.append(f"{where} with out_channels={expected}")
     return Mismatch(says, mends, (x,))
@@ -390,6 +257,8 @@ def normalised(case: Case) -> Mismatch | None:
         return None
     x = op.inputs[0]
     key = "num_channels" if case.kind == "GroupNorm" else "num_features"
+    if last := channels_last(case, x, error.expected, around=True):
+        return last
     says = f"{case.name} expects {error.expected} channels, gets {error.got}"
     mends = [f"{case.path} with {key}={error.got}"] if case.rebuilt(case.path, **{key: error.got}) else []
     where = case.origin(x)
@@ -432,14 +301,20 @@ def view(case: Case) -> Mismatch | None:
     sizes = op.args.get("size", op.args.get("shape"))
     if sizes is None or not x.shape:
         return None
+    known = prod(side for side in sizes if side != -1)
+    text = f"({', '.join(map(str, sizes))})"
+    if known and (x.numel % known == 0 if -1 in sizes else x.numel == known):
+        says = f"{case.name}: view{text} keeps the order in memory, which {case.origin(x) or 'a permutation'} has "
+        says += f"changed: {_x(x.shape)} are {x.numel} elements, as many as it asks for, but not one after the other"
+        return Mismatch(says, [f"reshape{text} in its place"] if case.tried(viewed_as(sizes)) else [], (x,))
     each = prod(x.shape[1:])
     product = f"{x.numel} = {'·'.join(map(str, x.shape))}" if len(x.shape) > 1 else str(x.numel)
-    known = prod(side for side in sizes if side != -1)
-    says = f"{case.name}: view({', '.join(map(str, sizes))}) asks for "
+    says = f"{case.name}: view{text} asks for "
     says += f"rows of {known}" if -1 in sizes else f"{known} elements"
     says += f", gets {product}{_after(case, x)}"
-    mends = [f"{each} in the place of {sizes[-1]}"] if len(sizes) == 2 and sizes[0] in (-1, *x.shape[:1]) else []
-    return Mismatch(says, mends, (x,), sizes=True)
+    rows = len(sizes) == 2 and sizes[0] in (-1, *x.shape[:1]) and sizes[1] != each
+    fits = rows and case.tried(viewed_as((sizes[0], each)))
+    return Mismatch(says, [f"{each} in the place of {sizes[-1]}"] if fits else [], (x,), sizes=True)
 
 
 # -------------------------------------------------------------------------------------------------- what comes together
@@ -476,7 +351,8 @@ def joined(case: Case) -> Mismatch | None:
         if mends:
             break
     if not joins and len(one.shape) == len(other.shape) == 4:
-        mends += _shortcut(one, other)
+        earlier = _is_input(case, one) or case.maker.get(one.id, -1) in case.behind(other)
+        mends += _shortcut(*((one, other) if earlier else (other, one)))
     return Mismatch(says, mends, pair, sizes=any(i <= len(one.shape) - 2 for i in axes))
 
 
@@ -512,7 +388,8 @@ def _axis_name(t: Tensor, back: int) -> str:
 
 
 def _shortcut(one: Tensor, other: Tensor) -> Iterator[str]:
-    """The 1×1 convolution that brings the larger map to the shape of the other, where a whole stride does."""
+    """The 1×1 convolution that brings the larger map to the shape of the other, where a whole stride does; of maps of
+    equal sides, the first."""
     large, small = sorted((one, other), key=lambda t: -prod(t.shape[2:]))
     m, o = large.shape[2], small.shape[2]
     for s in range(1, m + 1):

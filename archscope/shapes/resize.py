@@ -1,7 +1,7 @@
 """A model at other sizes: the same run with other sides, and where it stops when it does not come through."""
 
 import functools
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -165,21 +165,39 @@ class Resized:
         finally:
             members[key] = before
 
-    @contextmanager
-    def flattened(self, path: str) -> Iterator[None]:
+    def permuted(self, path: str, axes: Sequence[int]) -> AbstractContextManager[None]:
+        """The model with the axes of what a module gets in another order."""
+        return _before(self.model, path, lambda x: x.permute(*axes))
+
+    def flattened(self, path: str) -> AbstractContextManager[None]:
         """The model with `flatten(1)` before what a module gets, and as it was afterwards."""
-        above, _, name = path.rpartition(".")
-        members = self.model.get_submodule(above)._modules
+        return _before(self.model, path, lambda x: x.flatten(1))
 
-        def flat(module: Any, arguments: tuple[Any, ...]) -> Any:
-            return (arguments[0].flatten(1), *arguments[1:])
 
-        handles = [members[name].register_forward_pre_hook(flat)]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+@contextmanager
+def _before(model: Any, path: str, change: Callable[[Any], Any]) -> Iterator[None]:
+    """The model with something done to what a module gets, and as it was afterwards."""
+    handle = model.get_submodule(path).register_forward_pre_hook(lambda _, given: (change(given[0]), *given[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def moved_around(model: Any, path: str, there: Sequence[int]) -> Iterator[None]:
+    """The model with the axes of what a module gets in another order, and of what it gives in the old one."""
+    back = sorted(range(len(there)), key=lambda axis: there[axis])
+    module = model.get_submodule(path)
+    handles = [
+        module.register_forward_pre_hook(lambda _, given: (given[0].permute(*there), *given[1:])),
+        module.register_forward_hook(lambda _, given, output: output.permute(*back)),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def layout_of(shape: Sequence[int], dtype: str = "") -> str:
