@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from archscope.gate.asserts import assert_budget as assert_budget
     from archscope.gate.asserts import assert_params as assert_params
     from archscope.gate.asserts import assert_unchanged as assert_unchanged
+    from archscope.operators.custom import register_cost as register_cost
     from archscope.sources.loading import load as load
     from archscope.sources.records import record_of as record_of
     from archscope.sources.summaries import summary as summary
@@ -50,6 +51,7 @@ _FACE = {
     "trace": "tracing.tracer",
     "trace_step": "tracing.step",
     "layer_table": "analysis.by_layer",
+    "register_cost": "operators.custom",
     "summary": "sources.summaries",
     "sweep": "sweeps.run",
     "weightless": "tracing.weightless",
@@ -72,6 +74,7 @@ __all__ = [
     "layer_table",
     "load",
     "record_of",
+    "register_cost",
     "summary",
     "sweep",
     "totals",

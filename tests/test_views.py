@@ -275,7 +275,7 @@ def test_whatever_a_model_does_the_others_are_shown(monkeypatch: pytest.MonkeyPa
 def test_unknown_operators_are_named() -> None:
     row = {"model": "net", "unknown": {"aten.fft": 2}}
     note = model_table([row], "").notes[0]
-    assert note == "net: the cost of these operators is unknown, and in no total: aten.fft (2×)"
+    assert note == "net: the cost of these operators is unknown, and the totals are lower bounds: aten.fft (2×)"
 
 
 def test_the_listing() -> None:

@@ -62,7 +62,7 @@ def uncounted(missing: Mapping[str, int]) -> tuple[str, ...]:
 
 def without_cost(names: Iterable[str]) -> str:
     """The sentence on operators that `uncounted` names."""
-    return f"the cost of these operators is unknown, and in no total: {', '.join(names)}"
+    return f"the cost of these operators is unknown, and the totals are lower bounds: {', '.join(names)}"
 
 
 def versions(known: Mapping[str, str] | None = None) -> str:

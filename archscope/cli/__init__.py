@@ -130,6 +130,10 @@ def root(
     if context.invoked_subcommand is None:
         print(context.get_help(), file=sys.stderr)
         raise typer.Exit(2)
+    if context.invoked_subcommand != "list":
+        from archscope.cli.base import enter_costs
+
+        enter_costs()
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
 """Shared by the commands: options, how their values are read, and how a result is printed."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -247,6 +249,20 @@ def may_write(path: str, option: str = "--output") -> None:
         raise SpecError(f"cannot write {path}: it is a folder")
     if not os.path.isdir(folder):
         raise SpecError(f"cannot write {path}: there is no folder {folder}")
+
+
+def enter_costs() -> None:
+    """Enter the costs of operators that the config of this folder states. Only a config that may state one is read."""
+    folder = Path.cwd()
+    for place in (folder, *folder.parents):
+        for file in (place / "archscope.toml", place / "pyproject.toml"):
+            if file.is_file() and re.search(rb"\bcost\b", file.read_bytes()):
+                from archscope.gate.budget import find
+
+                find()
+                return
+        if (place / ".git").exists():
+            return
 
 
 # ------------------------------------------------------------------------------------------------- the terminal

@@ -125,6 +125,13 @@ class Table:
         return f"<Table {self.title!r}: {len(self.rows)} rows, columns {' '.join(c.key for c in self.columns)}>"
 
 
+class AtLeast(int):
+    """A number of which a part is unknown: `≥ 108` where people read it, 108 in the machine formats."""
+
+    def __repr__(self) -> str:
+        return f"AtLeast({int(self)})"
+
+
 def is_unknown(value: Any) -> bool:
     """Whether a raw value says nothing: None, or the NaN that pandas puts in its place."""
     return value is None or (isinstance(value, float) and math.isnan(value))

@@ -10,6 +10,9 @@
     activations = "<= 64 MB"                    # MB is 10^6 bytes, MiB 2^20
     message = "ask the mobile team before raising"
 
+    [tool.archscope.cost]                       # of operators that no rule knows
+    "mylib::op" = {macs = "x[0] * x[1] * weight[0]", flops = "3 * numel(out)"}
+
 An error names the file and the line. Needs no torch; TOML is read by the standard library (tomli on 3.10).
 """
 
@@ -18,19 +21,20 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib import import_module
 from math import ceil, floor
 from typing import Annotated, Any, NamedTuple
 
-from msgspec import Meta, Struct, ValidationError, convert, defstruct
+from msgspec import Meta, Struct, ValidationError, convert, defstruct, to_builtins
 
 from archscope.analysis import metrics
 from archscope.core.errors import SpecError
 from archscope.core.table import unknown
 from archscope.core.units import NUMBER, amount
 from archscope.gate.lock import METRIC_KEYS, NAME, Entry, shown
+from archscope.operators import register_cost
 
 # what a budget may limit, and the unit of bytes
 METRICS = {key: "B" if metrics.METRICS[key].form == "bytes" else "" for key in METRIC_KEYS}
@@ -84,6 +88,7 @@ class Config:
     budgets: tuple[Budget, ...] = ()
     lock: str = NAME
     coverage: bool = False
+    costs: Mapping[str, Any] = field(default_factory=dict)
 
     def where(self, line: int) -> str:
         """`pyproject.toml line 12`."""
@@ -100,7 +105,20 @@ def is_pattern(text: str) -> bool:
 
 
 def find(start: str = ".") -> Config:
-    """The config of a folder: its archscope.toml or pyproject.toml, or that of a folder above, up to the repository."""
+    """The config of a folder: its archscope.toml or pyproject.toml, or that of a folder above, up to the repository.
+
+    The costs of operators that it states are entered. Raises SpecError, naming file and line.
+    """
+    config = _config_of(start)
+    for name, amounts in config.costs.items():
+        try:
+            register_cost(name, **amounts)
+        except SpecError as error:
+            raise SpecError(f"{shown(config.path or '')}: {error}") from error
+    return config
+
+
+def _config_of(start: str) -> Config:
     folder = os.path.abspath(start)
     while True:
         for name, table in (("archscope.toml", ""), ("pyproject.toml", "tool.archscope")):
@@ -137,11 +155,17 @@ _LIMITS: list[Any] = [(key, Any, None) for key in METRICS]
 _Budget: Any = defstruct("_Budget", _LIMITS, bases=(_Message,), forbid_unknown_fields=True, kw_only=True)
 
 
+class _Cost(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    macs: int | str = 0
+    flops: int | str | None = None
+
+
 class _Table(Struct, forbid_unknown_fields=True):
     models: list[_Name | _Model] | None = None
     lock: Annotated[str, Meta(min_length=1)] = NAME
     budget: list[_Budget] = []  # pyright: ignore[reportInvalidTypeForm]
     require_coverage: bool = False
+    cost: dict[str, _Cost] = {}
 
 
 _Path = tuple[str | int, ...]  # ("budget", 0, "batch")
@@ -184,7 +208,9 @@ def load_config(path: str, table: str) -> Config | None:
     models = [_Model(model=one) if isinstance(one, str) else one for one in read.models or ()]
     targets = tuple(Target(one.model.strip(), one.asked, line_of("models", i)) for i, one in enumerate(models))
     named = None if read.models is None else targets
-    return Config(os.path.dirname(os.path.abspath(path)), path, named, budgets, read.lock, read.require_coverage)
+    costs: dict[str, Any] = {name: to_builtins(one) for name, one in read.cost.items()}
+    folder = os.path.dirname(os.path.abspath(path))
+    return Config(folder, path, named, budgets, read.lock, read.require_coverage, costs)
 
 
 def _budget(read: Any, index: int, line_of: Callable[..., int]) -> Budget:
@@ -206,7 +232,7 @@ def _problem(error: str) -> tuple[_Path, str]:
     what, _, place = error.partition(" - at `$")
     path: _Path = tuple(int(part) if part.isdigit() else part for part in re.findall(r"\w+", place))
     if field := re.fullmatch(r"Object contains unknown field `(.*)`", what):
-        holder = {"models": _Model, "budget": _Budget}[str(path[0])] if path else _Table
+        holder = {"models": _Model, "budget": _Budget, "cost": _Cost}[str(path[0])] if path else _Table
         return (*path, field[1]), unknown("key", field[1], holder.__struct_fields__)
     if path and path[-1] in METRICS:
         return path, what

@@ -31,7 +31,8 @@ Counting semantics, version 1
 
 Zero by definition: views and copies, concatenation, padding, indexing and embedding, dropout, comparison, sorting and
 creation of tensors, non-maximum suppression. They move numbers and compute none. An operator that is in none of these
-lists is *unknown*: its cost is `None`, never 0, and it is named under every table.
+lists is *unknown*: its cost is `None`, never 0, it is named under every table, and the totals are lower bounds,
+`≥ 108`, until `register_cost` says what it costs.
 
 A rule takes the operator's arguments by their schema names, tensors as `ir.Tensor`, and returns a `Work`. It refuses
 what PyTorch refuses (PyTorch's own meta kernels are more lenient than its real ones). Rules see shapes only, never
@@ -42,6 +43,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from archscope.core.record import Op
+from archscope.operators.custom import COSTS, register_cost
 from archscope.operators.rule import (
     AXES,
     BY_OUTPUT,
@@ -65,7 +67,7 @@ from archscope.operators.rule import (
 
 __all__ = [
     "AXES", "BY_OUTPUT", "CONSTANT", "COUNTING", "DENSE", "KEEPS", "RULES", "SHAPES", "SHOWN", "UPPER_BOUNDS", "VIEWS",
-    "ZERO", "Axes", "Reach", "Rule", "Work", "broadcast", "by_output", "op", "work",
+    "ZERO", "Axes", "Reach", "Rule", "Work", "broadcast", "by_output", "op", "register_cost", "work",
 ]  # fmt: skip
 
 COUNTING = 1  # version of the counting semantics above: one more whenever a rule counts differently
@@ -85,4 +87,5 @@ def work(operator: Op) -> Work | None:
         return rule(operator)
     if operator.name in ZERO:
         return Work(None)
-    return None
+    own = COSTS.get(operator.name)
+    return own(operator) if own is not None else None

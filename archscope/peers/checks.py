@@ -250,7 +250,7 @@ def checks_table(results: Iterable[Checked], made_with: str = "") -> Table:
                 "stated": None if failed else len(stated),
                 "witnesses": one.tools.compared if one.tools != Compared() else None,
                 "disagreements": len(one.wrong),
-                "verified": not one.wrong,
+                "verified": None if one.uncounted and not one.wrong else not one.wrong,
                 "wrong": one.wrong,
                 "reasons": stated,
                 "missing": [text for part in one.parts for text in part.missing],

@@ -21,6 +21,7 @@ from archscope.analysis.metrics.windows import field_of
 from archscope.analysis.observed import shapes_of
 from archscope.analysis.receptive_field import Field
 from archscope.core.record import Op, Tensor
+from archscope.core.table import AtLeast
 from archscope.operators import VIEWS, Work
 from archscope.sweeps.moulds import FILLED, Frozen, Mark, NotQuick, mark_of
 from archscope.tracing.collector import gc_paused
@@ -235,13 +236,14 @@ class TotalsRun(MemoRun):
             "trainable": of.trainable,
             "buffers": of.elements,
             "memory": of.memory,
-            "macs": self.macs,
-            "flops": self.flops,
+            "macs": AtLeast(self.macs) if self.unknown else self.macs,
+            "flops": AtLeast(self.flops) if self.unknown else self.flops,
             "activations": self.stored,
             "neurons": self.neurons,
             "receptive_field": field_of(fields, ends),
             "fc_share": of.dense / of.params if of.params else None,
             "unknown": self.unknown,
+            "macs_is_lower_bound": bool(self.unknown),
         }
 
     # ------------------------------------------------------------------------------------------ calls of layers

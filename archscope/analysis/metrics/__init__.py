@@ -16,7 +16,8 @@ import_folder(__name__, __path__)
 METRICS.put_first(*"""depth params trainable buffers memory macs flops activations neurons receptive_field
     effective_stride fc_share""".split())  # fmt: skip
 
-TOTALS = ("model", "input", *(key for key, one in METRICS.items() if one.total), "unknown")  # the keys of `totals`
+# what sweeps keep of `totals`
+TOTALS = ("model", "input", *(key for key, one in METRICS.items() if one.total), "unknown")
 
 
 @cached
@@ -24,8 +25,11 @@ def totals(trace: Trace) -> dict[str, Any]:
     """The model in raw numbers: every metric that has a total, and which model and input it is.
 
     `macs` and `flops` are sums over the operators whose cost is known; `unknown` names the others and how often each
-    ran (empty: nothing is missing). `memory` and `activations` are in bytes, `params`, `trainable` and `buffers` in
+    ran (empty: nothing is missing); where it names any, both are lower bounds
+    and `macs_is_lower_bound` is true. `memory` and `activations` are in bytes, `params`, `trainable` and `buffers` in
     elements.
     """
     known = {key: one.total(trace) for key, one in METRICS.items() if one.total is not None}
-    return {"model": trace.model, "input": shapes_of(trace.inputs), **known, "unknown": unknown_operators(trace)}
+    missing = unknown_operators(trace)
+    last = {"unknown": missing, "macs_is_lower_bound": bool(missing)}
+    return {"model": trace.model, "input": shapes_of(trace.inputs), **known, **last}

@@ -8,7 +8,7 @@ from archscope.analysis.observed import cached
 from archscope.analysis.row import Row
 from archscope.core.record import Trace
 from archscope.core.registry import Registry
-from archscope.core.table import Column
+from archscope.core.table import AtLeast, Column
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,12 @@ def _sums(amounts: Function) -> tuple[Function, Function]:
         parts = [each[row.start : row.stop] for row in table]
         return [None if None in part else sum(part) for part in parts]
 
-    return values, lambda trace: sum([amount for amount in amounts(trace) if amount is not None])
+    def total(trace: Trace) -> int:
+        each = amounts(trace)
+        known = sum([amount for amount in each if amount is not None])
+        return AtLeast(known) if None in each else known
+
+    return values, total
 
 
 def arranged(order: str, own: Iterable[Column], metrics: Iterable[Column]) -> tuple[Column, ...]:

@@ -9,7 +9,7 @@
     share   96.2 %           of 0.962
     flag    ✓ ✗
 
-Unknown is empty, in every form.
+Unknown is empty, in every form; a lower bound has ≥ before it.
 """
 
 import numbers
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from archscope.core.registry import Registry
-from archscope.core.table import Column, Table, is_unknown
+from archscope.core.table import AtLeast, Column, Table, is_unknown
 
 RENDERERS: Registry[Callable[..., str]] = Registry("format")  # of a Table
 WRITERS: Registry[Callable[..., str]] = Registry("format")  # of a Document
@@ -35,7 +35,8 @@ def show(value: Any, form: str = "text", unit: str = "") -> str:
         return ""
     if isinstance(value, str):
         return one_line(value)
-    return SHOW[form](value, unit)
+    shown = SHOW[form](value, unit)
+    return f"≥ {shown}" if isinstance(value, AtLeast) else shown
 
 
 def one_line(text: str) -> str:
