@@ -35,7 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "bench": {"core", "operators", "analysis", "sources"},
     "learn": {"core", "layers", "analysis", "sources", "shapes"},
     "report": {"core", "analysis", "sources", "zoo", "peers", "shapes", "sweeps", "bench"},
-    "__init__": {"core", "tracing", "analysis", "sources", "shapes", "gate", "sweeps"},
+    "__init__": {"core", "tracing", "operators", "analysis", "sources", "shapes", "gate", "sweeps"},
     "cli": {"core", "zoo", "analysis", "sources", "peers", "shapes", "gate", "sweeps", "bench", "learn", "report"},
     "__main__": {"cli"},
 }
