@@ -27,6 +27,8 @@ OPSET = 17
 CLASSIFIERS = """alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 maxvit_t
     mnasnet1_0 mobilenet_v2 mobilenet_v3_small regnet_x_400mf regnet_y_400mf resnet18 resnext50_32x4d
     shufflenet_v2_x1_0 squeezenet1_0 swin_t vgg11_bn vit_b_16""".split()
+# Inception-v3's auxiliary head: two convolutions, each with a batch norm, and a classifier
+AUX = 128 * 768 + 2 * 128 + 768 * 128 * 25 + 2 * 768 + 768 * 1000 + 1000
 QUICK = ["lenet-bn", "residual-block", "dense-block", "inception-block", "rnn-cell", "lstm", "gru-classifier",
          "char-rnn-embedding", "vgg11-lrn"]  # fmt: skip
 
@@ -59,7 +61,9 @@ def exported(name: str, file: Path) -> Path:
 def same_as_pytorch(name: str, tmp_path: Path) -> None:
     from_graph = record_of(str(exported(name, tmp_path / "net.onnx")))
     found = totals(from_graph)
-    wanted = totals(record_of(name))
+    wanted = dict(totals(record_of(name)))
+    if name == "torchvision:inception_v3":
+        wanted["params"] -= AUX  # it does not run, so the graph does not have it
     keys = ("params", "macs", "unknown") if ":" in name else ("params", "macs", "receptive_field", "unknown")
     assert {key: found[key] for key in keys} == {key: wanted[key] for key in keys}
     assert not disagreements(from_graph)
