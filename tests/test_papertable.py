@@ -346,3 +346,17 @@ def test_the_command_takes_an_input(tmp_path: Path, archscope: Callable[..., Any
     ran = archscope("verify-table", str(tmp_path / "none.csv"))
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("archscope: cannot read ")
+
+
+@pytest.mark.parametrize(
+    ("rows", "code"),
+    [
+        ("| lenet | 61.7K |", 0),
+        ("| lenet | 61.7K |\n| nin | abc |", 1),  # a cell that is no number
+        ("| nobody-knows | 3M |", 1),  # nothing was checked
+        ("| lenet | 61.7K |\n| nobody-knows | 3M |", 0),
+    ],
+)
+def test_exit_code_of_what_cannot_be_read(rows: str, code: int, tmp_path: Path, archscope: Callable[..., Any]) -> None:
+    (tmp_path / "t.md").write_text(f"| Model | Params |\n|---|---|\n{rows}\n")
+    assert archscope("verify-table", str(tmp_path / "t.md")).code == code

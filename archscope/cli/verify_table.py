@@ -26,7 +26,8 @@ def check_table(
     """Whether the figures of somebody's comparison table hold, row by row, to the digits that are printed.
 
     A figure agrees, agrees as MACs (a factor of 2), is what a tool or a paper has, or is explained by another input,
-    head or part of the network. Exit code 1 where a figure disagrees and nothing explains it.
+    head or part of the network. Exit code 1 where a figure disagrees and nothing explains it,
+    where a cell is no number, and where no figure could be checked.
 
     \b
     archscope verify-table table.md

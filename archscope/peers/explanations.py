@@ -367,5 +367,7 @@ def _summary(listed: list[Judged]) -> str:
 
 
 def failed(found: Iterable[Judged]) -> bool:
-    """Whether a figure disagrees and nothing explains it."""
-    return any(one.verdict == FAILED for one in found)
+    """Whether a figure disagrees and nothing explains it, a cell is no number, or no figure could be checked."""
+    found = list(found)
+    unchecked = ("unknown model", "not run", "no number")
+    return any(one.verdict in (FAILED, "no number") for one in found) or all(one.verdict in unchecked for one in found)
