@@ -33,8 +33,10 @@ SIDES = {"inception_v3": 96, "vgg": 32, "alexnet": 64}  # torchvision: by the be
 def side_of(model: str) -> int | None:
     """A small side at which the network runs; None: its own."""
     name = model.removeprefix("torchvision:")
-    if name == model or name.startswith(("vit", "swin", "maxvit")):
+    if name.startswith(("vit", "swin", "maxvit")):
         return None
+    if name == model:  # of the zoo: what has no layer that fixes the side
+        return 64 if name.startswith(("resnet", "densenet1", "densenet2", "mobilenet-v", "googlenet")) else None
     return next((side for start, side in SIDES.items() if name.startswith(start)), 32)
 
 

@@ -22,6 +22,7 @@ from torch import nn
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Layer, Op, Phase, Storage, Tensor, Trace
 from archscope.core.table import unknown
+from archscope.operators import VIEWS
 from archscope.tracing.collector import gc_paused
 from archscope.tracing.devices import CPU
 from archscope.tracing.dispatch import OVERLOADS, Overload, elements, overload_of
@@ -29,6 +30,7 @@ from archscope.tracing.failure import Rerun, explained
 from archscope.tracing.guard import untouched
 from archscope.tracing.modules import describe
 from archscope.tracing.run import _DTYPES, LOCK, Run
+from archscope.tracing.step_shapes import OUTPUTS
 from archscope.tracing.tensors import SMALL, abstract, records_in, tensors_in
 from archscope.tracing.tracer import _understood
 from archscope.tracing.training import (
@@ -45,6 +47,8 @@ from archscope.tracing.weightless import META, NAME
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 DEVICES = ("cuda", "cpu")
+
+RESHAPES = VIEWS | {"aten.resize_", "aten.set_"}  # in place, but with another shape
 
 _sequence: Callable[[], int] = torch._C._autograd._get_sequence_nr  # type: ignore[attr-defined]  # the number that the next autograd node gets
 
@@ -197,6 +201,7 @@ class StepRun(Run):
         self.owners: dict[int, int] = {}
         self.nodes: list[int] = [0]  # from this autograd node on …
         self.node_layers: list[int] = [-1]  # … this layer call is running
+        self.first_call: dict[str, int] = {}  # of each path, its index
         self.running: list[int] = []  # indices of the layer calls that are running
         self.output: Any = None  # of a forward without a backward
         self.targets: dict[tuple[int, ...], torch.Tensor] = {}
@@ -294,6 +299,15 @@ class StepRun(Run):
         """The output of an operator: for real of small constants, on the meta device otherwise."""
         tensors = [*tensors_in(args), *tensors_in(kwargs.values())]
         on_meta = [t.is_meta for t in tensors]
+        make = OUTPUTS.get(overload.name)
+        if make is not None and on_meta[0] and not overload.out:
+            dtype = tensors[0].dtype
+            if all([t.is_contiguous() and t.dtype == dtype for t in tensors]):
+                output = make(*args, **kwargs)
+                if output is not None:
+                    return output
+        if overload.in_place and self.phase != "forward" and all(on_meta) and overload.name not in RESHAPES:
+            return args[0] if func._schema.returns else None  # it has the shape that it had
         if tensors and all(on_meta) and not (overload.constant and self.values and self.phase == "forward"):
             return func(*args, **kwargs)
         if not tensors or overload.constant:
@@ -343,7 +357,7 @@ class StepRun(Run):
             return -1
         if "AccumulateGrad" in node.name():
             path = self.homes.get(id(node.variable))
-            return next((i for i, layer in enumerate(self.layers) if layer is not None and layer.path == path), -1)
+            return self.first_call.get(path, -1) if path is not None else -1
         return self.node_layers[bisect_right(self.nodes, node._sequence_nr()) - 1]
 
     # -------------------------------------------------------------------------------------------------- layers
@@ -378,6 +392,7 @@ class StepRun(Run):
             index, start, depth = len(self.layers), len(self.ops), len(self.stack)
             call = self.calls[module] = self.calls.get(module, -1) + 1
             latest[module] = index
+            self.first_call.setdefault(path, index)
             self.layers.append(None)
             self.stack.append(path)
             enter(index)
@@ -418,7 +433,9 @@ class StepRun(Run):
     def warm_up(self, optimizer: torch.optim.Optimizer, trained: list[nn.Parameter], set_to_none: bool) -> None:
         """Let the optimizer make its state, as it does in its first step, without writing anything down."""
         for p in trained:
-            p.grad = torch.empty_like(p)
+            with torch._C._DisableTorchDispatch():
+                p.grad = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype, device=META)
+            self.piece(p.grad)
         take_step(optimizer)
         for p in trained:
             if set_to_none:

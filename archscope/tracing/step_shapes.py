@@ -1,0 +1,89 @@
+"""Outputs of the operators that training calls most, made from their arguments: PyTorch's meta kernels take longer.
+
+Each function takes the arguments of the operator, all its tensors contiguous and of one dtype, and gives what PyTorch's
+kernel would give, on the meta device. None: the kernel is asked after all.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from archscope.core.registry import Registry
+from archscope.tracing.weightless import META
+
+OUTPUTS: Registry[Callable[..., Any]] = Registry("output of")
+output_of = OUTPUTS.register
+
+_empty = torch.empty
+
+
+def _of(shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+    return _empty(shape, dtype=like.dtype, device=META)
+
+
+_LIKE_FIRST = """relu threshold_backward hardtanh_backward hardswish_backward silu_backward gelu_backward
+    sigmoid_backward tanh_backward silu gelu sigmoid tanh hardswish hardtanh hardsigmoid""".split()
+
+
+@output_of(*(f"aten.{name}" for name in _LIKE_FIRST))
+def same(x: torch.Tensor, *_: Any, **__: Any) -> Any:
+    return _of(x.shape, x) if x.is_floating_point() else None
+
+
+@output_of("aten.add", "aten.mul", "aten.sub", "aten.div")
+def arithmetic(x: Any, y: Any, **_: Any) -> Any:
+    if not isinstance(y, torch.Tensor) or x.shape != y.shape or not x.is_floating_point():
+        return None
+    return _of(x.shape, x)
+
+
+@output_of("aten.native_batch_norm")
+def batch_norm(x: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *_: Any) -> Any:
+    if not training or x.dtype != torch.float32:
+        return None
+    channels = x.shape[1:2]
+    return _of(x.shape, x), _of(channels, x), _of(channels, x)
+
+
+@output_of("aten.native_batch_norm_backward")
+def batch_norm_backward(gradient: torch.Tensor, x: torch.Tensor, *more: Any) -> Any:
+    if x.dtype != torch.float32:
+        return None
+    mask, channels = more[-1], x.shape[1:2]
+    return tuple(
+        _of(shape, x) if wanted else None for wanted, shape in zip(mask, (x.shape, channels, channels), strict=True)
+    )
+
+
+@output_of("aten.convolution")
+def convolution(x: torch.Tensor, weight: torch.Tensor, bias: Any, stride: Any, padding: Any, dilation: Any,
+                transposed: bool, *_: Any) -> Any:  # fmt: skip
+    if transposed or x.dim() != weight.dim() or 0 in x.shape:
+        return None
+    n = x.dim() - 2
+    s, p, d = (tuple(v) * n if len(v) == 1 else v for v in (stride, padding, dilation))
+    sides = [
+        (m + 2 * pi - di * (k - 1) - 1) // si + 1
+        for m, k, si, pi, di in zip(x.shape[2:], weight.shape[2:], s, p, d, strict=True)
+    ]
+    return _of((x.shape[0], weight.shape[0], *sides), x) if min(sides) > 0 else None
+
+
+@output_of("aten.convolution_backward")
+def convolution_backward(gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: Any, *more: Any) -> Any:
+    mask = more[-1]
+    shapes = (x.shape, weight.shape, (gradient.shape[1],))
+    return tuple(_of(shape, x) if wanted else None for wanted, shape in zip(mask, shapes, strict=True))
+
+
+@output_of("aten.native_layer_norm_backward")
+def layer_norm_backward(gradient: torch.Tensor, x: torch.Tensor, shape: Any, mean: Any, rstd: Any, weight: Any,
+                        bias: Any, mask: Any) -> Any:  # fmt: skip
+    shapes = (x.shape, shape, shape)
+    return tuple(_of(shape, x) if wanted else None for wanted, shape in zip(mask, shapes, strict=True))
+
+
+@output_of("aten._softmax", "aten._log_softmax")
+def softmax(x: torch.Tensor, dim: int, half_to_float: bool) -> Any:
+    return None if half_to_float else _of(x.shape, x)
