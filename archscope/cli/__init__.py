@@ -25,6 +25,7 @@ COMMANDS = {
         "llm": ("language", "Parameters, cache and work of a language model."),
         "sizes": ("sizes", "Find the input sizes that work, and those that lose no row."),
         "memory": ("memory", "Derive the bytes of a step of training."),
+        "fit": ("fit", "Find the largest batch or input that fits a card."),
     },
     "Vary": {
         "sweep": ("sweep", "Run a model at every point of a grid."),
