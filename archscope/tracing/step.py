@@ -28,10 +28,11 @@ from archscope.tracing.devices import CPU
 from archscope.tracing.dispatch import OVERLOADS, Overload, elements, overload_of
 from archscope.tracing.failure import Rerun, explained
 from archscope.tracing.guard import untouched
+from archscope.tracing.inputs import prepared
 from archscope.tracing.modules import describe
 from archscope.tracing.run import _DTYPES, LOCK, Run
 from archscope.tracing.step_shapes import OUTPUTS
-from archscope.tracing.tensors import SMALL, abstract, records_in, tensors_in
+from archscope.tracing.tensors import SMALL, records_in, tensors_in
 from archscope.tracing.tracer import _understood
 from archscope.tracing.training import (
     BACKENDS,
@@ -99,13 +100,9 @@ def trace_step(
         raise SpecError(unknown("loss", loss, LOSSES))
     if accumulate < 1:
         raise SpecError(f"accumulate is a whole number from 1 on, not {accumulate}")
-    if isinstance(inputs, torch.Tensor) or (len(inputs) > 0 and all(type(side) is int for side in inputs)):
-        inputs = (inputs,)
-    if isinstance(inputs, Mapping):
-        inputs, kwargs = (), {**inputs, **(kwargs or {})}
     dtype = PRECISIONS[precision]
-    arguments = [_placed(abstract(value), dtype, channels_last) for value in inputs]
-    named = {key: _placed(abstract(value), dtype, channels_last) for key, value in (kwargs or {}).items()}
+    given = prepared(model, inputs, kwargs, lambda tensor: _placed(tensor, dtype, channels_last))
+    arguments, named = given.arguments, given.named
     modules = list(model.named_modules(remove_duplicate=False))
     for path, module in modules:
         if isinstance(module, torch.jit.ScriptModule):
@@ -163,15 +160,12 @@ def trace_step(
                 raise explained(run, error, again) from error
 
 
-def _placed(value: Any, dtype: torch.dtype | None, channels_last: bool) -> Any:
-    """An input in the step's precision and memory format."""
-    if isinstance(value, torch.Tensor):
-        if dtype is not None and value.is_floating_point():
-            value = value.to(dtype)
-        return value.contiguous(memory_format=torch.channels_last) if channels_last and value.dim() == 4 else value
-    if isinstance(value, Mapping):
-        return {k: _placed(v, dtype, channels_last) for k, v in value.items()}
-    return [_placed(v, dtype, channels_last) for v in value] if isinstance(value, list) else value
+def _placed(value: torch.Tensor, dtype: torch.dtype | None, channels_last: bool) -> torch.Tensor:
+    """An input in the step's precision and memory format, on the meta device: its bytes count, its values do not."""
+    made = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=META)
+    if dtype is not None and made.is_floating_point():
+        made = made.to(dtype)
+    return made.contiguous(memory_format=torch.channels_last) if channels_last and made.dim() == 4 else made
 
 
 class Piece:
