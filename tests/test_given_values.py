@@ -141,9 +141,10 @@ def test_inputs_keep_their_class() -> None:
 
     batch, encoding, cache = Batch(x(2), torch.tensor([1, 2])), Encoding(x=x(3)), Cache(10)
     images = [{"image": x(4)}, {"image": x(5)}]
-    for _ in range(2):
-        record = trace(Classes(), (Pair(x(1), "a"), batch, encoding, cache, images))
+    records = [trace(Classes(), (Pair(x(1), "a"), batch, encoding, cache, images)) for _ in range(2)]
+    for record in records:
         assert totals(record)["macs"] == (1 + 2 + 3 + (10 + 1) + 4 + 5) * 4 * 2
+    record = records[-1]
     assert len(record.inputs) == 1 + 2 + 1 + 2 and [p.name for p in record.cache] == ["3.kept.0"]
     assert cache.kept[0].shape == (1, 10, 4) and not cache.kept[0].is_meta  # as it was
 

@@ -8,7 +8,7 @@ import copy
 import inspect
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -17,6 +17,14 @@ from archscope.tracing.devices import CPU, chosen, device_of, is_meta
 from archscope.tracing.layer_cache import META
 from archscope.tracing.modules import PLAIN
 from archscope.tracing.tensors import dtype_of, tensors_in
+
+
+class Array(Protocol):
+    """NumPy's arrays, and what can be read like one."""
+
+    @property
+    def __array_interface__(self) -> Any: ...
+
 
 FEW = 64  # numbers in a tensor of floating numbers that keeps its values, of one axis at most
 

@@ -28,7 +28,7 @@ from archscope.tracing.devices import CPU
 from archscope.tracing.dispatch import OVERLOADS, Overload, elements, overload_of
 from archscope.tracing.failure import Rerun, explained
 from archscope.tracing.guard import untouched
-from archscope.tracing.inputs import prepared
+from archscope.tracing.inputs import Array, prepared
 from archscope.tracing.modules import describe
 from archscope.tracing.run import _DTYPES, LOCK, Run
 from archscope.tracing.step_shapes import OUTPUTS
@@ -56,7 +56,7 @@ _sequence: Callable[[], int] = torch._C._autograd._get_sequence_nr  # type: igno
 
 def trace_step(
     model: nn.Module,
-    inputs: Sequence[Any] | Mapping[str, Any] | torch.Tensor,
+    inputs: Sequence[Any] | Mapping[str, Any] | torch.Tensor | Array,
     kwargs: Mapping[str, Any] | None = None,
     *,
     loss: str | Callable[[Any], torch.Tensor] | None = None,

@@ -17,7 +17,7 @@ from archscope.tracing.collector import gc_paused
 from archscope.tracing.devices import believed
 from archscope.tracing.failure import Rerun, explained
 from archscope.tracing.guard import materialized_apart, untouched
-from archscope.tracing.inputs import Inputs, prepared
+from archscope.tracing.inputs import Array, Inputs, prepared
 from archscope.tracing.run import LOCK, Run
 from archscope.tracing.spelling import called_as
 from archscope.tracing.tensors import is_lazy, own_tensors
@@ -27,7 +27,7 @@ from archscope.tracing.weightless import NAME
 
 def trace(
     model: nn.Module,
-    inputs: Sequence[Any] | Mapping[str, Any] | torch.Tensor = (),
+    inputs: Sequence[Any] | Mapping[str, Any] | torch.Tensor | Array = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
