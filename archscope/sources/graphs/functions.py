@@ -417,6 +417,12 @@ def gather_elements(node: Any, opset: int, x: Any, at: Any) -> Any:
     return torch.gather(x, node.attributes.get("axis", 0), torch.as_tensor(at))
 
 
+@on("ScatterND")
+def scatter(node: Any, opset: int, x: Any, at: Any, new: Any) -> Any:
+    x, at, new = (torch.as_tensor(one) for one in (x, at, new))
+    return torch.index_put(x, tuple(at.unbind(-1)), new.to(x.dtype), node.attributes.get("reduction") == "add")
+
+
 @on("Expand")
 def expand(node: Any, opset: int, x: Any, shape: Any) -> Any:
     x = torch.as_tensor(x)
