@@ -40,7 +40,7 @@ def cache_command(
         put(f"{store.folder()}\n{records}, {size / 1e6:.1f} MB of {store.limit() / 1e6:.0f} MB\n")
     elif action == "clear":
         files = store.entries()
-        for path, _ in files:
+        for path, _ in store.entries("*"):
             store.remove(path)
         put(f"{len(files)} record{'' if len(files) == 1 else 's'} deleted\n")
     else:

@@ -12,11 +12,12 @@ from archscope.analysis.texts import versions
 from archscope.analysis.verification import disagreements
 from archscope.bench import model_columns as figures
 from archscope.bench.model_columns import Measured
+from archscope.core.record import Trace
 from archscope.core.table import Column, Table
 from archscope.peers.reconcile import columns_as, predicted
 from archscope.sources.inputs import Text, check_input, texts_of
 from archscope.sources.loading import inputs_of
-from archscope.sources.records import reason, record_of
+from archscope.sources.records import reason, result_of
 from archscope.sources.spec import Spec
 from archscope.sweeps.workers import in_order
 from archscope.zoo.catalogue import Entry, entries
@@ -82,15 +83,20 @@ def _row(spec: Spec, input: Text, batch: int | None, train: bool, counters: Sequ
     try:
         if spec.source.only_weights:
             return weights_row(spec.source.weights(spec.name), spec.source.name)
-        record = record_of(spec, input, batch, train)
-        differences = disagreements(record, _published(spec, input, batch, train))
-        made = {"versions": dict(record.versions)}
-        more = {"differences": differences, **predicted(record, counters), **made}
-        return model_row(record, spec.source.name, not differences) | more
+        kind = f"row {spec.source.name} {_published(spec, input, batch, train)} {' '.join(counters)}"
+        make = partial(_figures, spec=spec, entry=_published(spec, input, batch, train), counters=counters)
+        return dict(result_of(kind, make, spec, input, batch, train))
     except Exception as error:  # whatever one model does, the others are still printed
         with suppress(Exception):  # an input may be what is wrong
             row["input"] = inputs_of(spec, input, batch)[0].input.shape
         return row | {"error": reason(error)}
+
+
+def _figures(record: Trace, spec: Spec, entry: Entry | None, counters: Sequence[str]) -> dict[str, Any]:
+    """The row of a record: a function of the record, the registration and the tools."""
+    differences = disagreements(record, entry)
+    more = {"differences": differences, **predicted(record, counters), "versions": dict(record.versions)}
+    return model_row(record, spec.source.name, not differences) | more
 
 
 def _published(spec: Spec, input: Text, batch: int | None, train: bool) -> Entry | None:

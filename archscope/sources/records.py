@@ -1,7 +1,7 @@
 """A spec of any source -> its Trace: what every command starts from."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -26,11 +26,10 @@ def record_of(spec: str | Spec, input: Text = None, batch: int | None = None, tr
     cannot be built or run, and ShapeError for an input that does not fit, with the inputs that do; the last two carry
     the record up to the failure.
     """
-    asked = store.asked_of(spec if isinstance(spec, str) else f"{spec.text} {spec.note}", input, batch, train)
-    if (found := shipped.find(asked)) is not None:
-        return found
+    asked = store.asked_of(spec if isinstance(spec, str) else f"{spec.text} {spec.note}".strip(), input, batch, train)
     key = store.key_of(asked)  # now, because to look a name up may change what it depends on
-    if (found := store.find(asked, key)) is not None:
+    stored = shipped.find(asked) or store.find(asked, key)
+    if stored is not None and (found := stored.trace()) is not None:
         return found
     if isinstance(spec, str) and not spec.rstrip().endswith(".py"):  # the name of a model in a file is found by a run
         spec = parse(spec)
@@ -44,6 +43,23 @@ def record_of(spec: str | Spec, input: Text = None, batch: int | None = None, tr
         record = record_and_model(parse(spec) if isinstance(spec, str) else spec, input, batch, train)[0]
     store.keep(key, seen, record)
     return record
+
+
+def result_of(
+    kind: str,
+    make: Callable[[Trace], Any],
+    spec: str | Spec,
+    input: Text = None,
+    batch: int | None = None,
+    train: bool = False,
+) -> Any:
+    """`make(record)`: plain data that is a function of the record, stored with it. Raises what `record_of` raises."""
+    if isinstance(spec, str) or not (spec.note or spec.source.saved):
+        asked = store.asked_of(spec if isinstance(spec, str) else spec.text, input, batch, train)
+        stored = shipped.find(asked) or store.find(asked)
+        if stored is not None and (found := store.result(kind, stored, make)) is not None:
+            return found
+    return make(record_of(spec, input, batch, train))
 
 
 def record_and_model(
@@ -105,7 +121,7 @@ def verified(most: int) -> Iterator[tuple[str, str]]:
     most: how many, chosen at random among the records that would answer here and now.
     """
     entries = [store.read(path) for path, _ in store.entries()]
-    found = [(one.asked, stored) for one in entries if one and (stored := store.find(one.asked)) is not None]
+    found = [(one.asked, stored.trace()) for one in entries if one and (stored := store.find(one.asked)) is not None]
     for asked, stored in random.sample(found, min(most, len(found))):
         text = " ".join([asked.model, *asked.inputs, *([f"batch {asked.batch}"] if asked.batch else [])])
         try:

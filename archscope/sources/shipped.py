@@ -7,11 +7,9 @@ where PyTorch is of the same version or not installed. A test compares every rec
 import json
 import os
 import zlib
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from archscope.core.record import Trace
 from archscope.core.version import __version__, torch_version
 from archscope.sources import store
 from archscope.sources.dependencies import HOME
@@ -20,7 +18,7 @@ FILE = os.path.join(HOME, "zoo", "records.bin")
 FORMAT = 1
 
 
-def find(asked: store.Asked) -> Trace | None:
+def find(asked: store.Asked) -> store.Stored | None:
     """The record of a network of the zoo as it is registered, None for anything else."""
     if asked.inputs or asked.batch is not None or asked.train or os.environ.get("ARCHSCOPE_FRESH") or store.touched():
         return None
@@ -32,13 +30,13 @@ def find(asked: store.Asked) -> Trace | None:
     return read(head, place, asked.model)
 
 
-def read(head: dict[str, Any], place: int, name: str) -> Trace:
+def read(head: dict[str, Any], place: int, name: str) -> store.Stored:
     """One record of the file. place: where records begin."""
     start, length = head["records"][name]
     with open(FILE, "rb") as stream:
         stream.seek(place + start)
-        trace = Trace.from_json(zlib.decompress(stream.read(length)).decode())
-    return replace(trace, cached=True, versions={"archscope": __version__, "torch": head["torch"]})
+        text = zlib.decompress(stream.read(length)).decode()
+    return store.Stored(text, {"archscope": __version__, "torch": head["torch"]})
 
 
 def _public(version: str) -> str:

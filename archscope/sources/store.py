@@ -16,7 +16,7 @@ import stat
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,10 +135,10 @@ def _code() -> dict[str, str]:
 
 
 @functools.cache
-def code_digest() -> str:
-    """A digest of archscope's files that decide what a record holds."""
+def code_digest(whole: bool = False) -> str:
+    """A digest of archscope's files that decide what a record holds; of all its files with `whole`."""
     found = hashlib.sha256()
-    for room in ROOMS:
+    for room in [""] if whole else ROOMS:
         for path in sorted(_files(os.path.join(ROOT, room))):
             with open(path, "rb") as stream:
                 found.update(path[len(ROOT) :].replace(os.sep, "/").encode())
@@ -176,7 +176,22 @@ def _installed() -> str:
 # ------------------------------------------------------------------------------------------------------- the entries
 
 
-def find(asked: Asked, key: dict[str, Any] | None = None) -> Trace | None:
+class Stored(NamedTuple):
+    """A stored record as JSON, which is read when it is needed. versions: in place of those that it has."""
+
+    text: str
+    versions: dict[str, str] | None = None
+
+    def trace(self) -> Trace | None:
+        """The record, None where it is damaged."""
+        try:
+            found = checked(Trace.from_json(self.text))
+        except Exception:  # whatever is wrong with it
+            return _say("the entry is damaged")
+        return replace(found, cached=True, versions=self.versions or found.versions)
+
+
+def find(asked: Asked, key: dict[str, Any] | None = None) -> Stored | None:
     """The record that a run would give, None where that is not known for certain. key: if it is known already."""
     if why := off():
         return _say(f"not asked: {why}")
@@ -188,13 +203,9 @@ def find(asked: Asked, key: dict[str, Any] | None = None) -> Trace | None:
         return _say("the entry is damaged")
     if changed := next((f"{kind} {name}" for kind, name, was in entry.dependencies if _now(kind, name) != was), None):
         return _say(f"changed since: {changed}")
-    try:
-        found = checked(Trace.from_json(entry.record))
-    except Exception:  # whatever is wrong with it
-        return _say("the entry is damaged")
     _used(_path(key))
     _say(f"{asked.model} is answered from {_path(key)}")
-    return replace(found, cached=True)
+    return Stored(entry.record)
 
 
 def _now(kind: str, name: str) -> str:
@@ -250,8 +261,48 @@ def write(path: str, body: bytes) -> None:
         trim()
 
 
+def result(kind: str, stored: Stored, make: Callable[[Trace], Any]) -> Any:
+    """`make(record)`, stored with the code of archscope that made it: plain data, in which lists become tuples."""
+    whole = [kind, stored.text, repr(stored.versions), code_digest(whole=True)]
+    name = hashlib.sha256("\0".join(whole).encode(errors="surrogatepass")).hexdigest()
+    path = os.path.join(folder(), "results", name[:2], name)
+    if folder() and (body := _load(path)) is not None and isinstance(body, dict) and body.get("kind") == kind:
+        return _tuples(body["value"])
+    trace = stored.trace()
+    if trace is None:
+        return None
+    value = make(trace)
+    try:
+        text = json.dumps({"kind": kind, "value": value}, ensure_ascii=False)
+        if folder() and _tuples(json.loads(text)["value"]) == _tuples(value):
+            write(path, text.encode(errors="surrogatepass"))
+    except (TypeError, ValueError, OSError):  # no plain data, or the folder cannot be written
+        pass
+    return value
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(one) for key, one in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
 def read(path: str) -> Entry | None:
     """The entry in a file, None where there is none or it is damaged."""
+    try:
+        body = _load(path)
+        key, depends, record = body["key"], body["dependencies"], body["record"]
+        depends = [(str(kind), str(name), str(state)) for kind, name, state in depends]
+        if not isinstance(key, dict) or not isinstance(record, str):
+            return None
+        entry = Entry(key, depends, record)
+        return entry if entry.asked else None
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def _load(path: str) -> Any:
+    """The data in a file of the store, None where there is none or it is damaged."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
         with open(handle, "rb") as stream:
@@ -261,13 +312,7 @@ def read(path: str) -> Entry | None:
             packed = stream.read(LARGEST)
         if head != HEAD + hashlib.sha256(packed).hexdigest().encode() + b"\n":
             return None
-        body = json.loads(zlib.decompressobj().decompress(packed, LARGEST))
-        key, depends, record = body["key"], body["dependencies"], body["record"]
-        depends = [(str(kind), str(name), str(state)) for kind, name, state in depends]
-        if not isinstance(key, dict) or not isinstance(record, str):
-            return None
-        entry = Entry(key, depends, record)
-        return entry if entry.asked else None
+        return json.loads(zlib.decompressobj().decompress(packed, LARGEST))
     except (OSError, ValueError, LookupError, TypeError, zlib.error, RecursionError, MemoryError):
         return None
 
@@ -298,10 +343,10 @@ def _used(path: str) -> None:
         pass
 
 
-def entries() -> list[tuple[str, os.stat_result]]:
-    """The files of the store with what the system says of them, the one used last at the end."""
+def entries(kind: str = "records") -> list[tuple[str, os.stat_result]]:
+    """The files of the store with what the system says of them, the one used last at the end. kind: "*" for all."""
     found = []
-    for path in Path(folder(), "records").glob("??/*"):
+    for path in Path(folder()).glob(f"{kind}/??/*"):
         try:
             found.append((str(path), path.lstat()))
         except OSError:
@@ -311,7 +356,7 @@ def entries() -> list[tuple[str, os.stat_result]]:
 
 def trim() -> None:
     """Delete what a killed process left, and the entries that were not used for longest, until all fit."""
-    files = entries()
+    files = entries("*")
     total = sum(one.st_size for _, one in files)
     for path, one in files:
         left = path.endswith(".part") and time.time() - one.st_mtime > 3600
