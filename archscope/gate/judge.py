@@ -4,14 +4,12 @@
 built, one that is not in the lock and one that the config no longer names are findings too: the rest is still checked.
 """
 
-import functools
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from archscope.analysis.verification import WHOLE
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Tensor, Trace
 from archscope.core.table import did_you_mean
-from archscope.core.version import __version__
+from archscope.core.version import __version__, torch_version
 from archscope.gate import budget, lock
 from archscope.gate.budget import Budget, Config, Target, Verdict, fits, is_pattern, sparse
 from archscope.gate.drift import Drift, drift_of
@@ -84,14 +82,6 @@ def _public(version: str) -> str:
     return version.partition("+")[0]
 
 
-@functools.cache
-def _installed(package: str) -> str:
-    try:
-        return _public(metadata.version(package))
-    except metadata.PackageNotFoundError:
-        return ""
-
-
 _SHARED = ("blocks", "knobs")  # what the families of the zoo import
 
 
@@ -111,7 +101,7 @@ def is_current(entry: Entry) -> bool:
         code = code_of(entry.model)
     except SpecError:
         return False
-    made = {"archscope": __version__, "torch": _installed("torch"), "code": code}
+    made = {"archscope": __version__, "torch": _public(torch_version()), "code": code}
     return bool(code) and dict(entry.made) == made and entry.counting == COUNTING
 
 

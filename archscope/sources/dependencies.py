@@ -38,6 +38,12 @@ def is_installed(path: str) -> bool:
 
 def user_files() -> dict[str, str]:
     """The files of the modules that are loaded and not installed, by module. `__main__` is left out."""
+    return dict(_user_files(len(sys.modules), next(reversed(sys.modules))))
+
+
+@functools.lru_cache(maxsize=1)
+def _user_files(number: int, last: str) -> dict[str, str]:
+    """Looked up once for as long as nothing is imported."""
     found = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
