@@ -85,8 +85,8 @@ class Resized:
 
         try:
             with self.running:
-                ran = trace(self.model, arguments, named, name=self.name, train=self.train, bound=self.bound)
-                return Ran(ran)
+                how = {"name": self.name, "train": self.train, "bound": self.bound, "values": "never"}
+                return Ran(trace(self.model, arguments, named, **how))
         except ArchscopeError as error:
             if error.failure is None:
                 raise

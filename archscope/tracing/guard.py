@@ -22,6 +22,7 @@ _ATOMS = frozenset(
     (int, bool, float, str, type(None), bytes, complex, torch.dtype, torch.device, torch.Size, torch.Tensor)
 ) | {nn.Parameter, type, FunctionType, MethodType, BuiltinFunctionType, torch.nn.parameter.Buffer}
 _CONTAINERS = frozenset((dict, list, set, OrderedDict, defaultdict, deque, Counter))
+_KNOWN = _ATOMS | _CONTAINERS
 _OTHERS = (nn.Module, torch.Tensor, type, ModuleType)
 
 
@@ -34,9 +35,19 @@ class Held:
         self.full: list[tuple[Any, Any]] = []
 
     def add(self, attributes: dict[str, Any]) -> None:
-        """The attributes of a module, or what lies deeper."""
-        for value in attributes.values():
-            if type(value) not in _ATOMS:
+        """The attributes of a module."""
+        values = attributes.values()
+        found = [value for value in values if type(value) in _CONTAINERS]
+        self.empty += [value for value in found if not value]
+        own = (attributes["_parameters"], attributes["_buffers"], attributes["_modules"])
+        for value in found:
+            if value:
+                if value is own[0] or value is own[1] or value is own[2]:
+                    self.full.append((value, value.copy()))
+                else:
+                    self.hold(value, 0)
+        for value in [value for value in values if type(value) not in _KNOWN]:
+            if type(value) is not tuple or not _ATOMS.issuperset(map(type, value)):
                 self.hold(value, 0)
 
     def hold(self, value: Any, depth: int) -> None:
@@ -56,8 +67,9 @@ class Held:
                 if type(each) not in _ATOMS:
                     self.hold(each, depth + 1)
         elif kind is tuple:
-            for each in value:
-                self.hold(each, depth + 1)
+            if not _ATOMS.issuperset(map(type, value)):
+                for each in value:
+                    self.hold(each, depth + 1)
         elif id(value) not in self.seen and not isinstance(value, _OTHERS):
             self.seen.add(id(value))
             inside = getattr(value, "__dict__", None)
@@ -66,9 +78,8 @@ class Held:
 
     def restore(self) -> None:
         """Give everything back what it held."""
-        for value in self.empty:
-            if value:
-                value.clear()
+        for value in [value for value in self.empty if value]:
+            value.clear()
         for value, before in self.full:
             if len(value) == len(before) and _same(value, before):
                 continue
