@@ -155,4 +155,4 @@ def test_a_shape_has_the_dtype_of_the_model(dtype: torch.dtype, tmp_path: Path, 
 def test_arrays_and_names() -> None:
     assert trace(Two(), np.zeros((2, 4), "float32")).inputs[0].shape == (2, 4)
     assert trace(Two(), kwargs={"x": (2, 4)}).inputs[0].shape == (2, 4)
-    assert trace(Two(), {"x": np.zeros((2, 4), "float32"), "y": (4,)}).inputs[1].shape == (4,)
+    assert trace(Two(), {"x": np.zeros((2, 4), "float32"), "y": np.zeros(4, "float32")}).inputs[1].shape == (4,)
