@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ import archscope
 from archscope.analysis import decoder, generation
 from archscope.core.record import Trace
 from archscope.peers.llm import conventions, residual
+from archscope.report.language import Setting, Usage
+from archscope.report.language_plot import numbers, picture
 from archscope.sources.decoding import LanguageModel, decode_step
 
 T = 6  # beyond the window of 5 of the small configurations
@@ -331,3 +334,24 @@ def test_explain_knows_shared_keys_and_6n(archscope: Callable[..., Ran]) -> None
     matrices = 97 * 64 + 2 * (3 * 64 * 128 + 2 * 64 * 128 + 2 * 64 * 64)
     assert f"6·N = 6·{matrices:,} = {6 * matrices:,}" in out
     assert "64/4 is another number" in out
+
+
+def test_a_printed_table_in_other_conventions(archscope: Callable[..., Ran], tmp_path: Path) -> None:
+    mixtral = LLAMA.replace("LlamaConfig", "MixtralForCausalLM") + "@num_local_experts=4"
+    table = tmp_path / "table.md"
+    rows = [("transformers:GPT2LMHeadModel", "85,056,000", "47.44 G"), (mixtral, "0.1299 M", "")]
+    lines = ["| Model | Params | MACs |", "| --- | --- | --- |", *(f"| {' | '.join(row)} |" for row in rows)]
+    table.write_text("\n".join(lines), encoding="utf-8")
+    found = json.loads(archscope("verify-table", str(table), "--format", "json").out)
+    assert [row["verdict"] for row in found] == ["explained"] * 3
+    assert "without table and head" in found[0]["because"]
+    assert "3N of the text" in found[1]["because"]  # 3·123,532,032·128: 6N FLOPs
+    assert "active a token, without the input table: 129,920" in found[2]["because"]  # of 4 experts 2
+
+
+def test_the_plot_has_the_numbers_of_the_table() -> None:
+    usage = Usage(LLAMA, Setting(context=64, memory=10**6))
+    data = numbers(usage)
+    assert data["contexts"][-1] == 2048  # the positions of the configuration
+    assert data["bytes"]["4"][-1] == data["weights"] + 4 * 2048 * 2 * (2 * 2 * 2 * 16)
+    assert picture(usage).startswith(b"<?xml")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archscope.cli.base import As, Columns, Model, OneCommand, Output, Shown, choice, whole_number
+from archscope.cli.base import As, Columns, Model, OneCommand, Output, Shown, choice, may_write, put, whole_number
 from archscope.core.errors import SpecError
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ def llm(
     cache_dtype: CacheDtype = None,
     cache: Cache = "transformers",
     memory: Memory = None,
+    plot: Annotated[
+        str | None, typer.Option("--plot", help="Draw memory against context, as .svg or .png.", metavar="FILE")
+    ] = None,
     columns: Columns = None,
     format: As = "terminal",
     output: Output = None,
@@ -46,14 +49,23 @@ def llm(
     archscope llm transformers:LlamaConfig
     archscope llm transformers:GptOssConfig --context 131072 --memory '80 GB'
     archscope llm transformers:MistralConfig --cache-dtype fp8 --format md
+    archscope llm transformers:MistralConfig --plot memory.svg
     """
     from archscope.report.language import COLUMNS, HIDDEN, Usage
 
     shown = Shown(columns, format, output)
     shown.check(COLUMNS + HIDDEN)
+    form = (plot or ".svg").rpartition(".")[2]
+    if plot is not None:
+        choice("form of a plot", form, ("svg", "png"))
+        may_write(plot, "--plot")
     setting = setting_of(context, batch, dtype, cache_dtype, cache, memory)
     usage = Usage(model, setting)
     table = usage.table()
+    if plot is not None:
+        from archscope.report.language_plot import picture
+
+        put(picture(usage, form), plot)
     shown.print(table)
     if any(row["agrees"] is False for row in table.rows):
         raise typer.Exit(1)

@@ -24,6 +24,7 @@ from archscope.analysis.row import Row, rows
 from archscope.core.record import Trace
 from archscope.core.table import Column, Table
 from archscope.peers import published
+from archscope.peers.llm import other_counts
 from archscope.peers.model_names import Known, candidates, in_torchvision, nearest
 from archscope.peers.printed_table import Cell, Line
 from archscope.peers.published import Rounded
@@ -196,6 +197,7 @@ def _explained(one: Judged, known: Iterable[Known], input: str) -> Judged:
 
 def _causes(spec: str, side: str, record: Trace, one: Judged) -> Iterator[Cause]:
     key = _key(one.cell)
+    yield from other_counts(record, key)
     yield from _parts_of_macs(record) if key == "macs" else _parts_of_params(record)
     sizes, builds = list(_resized(spec, record, one)), list(_rebuilt(spec))
     both = [  # small pictures come with few classes

@@ -5,13 +5,14 @@ query heads, Q the width of a head, L the number of layers with attention, N a n
 them, and that is where they differ most.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 from archscope.analysis import decoder, generation
 from archscope.analysis.decoder import Config
 from archscope.analysis.metrics import totals
+from archscope.analysis.observed import works
 from archscope.core.record import Trace
 from archscope.core.registry import Registry
 from archscope.core.table import Column, Table
@@ -50,6 +51,10 @@ class _Case(NamedTuple):
     @property
     def total(self) -> int:
         return totals(self.record)["params"]
+
+    @property
+    def macs(self) -> int:
+        return totals(self.record)["macs"]
 
     def scores(self, factor: int) -> int | None:
         """factor·L·H·Q·T a token, times all tokens; L counts the layers that have attention."""
@@ -157,6 +162,31 @@ def conventions(record: Trace, config: Config) -> list[Convention]:
         note = "" if known else "the configuration is not recognised"
         found.append(Convention(name, title, flops, params, scores or 0, formula, source, note))
     return found
+
+
+def other_counts(record: Trace, key: str) -> Iterator[tuple[str, int]]:
+    """What is counted for a language model otherwise: of parameters (key "params") or of multiply-adds ("macs")."""
+    scores = generation.score_products(record)
+    if not scores or not record.inputs or not record.inputs[0].dtype.startswith("int"):
+        return
+    case, active = _Case(record, {}), generation.active(record, {})
+    n, tokens, length = generation.matrices(record, {}), case.tokens, case.length
+    if key == "params" and active is not None:
+        if generation.routing(record, {}) is not None:
+            yield "active a token, with both tables", active.whole
+            yield "active a token, without the input table", active.without_input
+            yield "active a token, without table and head", active.without_either
+        else:
+            yield "without the input table", active.without_input
+            yield "without table and head", active.without_either
+    if key == "macs" and n is not None:
+        pairs = sum(done.macs for i in scores if (done := works(record)[i]) is not None)
+        half = int(Fraction(pairs * (length + 1), 2 * length))
+        yield "with the causal half of the scores", case.macs - pairs + half
+        for title, count in (("a token", 1), ("the text", tokens)):
+            yield f"N of {title}: matrices without scores", n * count
+            yield f"3N of {title}, as MACs: training, 6N FLOPs, without scores", 3 * n * count
+        yield "3 forward passes: training", 3 * case.macs
 
 
 def residual(one: Convention, model: Any, tokens: int) -> int | None:

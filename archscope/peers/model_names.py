@@ -48,6 +48,8 @@ _SIZES = {"tiny": "t", "small": "s", "base": "b", "large": "l", "huge": "h"}
 
 def candidates(printed: str) -> list[Known]:
     """The networks of the zoo that a printed name may stand for, the likeliest first; empty where there is none."""
+    if spec := _typed(printed.strip()):  # upper case too: transformers:MixtralForCausalLM
+        return [Known(spec[0], "")]
     for text, side in _shortened(printed):
         key = _key(text).replace("densenetbc", "densenet")
         if found := _typed(text) or _ALIASES.get(key) or _zoo().get(key):

@@ -222,9 +222,14 @@ class Usage:
         return Table(title, COLUMNS, tuple(rows), self.notes, _made_with(self.prefill), hidden=HIDDEN)
 
     @property
+    def positions(self) -> int | None:
+        """How many positions the configuration has."""
+        return decoder.number(self.config, "max_position_embeddings", "n_positions", "max_seq_len")
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What was assumed, and whether the context is longer than the model's positions."""
-        most = decoder.number(self.config, "max_position_embeddings", "n_positions", "max_seq_len")
+        most = self.positions
         longer = most is not None and self.setting.context > most
         note = (f"the configuration has {most:,} positions, fewer than the context",) if longer else ()
         return (*self.prefill.notes, *note)
@@ -268,7 +273,7 @@ _MANY = {
     "prefill_causal_macs": ("Prefill MACs, causal", "scaled"),
     "decode_macs": ("Decode MACs", "scaled"),
     "cache_bytes": ("Cache", "bytes"),
-    "cache_bytes_token": ("Cache a token", "count"),
+    "cache_bytes_token": ("One more token", "count"),
 }
 MODEL_COLUMNS = (
     Column("model", "Model"),
