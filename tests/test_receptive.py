@@ -170,3 +170,58 @@ def test_attention_loses_the_places() -> None:
 def test_a_sequence_of_symbols_has_no_field() -> None:
     run = trace(nn.Embedding(10, 4), (torch.zeros(1, 5, dtype=torch.int64),))
     assert totals(run)["receptive_field"] is None
+
+
+# ------------------------------------------------------------------------------------------ held against the gradient
+
+
+def seen(model: nn.Module, side: int) -> int:
+    """The largest extent of the input, over the positions of the output, on which one position depends."""
+    for parameter in model.parameters():
+        nn.init.ones_(parameter)
+    x = torch.rand(1, 1, side, dtype=torch.float64, requires_grad=True)
+    out = model.double()(x)[0].sum(0)
+    widest = 0
+    for position in range(len(out)):
+        (slope,) = torch.autograd.grad(out[position], x, retain_graph=True)
+        places = slope[0, 0].nonzero()
+        widest = max(widest, int(places.max() - places.min()) + 1 if len(places) else 0)
+    return widest
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [
+        (nn.Sequential(nn.ConvTranspose1d(1, 1, 3, 3), nn.AvgPool1d(3, 1)), 2),  # two of three phases see one
+        (nn.Sequential(nn.Upsample(scale_factor=4), *(nn.Conv1d(1, 1, 3) for _ in range(3))), 3),
+        (nn.Sequential(nn.ConvTranspose1d(1, 1, 4, 2), nn.Conv1d(1, 1, 3)), 3),
+        (nn.Sequential(nn.ConvTranspose1d(1, 1, 2, 3), nn.AvgPool1d(2, 1)), 1),
+        (Call(lambda self, x: self.a(x)[..., ::2], a=nn.Conv1d(1, 1, 3)), 3),
+        (Call(lambda self, x: self.b(self.a(x)[..., ::2]), a=nn.Conv1d(1, 1, 3), b=nn.Conv1d(1, 1, 3)), 3 + 2 * 2),
+        (Call(lambda self, x: self.a(x).cumsum(-1), a=nn.Conv1d(1, 1, 3)), 24),  # back to the start
+    ],
+)
+def test_phases_and_strides(model: nn.Module, field: int) -> None:
+    assert fields_of(model, (1, 1, 24))[-1] == field
+    assert seen(model, 24) == field
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_chains(seed: int) -> None:
+    """A transposed convolution or an upsampling between convolutions and pools, by the gradient."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def one_of(*values: int) -> int:
+        return values[int(torch.randint(len(values), (1,), generator=draw))]
+
+    def layer() -> nn.Module:
+        k = one_of(1, 2, 3)
+        return (nn.Conv1d(1, 1, k, dilation=one_of(1, 2)), nn.AvgPool1d(k, 1))[one_of(0, 1)]
+
+    def wider() -> nn.Module:
+        s = one_of(2, 3)
+        return (nn.ConvTranspose1d(1, 1, s * one_of(1, 2), s), nn.Upsample(scale_factor=s))[one_of(0, 1)]
+
+    first = nn.Conv1d(1, 1, 3, one_of(1, 2))
+    model = nn.Sequential(first, layer(), wider(), layer(), layer())
+    assert fields_of(model, (1, 1, 48))[-1] == seen(model, 48)

@@ -3,6 +3,7 @@
 import functools
 from collections import Counter
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any, ParamSpec, TypeVar
 
 from archscope.analysis import receptive_field
@@ -36,12 +37,28 @@ def works(trace: Trace) -> list[Work | None]:
 
 @cached
 def parameter_ids(trace: Trace) -> frozenset[int]:
-    """Ids of the parameters and of all tensors that are computed from parameters alone (a transposed weight, say)."""
+    """Ids of the parameters and of all tensors that are computed from parameters, or from these and buffers: a
+    transposed weight, one times a mask; and of weights that are kept as bytes in a buffer."""
     ids = {p.tensor.id for p in trace.params}
+    buffers = {b.tensor.id for b in trace.buffers}
+    narrow = {b.tensor.id for b in trace.buffers if b.tensor.dtype in BYTE}
     for op in trace.ops:
-        if op.inputs and all(t.id in ids for t in op.inputs):
+        inputs = {t.id for t in op.inputs}
+        if computed_weight(inputs, ids, buffers, narrow):
             ids.update(t.id for t in op.outputs)
+        elif inputs and inputs <= buffers:
+            buffers.update(t.id for t in op.outputs)
     return frozenset(ids)
+
+
+BYTE = ("int8", "uint8", "float8_e4m3fn", "float8_e5m2", "qint8", "quint8")  # dtypes of quantised weights
+
+
+def computed_weight(
+    inputs: AbstractSet[int], learned: AbstractSet[int], buffers: AbstractSet[int], narrow: AbstractSet[int]
+) -> bool:
+    """Whether the output of an operator with these inputs is a weight. narrow: buffers that may hold weights."""
+    return bool(inputs & learned or inputs & narrow) and inputs <= learned | buffers
 
 
 @cached

@@ -12,6 +12,7 @@ apart (attention, an arbitrary view) its field is unknown, and so is all that fo
 
 from collections.abc import Sequence
 from fractions import Fraction
+from math import ceil
 from typing import NamedTuple
 
 from archscope.core.record import Op, Tensor, Trace
@@ -19,13 +20,24 @@ from archscope.operators import AXES, BY_OUTPUT, KEEPS, RULES, VIEWS, Reach, Wor
 
 
 class Field(NamedTuple):
-    """Of one tensor. size, jump: per side of the input. axes: for each axis of the tensor, the sides that lie on it
+    """Of one tensor. size, jump: per side of the input; behind an upsampling the size is a fraction, and rounded up
+    to whole positions of the map that was enlarged it is what the position that sees most sees. coarse: of that map,
+    per side its size and its jump. axes: for each axis of the tensor, the sides that lie on it
     with their extents, ((side, extent), …). windowed: made by a sliding window, and so a feature map."""
 
-    size: tuple[int, ...]
+    size: tuple[int | Fraction, ...]
     jump: tuple[int | Fraction, ...]
     axes: tuple[tuple[tuple[int, int], ...], ...]
     windowed: bool = False
+    coarse: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """The size that the position which sees most sees, per side."""
+        coarse = self.coarse or ((0, 1),) * len(self.size)
+        return tuple(
+            [base + ceil((size - base) / unit) * unit for size, (base, unit) in zip(self.size, coarse, strict=True)]
+        )
 
 
 def fields(trace: Trace, done: Sequence[Work | None]) -> dict[int, Field]:
@@ -74,6 +86,10 @@ def onward(op: Op, did: Work | None, known: dict[int, Field], lost: set[int], we
 def _step(op: Op, done: Work | None, inputs: list[Field]) -> Field | None:
     """The field after one operator, None where it is lost."""
     name = op.name
+    if name == "aten.slice" and op.args.get("step", 1) > 1:
+        return _strided(op, inputs[0])
+    if name in ("aten.cumsum", "aten.cumprod", "aten.logcumsumexp"):  # back to the start
+        return inputs[0]._replace(size=_gather(inputs[0], (op.args["dim"],)).size)
     if name in AXES:
         return _moved(op, inputs[0])
     if done is not None and done.reach is not None:
@@ -92,20 +108,37 @@ def _step(op: Op, done: Work | None, inputs: list[Field]) -> Field | None:
 
 
 def _slide(op: Op, field: Field, reach: Reach) -> Field | None:
-    size, jump = list(field.size), list(field.jump)
+    size, jump, coarse = list(field.size), list(field.jump), field.coarse
+    found = [(0, 1)] * len(size)
     axes = list(field.axes)
     shape = op.outputs[0].shape
     for i, (span, step) in enumerate(reach, start=len(shape) - len(reach)):
         if len(axes[i]) > 1:
             return None
         for side, _ in axes[i]:
-            size[side] += int((span - 1) * jump[side])
+            if step < 1 and not coarse and jump[side].denominator == 1:
+                found[side] = int(ceil(size[side])), int(jump[side])
+            size[side] += (span - 1) * jump[side]
             jump[side] = jump[side] * (step.numerator if step.denominator == 1 else step)  # integers are quicker
             axes[i] = ((side, shape[i]),)
     whole = op.name.startswith("aten.adaptive")
     if whole:
         axes = [at if shape[i] != 1 else () for i, at in enumerate(axes)]
-    return Field(tuple(size), tuple(jump), tuple(axes), windowed=not whole)
+    if not coarse and found != [(0, 1)] * len(size):
+        coarse = tuple(found)
+    return Field(tuple(size), tuple(jump), tuple(axes), not whole, coarse)
+
+
+def _strided(op: Op, field: Field) -> Field | None:
+    """`x[::2]` moves as a window of one position does."""
+    axis = op.args.get("dim", 0) % len(field.axes)
+    if len(field.axes[axis]) > 1:
+        return None
+    axes, jump = list(field.axes), list(field.jump)
+    for side, _ in field.axes[axis]:
+        jump[side] *= op.args["step"]
+        axes[axis] = ((side, op.outputs[0].shape[axis]),)
+    return field._replace(jump=tuple(jump), axes=tuple(axes))
 
 
 def _resize(op: Op, field: Field) -> Field | None:
@@ -127,11 +160,14 @@ def _meet(op: Op, inputs: list[Field]) -> Field | None:
             widest = field
     if len(widest.axes) != len(shape):
         return None
+    largest = [max(inputs, key=lambda field: field.extent[side]) for side in range(len(widest.size))]
+    coarse = tuple([f.coarse[side] if f.coarse else (0, 1) for side, f in enumerate(largest)])
     return Field(
-        tuple(map(max, *[field.size for field in inputs])) if len(inputs) > 1 else widest.size,
+        tuple([field.size[side] for side, field in enumerate(largest)]),
         widest.jump,
         tuple([((at[0][0], shape[i]),) if len(at) == 1 else at for i, at in enumerate(widest.axes)]),
         windowed=any([field.windowed for field in inputs]) and any(widest.axes),
+        coarse=coarse if any(field.coarse for field in inputs) else (),
     )
 
 
@@ -144,7 +180,7 @@ def _gather(field: Field, axes: tuple[int, ...]) -> Field:
     size = list(field.size)
     for axis in axes:
         for side, extent in field.axes[axis]:
-            size[side] += int((extent - 1) * field.jump[side])
+            size[side] += (extent - 1) * field.jump[side]
     kept = tuple(() if i in axes else at for i, at in enumerate(field.axes))
     return field._replace(size=tuple(size), axes=kept, windowed=False)
 

@@ -14,7 +14,7 @@ slice, and a container's own work is its slice minus its children's. This file n
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -309,6 +309,8 @@ def _encode(value: Any, ref: Callable[[Tensor], int]) -> Any:
         return {k: _encode(v, ref) for k, v in value.items()}
     if isinstance(value, tuple | list):
         return [_encode(v, ref) for v in value]
+    if isinstance(value, float) and not isfinite(value):
+        return {"float": str(value)}  # JSON has no infinity
     return value
 
 
@@ -316,6 +318,8 @@ def _decode(value: Any, tensors: dict[int, Tensor]) -> Any:
     if isinstance(value, dict):
         if value.keys() == {"tensor"}:
             return tensors[value["tensor"]]
+        if value.keys() == {"float"}:
+            return float(value["float"])
         return {k: _decode(v, tensors) for k, v in value.items()}
     if isinstance(value, list):
         return tuple(_decode(v, tensors) for v in value)

@@ -83,9 +83,10 @@ def transposed(n: int) -> Formula:
             span = p_ if di == 1 else symbol("d", di) * (p_ - 1) + 1
             side = (m_ - 1) * s_ + span - 2 * pad_
             out.append(side + symbol("extra", e) if e else side)
-        # an empty batch may have empty sides
+        # an empty batch may have empty sides, and padding may take a side of the output to 0
         least = 1 if prod(batch) else 0
-        require(min(*sides, *(o.value for o in out)) >= least, f"the output would be {[o.value for o in out]}")
+        fits = min(sides) >= least and min(o.value for o in out) >= 0
+        require(fits, f"the output would be {[o.value for o in out]}")
         c_in, c_out = symbol("c_in", c), symbol("c_out", config["out_channels"])
         depth = c_out / symbol("g", config["groups"]) if config["groups"] != 1 else c_out
         kernel = tuple(symbol(f"k_{axis}", side) for axis, side in zip("thw"[-n:], k, strict=True))

@@ -96,11 +96,12 @@ def _conv_transpose(n: int) -> Rule:
             for m, ki, si, pi, di, oi in zip(sides, k, s, p, d, o, strict=True)
         )
         smallest = 1 if prod(batch) else 0
-        if any([m < smallest for m in (*out, *sides)]):  # an empty batch may have empty sides
+        # an empty batch may have empty sides, and padding may take a side of the output to 0
+        if min(out) < 0 or any([m < smallest for m in sides]):
             raise ShapeError(f"an input of {by_x(sides)} would give an output of {by_x(out)}")
         inputs, outputs = prod(batch) * c_in * prod(sides), prod(batch) * c_out_g * groups * prod(out)
         macs = inputs * prod(k) * c_out_g
-        reach = tuple((-(-(di * (ki - 1) + 1) // si), Fraction(1, si)) for ki, si, di in zip(k, s, d, strict=True))
+        reach = tuple((Fraction(di * (ki - 1) + 1, si), Fraction(1, si)) for ki, si, di in zip(k, s, d, strict=True))
         shape = (*batch, c_out_g * groups, *out)
         return Work((shape,), macs, 2 * macs + (outputs if bias is not None else 0), reach)
 

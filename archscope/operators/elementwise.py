@@ -16,6 +16,8 @@ def arithmetic(self: Any, other: Any = None, *_: Any, **__: Any) -> Work:
             # two dtypes: PyTorch's own promotion decides
             return Work((shape,) if self.dtype == other.dtype else None, 0, prod(shape))
         return Work(None, 0, prod(other.shape))
+    if not isinstance(self, Tensor):  # `torch.div(64, 8)`
+        return Work(None, 0, 1)
     # a float times an integer tensor is a float tensor: PyTorch's own promotion decides
     known = self.dtype.startswith(("float", "bfloat")) and not isinstance(other, complex)
     return Work((self.shape,) if known else None, 0, prod(self.shape))

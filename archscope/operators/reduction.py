@@ -54,7 +54,8 @@ def five(operator: Op) -> Work:
     return Work(None, 0, 5 * operator.outputs[0].numel)
 
 
-@by_output("aten.scatter_add", "aten.scatter_add_", "aten.index_add", "aten.index_add_", "aten.scatter_reduce")
+@by_output("aten.scatter_add", "aten.scatter_add_", "aten.index_add", "aten.index_add_", "aten.scatter_reduce",
+           "aten.scatter_reduce_")  # fmt: skip
 def added(operator: Op) -> Work:
     # 1 per element that is added
     return Work(None, 0, operator.args.get("src", operator.args.get("source", operator.outputs[0])).numel)

@@ -10,7 +10,7 @@ from archscope.core.record import Op, Shape, Tensor
 from archscope.core.registry import Registry
 
 # per spatial axis: how many input positions one output sees, and how far apart neighbouring outputs lie
-Reach = tuple[tuple[int, int | Fraction], ...]
+Reach = tuple[tuple[int | Fraction, int | Fraction], ...]
 
 
 class Work(NamedTuple):

@@ -11,12 +11,13 @@ from archscope.operators.rule import AXES, SHAPES, SHOWN, Axes, axis, by_x, free
 
 free(
     """view reshape flatten unflatten permute transpose t mT swapaxes movedim expand expand_as squeeze unsqueeze select
-    slice split split_with_sizes tensor_split chunk unbind narrow diagonal as_strided detach alias contiguous view_as
+    slice split split_with_sizes tensor_split chunk unbind narrow diagonal as_strided detach alias view_as
     unfold hsplit vsplit real imag view_as_real view_as_complex _unsafe_view _reshape_alias lift_fresh lift squeeze_
-    unsqueeze_ transpose_ t_ detach_ as_strided_ adjoint numpy_T _conj conj resolve_conj resolve_neg""",
+    unsqueeze_ transpose_ t_ detach_ as_strided_ adjoint numpy_T matrix_H _conj conj resolve_conj resolve_neg""",
     view=True,
 )
 free("hstack vstack column_stack repeat repeat_interleave tile roll flip rot90 broadcast_tensors broadcast_to")
+free("contiguous")  # where the order of the elements changes; else the tensor itself comes back
 free("concat concatenate meshgrid block_diag channel_shuffle native_channel_shuffle im2col col2im diag diag_embed")
 
 SHOWN.add("aten.flatten")

@@ -9,6 +9,7 @@ the zoo.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from archscope.analysis import receptive_field as receptive
 from archscope.analysis.metrics.parameters import DENSE
 from archscope.analysis.metrics.windows import field_of
-from archscope.analysis.observed import shapes_of
+from archscope.analysis.observed import BYTE, computed_weight, shapes_of
 from archscope.analysis.receptive_field import Field
 from archscope.core.record import Op, Tensor
 from archscope.core.table import AtLeast
@@ -60,8 +61,8 @@ class Passed(NamedTuple):
     field behind it is one itself.
     """
 
-    grow: tuple[int, ...]
-    scale: tuple[int, ...]
+    grow: tuple[int | Fraction, ...]
+    scale: tuple[int | Fraction, ...]
     axes: tuple[tuple[tuple[int, int], ...], ...]
     windowed: bool
     inner: tuple[int, ...] | None
@@ -156,6 +157,8 @@ class TotalsRun(MemoRun):
         self.depths: dict[int, int] = {}  # by tensor id, as all below
         self.seen_before: set[int] = set()
         self.learned: set[int] = set()
+        self.fixed: set[int] = set()  # buffers
+        self.narrow: set[int] = set()  # buffers of bytes
         self.weights: set[int] = set()  # and buffers, and what is computed from both
         self.fields: dict[int, Field] = {}
         self.lost: set[int] = set()
@@ -178,6 +181,9 @@ class TotalsRun(MemoRun):
         elif key in self.of.buffers:
             self.weights.add(known.id)
             self.seen_before.add(known.id)
+            self.fixed.add(known.id)
+            if known.dtype in BYTE:
+                self.narrow.add(known.id)
         return known
 
     def count(self) -> None:
@@ -197,11 +203,13 @@ class TotalsRun(MemoRun):
             self.flops += done.flops
         ids = [t.id for t in op.inputs]
         weighted = False
-        if not learned.isdisjoint(ids):
-            if learned.issuperset(ids):
+        if not (learned.isdisjoint(ids) and self.narrow.isdisjoint(ids)):
+            if computed_weight(set(ids), learned, self.fixed, self.narrow):
                 learned.update([t.id for t in op.outputs])
             else:
-                weighted = done is not None and done.macs > 0
+                weighted = done is not None and done.macs > 0 and not learned.isdisjoint(ids)
+        elif ids and self.fixed.issuperset(ids):
+            self.fixed.update([t.id for t in op.outputs])
         for t in op.outputs:
             if t.id not in self.seen_before:
                 self.seen_before.add(t.id)
@@ -338,13 +346,14 @@ class TotalsRun(MemoRun):
             return None
         size, jump = field.size, field.jump
         if passed.inner is not None:
-            inner_size = tuple([s + int(g * j) for s, g, j in zip(size, passed.inner, jump, strict=True)])
-            self.inner.append(Field(inner_size, jump, (), True))
+            inner_size = tuple([s + g * j for s, g, j in zip(size, passed.inner, jump, strict=True)])
+            self.inner.append(Field(inner_size, jump, (), True, field.coarse))
         return Field(
-            tuple([s + int(g * j) for s, g, j in zip(size, passed.grow, jump, strict=True)]),
+            tuple([s + g * j for s, g, j in zip(size, passed.grow, jump, strict=True)]),
             tuple([j * k for j, k in zip(jump, passed.scale, strict=True)]),
             passed.axes,
             passed.windowed,
+            field.coarse,
         )
 
 
@@ -375,7 +384,7 @@ def _passed(share: Share, start: Field) -> Passed | None:
     maps = [one for one in between[1:] if one is not None and one.windowed]
     grow = tuple([size - 1 for size in after.size])
     inner = None if not maps or after.windowed else tuple([size - 1 for size in maps[-1].size])
-    return Passed(grow, tuple([int(jump) for jump in after.jump]), after.axes, after.windowed, inner)
+    return Passed(grow, after.jump, after.axes, after.windowed, inner)
 
 
 # ----------------------------------------------------------------------------------------------------- many runs

@@ -24,7 +24,7 @@ def _of_model(trace: Trace) -> Any:
         sized=True)  # fmt: skip
 def receptive_field(trace: Trace, table: list[Row]) -> list[Any]:
     """How many input positions one output position depends on, per side; None where it has no place in the input."""
-    return [_equal_sides(field.size) if field is not None else None for field in _fields(trace, table)]
+    return [_equal_sides(field.extent) if field is not None else None for field in _fields(trace, table)]
 
 
 @metric("effective_stride", "Effective stride", "row", unit="input pixels")
@@ -56,4 +56,4 @@ def field_of(known: Mapping[int, Field], outputs: Sequence[Tensor]) -> Any:
     if not end or any(field is None or not field.size for field in end):
         return None
     maps = [f for f in known.values() if f.windowed]
-    return _equal_sides([max(f.size[axis] for f in maps) for axis in range(len(maps[0].size))]) if maps else None
+    return _equal_sides([max(f.extent[axis] for f in maps) for axis in range(len(maps[0].size))]) if maps else None

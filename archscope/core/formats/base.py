@@ -14,6 +14,7 @@ Unknown is empty, in every form; a lower bound has ≥ before it.
 
 import numbers
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 
 from archscope.core.registry import Registry
@@ -127,7 +128,7 @@ def raw(value: Any) -> Any:
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
-        return float(value)
+        return float(value) if isfinite(value) else str(float(value))  # JSON has no infinity
     if isinstance(value, Mapping):
         return {str(key): raw(one) for key, one in value.items()}
     if isinstance(value, tuple | list):
