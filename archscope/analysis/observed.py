@@ -70,6 +70,7 @@ def weighted(trace: Trace) -> list[bool]:
         and done.macs > 0
         and any(t.id in weights for t in op.inputs)
         and any(t.id not in weights for t in op.inputs)
+        and not all(t.id in weights for t in op.outputs)  # it makes a weight
         for op, done in zip(trace.ops, works(trace), strict=True)
     ]
 
