@@ -1,0 +1,76 @@
+"""What a step saves for its backward, derived a second time: the table of operators laid over the forward.
+
+The record says which storages of the forward are there when the backward starts. The table of `operators/saves.py` says
+which tensors each operator keeps. Neither knows of the other.
+"""
+
+from typing import NamedTuple
+
+from archscope.analysis.observed import cached
+from archscope.core.record import Trace
+from archscope.operators.saves import SAVES
+
+
+class SavedCheck(NamedTuple):
+    """recorded, derived: bytes saved for the backward by each way. missing: operators that made what the table does not
+    keep and the record does; extra: the other way round; with their bytes. unknown: operators that the table lacks."""
+
+    recorded: int
+    derived: int
+    missing: dict[str, int]
+    extra: dict[str, int]
+    unknown: tuple[str, ...]
+
+    @property
+    def agrees(self) -> bool | None:
+        """None where an operator is unknown, or parts of the forward are recomputed."""
+        if self.unknown:
+            return None
+        return not self.missing and not self.extra
+
+
+@cached
+def saved_check(trace: Trace) -> SavedCheck:
+    """Compare the record with the table. Raises ValueError for a record without a backward or with checkpoints."""
+    names = [phase.name for phase in trace.phases]
+    if "backward" not in names or trace.step.get("checkpoint") or names.count("backward") > 1:
+        raise ValueError("the table is for one forward and backward without checkpoints")
+    stop = next(phase.start for phase in trace.phases if phase.name == "backward")
+    needing = {p.tensor.id for p in trace.params if p.trainable}
+    kept: set[int] = set()
+    unknown: dict[str, None] = {}
+    for op in trace.ops[:stop]:
+        if not any(t.id in needing for t in op.inputs):
+            continue
+        floating = [t for t in op.outputs if t.dtype.startswith(("float", "bfloat"))]
+        needing.update(t.id for t in (floating if op.name != "aten.detach" else []))
+        save = SAVES.get(op.name)
+        if save is None:
+            unknown.setdefault(op.name)
+            continue
+        kept.update(t.id for t in save(op, needing.__contains__))
+    kept.update(t.id for t in trace.ops[stop - 1].outputs[:1])  # the loss itself, which the loop holds
+    homes = {i: storage for storage in trace.storages for i in storage.tensors}
+    derived = {homes[i].id for i in kept if homes[i].role in ("saved", "temporary")}
+    recorded = {storage.id for storage in trace.storages if storage.role == "saved"}
+    return SavedCheck(
+        _bytes(trace, recorded),
+        _bytes(trace, derived),
+        _by_operator(trace, recorded - derived),
+        _by_operator(trace, derived - recorded),
+        tuple(unknown),
+    )
+
+
+def _bytes(trace: Trace, ids: set[int]) -> int:
+    return sum(trace.storages[i].nbytes for i in ids)
+
+
+def _by_operator(trace: Trace, ids: set[int]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for i in sorted(ids):
+        storage = trace.storages[i]
+        name = trace.ops[storage.born].name if storage.born >= 0 else "before the run"
+        if storage.nbytes:
+            found[name] = found.get(name, 0) + storage.nbytes
+    return found
