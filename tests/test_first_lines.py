@@ -98,7 +98,9 @@ def test_a_file_without_a_model(text: str, said: str, folder: Path, archscope: C
     assert ran.code in (1, 2) and said in ran.err
 
 
-@pytest.mark.parametrize("source", [each for each in every_source() if each.name in ("torchvision", "timm")], ids=str)
+@pytest.mark.parametrize(
+    "source", [each for each in every_source() if each.name in ("torchvision", "timm")], ids=lambda source: source.name
+)
 def test_names_read_from_files_are_those_of_the_library(source: Any) -> None:
     if find_spec(source.name) is None:
         pytest.skip(f"{source.name} is not installed")
