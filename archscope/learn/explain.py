@@ -7,7 +7,6 @@ more than one layer, the receptive field and the memory of an activation. It is 
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -210,9 +209,9 @@ def _field(trace: Trace, one: Seen) -> Iterable[Equation]:
     lines: list[list[tuple[str, Expr, str]]] = []
     for i in range(len(before.size)):
         jump, size = before.jump[i], before.size[i]
-        if isinstance(jump, Fraction) and jump.denominator != 1:
+        if int(jump) != jump or int(size) != size:  # behind an upsampling
             return
-        r, j = symbol("r_in", size), symbol("j_in", int(jump))
+        r, j = symbol("r_in", int(size)), symbol("j_in", int(jump))
         p, s = symbol("p", kernel[i]), symbol("s", stride[i])
         steps = (p - 1) * j if dilation[i] == 1 else symbol("d", dilation[i]) * (p - 1) * j
         field, step = r + steps, j * s

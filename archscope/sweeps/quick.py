@@ -65,7 +65,7 @@ class Passed(NamedTuple):
     scale: tuple[int | Fraction, ...]
     axes: tuple[tuple[tuple[int, int], ...], ...]
     windowed: bool
-    inner: tuple[int, ...] | None
+    inner: tuple[int | Fraction, ...] | None
 
 
 class State:
