@@ -211,4 +211,5 @@ def padded(mode: str, batch: Shape, c: int, sides: Shape, pads: Sequence[Sequenc
         out.append(symbol("m", m) + symbol("before", before) + symbol("after", after))
     if mode in ("reflect", "replicate"):
         require(c > 0 and min(sides) > 0, f"{mode} padding needs a non-empty input, gets {[*batch, c, *sides]}")
+        require(any(side.value > 0 for side in out), f"{mode} padding of {list(sides)} leaves nothing")
     return tuple(out)
