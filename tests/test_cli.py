@@ -321,7 +321,7 @@ def test_nothing_is_done_before_the_options_are_understood(archscope: Command, m
         raise AssertionError("a model was traced")
 
     monkeypatch.setattr("archscope.tracing.tracer.trace", untouched)
-    monkeypatch.setattr("archscope.report.comparison.record_of", untouched)
+    monkeypatch.setattr("archscope.report.comparison.result_of", untouched)
     for more in (["--columns", "foo"], ["--format", "foo"], ["--output", "/"], ["--batch", "0"]):
         assert archscope("trace", "lenet", *more).code == 2
         assert archscope("table", "lenet", *more).code == 2

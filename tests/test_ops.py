@@ -158,7 +158,7 @@ TABLE: list[tuple[str, Any, tuple[Any, ...], int, int]] = [
     ("grid_sample", Call(lambda x, g: F.grid_sample(x, g, align_corners=False)), (X, (2, 3, 3, 2)), 0, 2*8*3*3 * 4*2),
     # bags, sums at an index, weight norm
     ("EmbeddingBag", nn.EmbeddingBag(9, 16), (indices(2, 3),), 0, 2*3 * 16),
-    ("scatter_add", Call(lambda x, i: x.scatter_add(0, i, x)), ((4, 3), indices(4, 3)), 0, 4*3),
+    ("scatter_add", Call(lambda x, i: x.scatter_add(0, i, x)), (torch.zeros(4, 3), indices(4, 3)), 0, 4*3),
     ("weight_norm", Call(lambda v, g: torch.ops.aten._weight_norm(v, g, 0)), ((6, 3), (6, 1)), 0, 2 * 6*3 + 6),
     # zero by definition
     ("Embedding", nn.Embedding(100, 16), (indices(2, 5),), 0, 0),

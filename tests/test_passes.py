@@ -57,6 +57,7 @@ def test_totals_by_hand(record: archscope.Trace) -> None:
         "receptive_field": 4,  # 3, then (2 − 1)·1 more
         "fc_share": fc / (conv + norm + fc),
         "unknown": {},
+        "macs_is_lower_bound": False,
     }
 
 
