@@ -25,6 +25,8 @@ LLAMA = "transformers:LlamaConfig@vocab_size=97@hidden_size=64@num_hidden_layers
     "@num_key_value_heads=2@intermediate_size=128"
 )
 
+pytest.importorskip("transformers")
+
 
 # -------------------------------------------------------------------------------------------------- prompts and steps
 
