@@ -21,7 +21,7 @@ from archscope.analysis.verification import WHOLE
 from archscope.layers import derive
 from archscope.report.comparison import side_by_side
 from archscope.sources.catalogue import listing
-from archscope.sources.records import record_of
+from archscope.sources.records import result_of
 from archscope.sources.spec import Spec, expand
 from archscope.zoo.catalogue import entries
 
@@ -261,12 +261,12 @@ def test_an_input_of_another_form_is_one_models_failure() -> None:
 
 
 def test_whatever_a_model_does_the_others_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(spec: Spec, *more: Any) -> Trace:
+    def broken(kind: str, make: Any, spec: Spec, *more: Any) -> Any:
         if spec.name == "nin":
             raise RecursionError("too deep")
-        return record_of(spec, *more)
+        return result_of(kind, make, spec, *more)
 
-    monkeypatch.setattr("archscope.report.comparison.record_of", broken)
+    monkeypatch.setattr("archscope.report.comparison.result_of", broken)
     table = side_by_side(expand(["nin,lenet"]))
     assert table.rows[0]["error"] == "RecursionError: too deep"
     assert table.rows[1]["verified"] is True

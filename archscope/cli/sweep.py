@@ -85,7 +85,9 @@ def over_a_grid(
     kept, hidden = columns_of(axes)
     shown.check(kept + hidden)
     if of not in TOTALS:
-        raise SpecError(f"--of: {unknown('figure', of, [c.key for c in kept[len(axes) :] + hidden])}")
+        raise SpecError(
+            f"--of: {unknown('figure', of, [c.key for c in kept[len(axes) :] + hidden if c.form != 'flag'])}"
+        )
     form = _ending(plot)
     subject = Subject(spec, None, input, whole_number("--batch", batch), train)
     subject.source()

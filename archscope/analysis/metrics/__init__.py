@@ -17,7 +17,7 @@ METRICS.put_first(*"""depth params trainable buffers memory macs flops activatio
     effective_stride fc_share""".split())  # fmt: skip
 
 # what sweeps keep of `totals`
-TOTALS = ("model", "input", *(key for key, one in METRICS.items() if one.total), "unknown")
+TOTALS = ("model", "input", *(key for key, one in METRICS.items() if one.total), "unknown", "macs_is_lower_bound")
 
 
 @cached
