@@ -182,7 +182,7 @@ def test_a_source_that_is_not_installed_says_so(name: str, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(f"archscope.sources.kinds.{name}._{'names' if name == 'timm' else 'types'}", lambda *a: 1 / 0)
     with pytest.raises(SpecError, match=f"{name} is not installed; `pip install {name}`"):
-        getattr(sys.modules[f"archscope.sources.kinds.{name}"], f"_{name}")()
+        getattr(sys.modules[f"archscope.sources.kinds.{name}"], {"timm": "_timm"}.get(name, f"{name}_library"))()
 
 
 # ------------------------------------------------------------------------------------------------ a user's file
@@ -397,7 +397,8 @@ def test_a_forward_that_leaves_for_numpy(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     with pytest.raises(TraceError, match=r"Away: the forward hands a tensor to NumPy, .*, at .*away.py:7$") as caught:
-        record_of(f"{tmp_path}/away.py:Away", "1x3")
+        model, inputs = load(f"{tmp_path}/away.py:Away", "1x3")
+        trace(model, inputs, name="Away", values="never")
     assert "cpu()" not in str(caught.value)
 
 

@@ -155,14 +155,15 @@ def trilinear(operator: Op) -> Work | None:
 @by_output("aten.einsum")
 def einsum(operator: Op) -> Work | None:
     # kept whole only between constants; otherwise it arrives as its bmm. Two operands, each letter once in each:
-    # a product of the sides of all letters, less those that one operand sums over alone
+    # a product of the sides of all letters, less those that one operand sums over alone; PyTorch drops an axis of 1, so
+    # that it is never contracted
     left, arrow, out = operator.args["equation"].replace(" ", "").partition("->")
     terms = left.split(",")
-    letters = [set(term) for term in terms]
-    if len(terms) != 2 or "." in left or not arrow or list(map(len, terms)) != list(map(len, letters)):
+    if len(terms) != 2 or "." in left or not arrow or any(len(term) != len(set(term)) for term in terms):
         return None
     one, other = (dict(zip(term, t.shape, strict=True)) for term, t in zip(terms, operator.inputs, strict=True))
     sides = {c: max(one.get(c, 1), other.get(c, 1)) for c in left if c != ","}
+    letters = [{c for c, side in axes.items() if side != 1} for axes in (one, other)]
     shared = letters[0] & letters[1]
     cost = prod(m for c, m in sides.items() if c in shared or c in out)
     summed = sum(t.numel for t, s in zip(operator.inputs, letters, strict=True) if s - shared - set(out))
