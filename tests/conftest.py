@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import count
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -52,12 +51,3 @@ def archscope() -> Callable[..., Ran]:
         return Ran(result.exit_code, result.stdout, result.stderr)
 
     return run
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that are known to fail are run and reported as xfail or xpass: `known_failures.txt` says which and why."""
-    lines = Path(__file__).with_name("known_failures.txt").read_text(encoding="utf-8").splitlines()
-    known = {line for line in lines if line and not line.startswith("#")}
-    for item in items:
-        if item.nodeid in known:
-            item.add_marker(pytest.mark.xfail(reason="known failure, see tests/known_failures.txt", strict=False))

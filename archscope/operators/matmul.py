@@ -9,6 +9,7 @@ from archscope.operators.rule import (
     DENSE,
     Maybe,
     Work,
+    agree,
     aten,
     axes_of,
     broadcast,
@@ -40,7 +41,7 @@ def linear(input: Tensor, weight: Tensor, bias: Maybe = None) -> Work:
 
 
 def _inner(left: int, right: int) -> None:
-    if left != right:
+    if not agree(left, right):
         raise ShapeError(f"the matrices do not fit: {left} columns against {right} rows", expected=right, got=left)
 
 

@@ -99,8 +99,18 @@ def split_batch(x: Tensor, n: int, what: str) -> tuple[Shape, int, Shape]:
     return x.shape[: -n - 1], x.shape[-n - 1], x.shape[-n:]
 
 
+def agree(a: int, b: int) -> bool:
+    """Whether two sides that must be equal are. `==` never takes a symbolic side for 1, because it may ask whether an
+    axis is repeated; here a 1 is a number like any other.
+    """
+    for one, other in ((a, b), (b, a)):
+        if type(one) is not int:
+            return one.agrees(other)  # type: ignore[attr-defined]
+    return a == b
+
+
 def same(what: str, expected: int, got: int) -> None:
-    if expected != got:
+    if not agree(expected, got):
         raise ShapeError(f"expects {expected} {what}, gets {got}", expected=expected, got=got)
 
 

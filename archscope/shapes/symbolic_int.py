@@ -143,10 +143,17 @@ class SymbolicInt(int):
         apart = (self.poly - poly_of(other)).constant
         if apart is not None:
             return not apart
+        if not isinstance(other, SymbolicInt) and (-1 <= other <= 0 or (other == 1 and int.__eq__(self, other))):
+            return False
+        return self.agrees(other)
+
+    def agrees(self, other: int) -> bool:
+        """Whether it must be, and is, another side or number: an assumption, also where that is 1."""
+        apart = (self.poly - poly_of(other)).constant
+        if apart is not None:
+            return not apart
         symbolic = isinstance(other, SymbolicInt)
         equal = int.__eq__(self, other)
-        if not symbolic and (-1 <= other <= 0 or (other == 1 and equal)):
-            return False
         own = not symbolic or not (other.poly.letters - {"N"} and self.poly.letters - {"N"})
         self.context.log.append(Assumption("fixed" if own else "equal", self.poly, poly_of(other), equal))
         if equal and not symbolic:

@@ -21,26 +21,10 @@ import torch
 from torch import nn
 
 from archscope.tracing.devices import is_meta
-from archscope.tracing.weightless import weightless
+from archscope.tracing.layer_cache import CLONABLE
+from archscope.tracing.weightless import without_weights
 
 MOST = 1 << 12  # moulds that are kept
-
-# layers without layers inside, whose constructor depends on its arguments alone
-CAST = (
-    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
-    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm),
-    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LocalResponseNorm),
-    *(nn.Linear, nn.Embedding, nn.Flatten, nn.Unflatten, nn.Identity),
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh),
-    *(nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softplus, nn.Softmax, nn.LogSoftmax, nn.Threshold),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
-    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
-    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
-    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
-    *(nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d),
-    *(nn.Upsample, nn.PixelShuffle, nn.PixelUnshuffle),
-)
-
 
 _cast = torch.Tensor._make_subclass  # another tensor of the same memory; no dispatch mode sees it
 _MARKS = itertools.count(1)
@@ -178,12 +162,12 @@ _MOULDS: dict[Any, Mould | None] = {}
 @contextmanager
 def moulded() -> Iterator[None]:
     """Within this block, in this thread, models are built without weights, and equal layers from one mould."""
-    with weightless():
+    with without_weights():  # its own copies of layers take the place of `cached_layers`
         here = threading.get_ident()
         if len(_MOULDS) > MOST:
             _MOULDS.clear()
         saved: list[tuple[Any, str, Any]] = []
-        for cls in CAST:
+        for cls in CLONABLE:
             saved.append((cls, "__init__", cls.__dict__.get("__init__")))
             cls.__init__ = _casting(cls, cls.__init__, here)
         saved.append((nn.Module, "__init__", nn.Module.__init__))

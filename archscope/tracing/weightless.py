@@ -40,8 +40,15 @@ _FILLED = ("zeros", "ones", "full", "rand", "randn", "randint")
 def weightless() -> Iterator[None]:
     """Within this block, in this thread, parameters are made on the meta device and initialisers do nothing.
 
-    The state of the random generator is left as it was.
+    Equal layers are copied. The state of the random generator is left as it was.
     """
+    with without_weights(), cached_layers():
+        yield
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """The same, and every layer runs its own constructor."""
     with _LOCK, gc_paused():
         here = threading.get_ident()
         replaced = [(torch, name, _placed) for name in ("empty", *_FILLED)]
@@ -56,8 +63,7 @@ def weightless() -> Iterator[None]:
         for owner, name, replace in replaced:
             setattr(owner, name, replace(getattr(owner, name), here))
         try:
-            with cached_layers():
-                yield
+            yield
         finally:
             for owner, name, original in saved:
                 setattr(owner, name, original)
