@@ -147,12 +147,13 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`did you mean vgg11, vgg13 or vgg16?`, empty where nothing is near.
 
-    Names that begin with what was typed come first, in their own order, the shortest of those that go on from each
-    other (`macs`, not `macs_is_lower_bound`); then those that differ by little.
+    Names that begin with what was typed come first, in their own order, without those that only lengthen another
+    (`macs`, not `macs_is_lower_bound`); then those that differ by little.
     """
     known, name = list(known), name.lower()
     begun = [one for one in known if name and one.lower().startswith(name)]
-    near = [one for one in begun if not any(one != other and one.startswith(other) for other in begun)]
+    longer = {one for one in begun for other in begun if one != other and one.startswith(other) and other.lower() != name}
+    near = [one for one in begun if one not in longer]
     small = {one.lower(): one for one in reversed(known)}
     for found in difflib.get_close_matches(name, small, n=3, cutoff=0.6):
         one = small[found]
