@@ -152,8 +152,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     known, name = list(known), name.lower()
     begun = [one for one in known if name and one.lower().startswith(name)]
-    longer = {one for one in begun for other in begun if one != other and one.startswith(other) and other.lower() != name}
-    near = [one for one in begun if one not in longer]
+    heads = [one for one in begun if one.lower() != name]
+    near = [one for one in begun if not any(one != head and one.startswith(head) for head in heads)]
     small = {one.lower(): one for one in reversed(known)}
     for found in difflib.get_close_matches(name, small, n=3, cutoff=0.6):
         one = small[found]

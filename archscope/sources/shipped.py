@@ -1,7 +1,7 @@
 """The records of the zoo that come with archscope, `zoo/records.bin`: its networks need no PyTorch.
 
-`python -m archscope.sources.ship` makes the file, before a wheel is built; a checkout has none, and keeps the records of
-its own runs. It is used where archscope's code is what it was made with, and where PyTorch is of the same version or
+`python -m archscope.sources.ship` makes the file, before a wheel is built; a checkout has none, and keeps the records
+of its own runs. It is used where archscope's code is what it was made with, and where PyTorch is of the same version or
 not installed. A test compares every record with a new run.
 """
 
