@@ -34,10 +34,10 @@ class Field(NamedTuple):
     @property
     def extent(self) -> tuple[int, ...]:
         """The size that the position which sees most sees, per side."""
-        coarse = self.coarse or ((0, 1),) * len(self.size)
-        return tuple(
-            [base + ceil((size - base) / unit) * unit for size, (base, unit) in zip(self.size, coarse, strict=True)]
-        )
+        if not self.coarse:
+            return tuple(map(ceil, self.size))
+        sides = zip(self.size, self.coarse, strict=True)
+        return tuple([base + ceil((size - base) / unit) * unit for size, (base, unit) in sides])
 
 
 def fields(trace: Trace, done: Sequence[Work | None]) -> dict[int, Field]:
@@ -160,7 +160,8 @@ def _meet(op: Op, inputs: list[Field]) -> Field | None:
             widest = field
     if len(widest.axes) != len(shape):
         return None
-    largest = [max(inputs, key=lambda field: field.extent[side]) for side in range(len(widest.size))]
+    extents = [field.extent for field in inputs]
+    largest = [inputs[ends.index(max(ends))] for ends in zip(*extents, strict=True)]
     coarse = tuple([f.coarse[side] if f.coarse else (0, 1) for side, f in enumerate(largest)])
     return Field(
         tuple([field.size[side] for side, field in enumerate(largest)]),

@@ -117,4 +117,4 @@ class Counted(MemoRun):
         def make(*args: Any, **kwargs: Any) -> Any:
             return self.operator(func, types, args, kwargs)
 
-        return self.remembered(func, None, make, args, kwargs or {})
+        return self.remembered(func, make, args, kwargs or {})

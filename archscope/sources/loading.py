@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from archscope.core.errors import ArchscopeError, SpecError, TraceError
@@ -68,9 +69,16 @@ def input_of(spec: Spec, text: Text = None, batch: int | None = None) -> Input:
 
 
 def forward_arguments(
-    spec: Spec, model: Any, given: tuple[Given, ...], input: Text = None, batch: int | None = None
+    spec: Spec,
+    model: Any,
+    given: tuple[Given, ...],
+    input: Text = None,
+    batch: int | None = None,
+    dtype_of: Callable[[Any], Any] | None = None,
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a model's forward, by position and by name, on the meta device. given: what `inputs_of` says."""
+    """The arguments of a model's forward, by position and by name, on the meta device. given: what `inputs_of` says.
+    dtype_of: tells the dtype of the model's parameters.
+    """
     if not given and spec.source.guesses:
         texts = texts_of(input)
         given = parse_inputs(texts, spec.source.guess(model, texts[0] if len(texts) == 1 else ""), batch)
@@ -78,15 +86,15 @@ def forward_arguments(
             raise SpecError(
                 f"{spec.name} has no default input: give --input 1x3x224x224, or write example_inputs() beside it"
             )
-    made = [(each.name, tensor_of(_as_model(each, model))) for each in given]
+    made = [(each.name, tensor_of(_as_model(each, model, dtype_of))) for each in given]
     return tuple(t for name, t in made if not name), {name: t for name, t in made if name}
 
 
-def _as_model(given: Given, model: Any) -> Given:
+def _as_model(given: Given, model: Any, dtype_of: Callable[[Any], Any] | None) -> Given:
     """The argument in the dtype of the model's parameters, where nobody named another."""
-    from archscope.tracing.tensors import dtype_of
+    from archscope.tracing.tensors import dtype_of as of_parameters
 
-    dtype = dtype_of(model) if given.as_model else None
+    dtype = (dtype_of or of_parameters)(model) if given.as_model else None
     return given if dtype is None else given._replace(input=Input(given.input.shape, str(dtype).partition(".")[2]))
 
 

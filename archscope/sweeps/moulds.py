@@ -139,7 +139,7 @@ def _emptied(value: Any) -> Any:
 
 _NONE, _NO_NAMES = Frozen(), _NoNames()
 _OWN = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")  # what a module has for itself
-_BARE = {key: _emptied(value) for key, value in vars(nn.Module()).items() if key not in _OWN}
+_BARE = {key: None if key in _OWN else _emptied(value) for key, value in vars(nn.Module()).items()}
 _CONTAINERS = frozenset(key for key, value in vars(nn.Module()).items() if isinstance(value, (dict, set)))
 
 

@@ -7,7 +7,7 @@ come, by the definitions in `analysis/metrics`, and nothing is written down. A t
 the zoo.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from archscope.tracing.guard import untouched
 from archscope.tracing.memo import Memo, MemoRun, Unknown, is_library
 from archscope.tracing.modules import kind_of, listening
 from archscope.tracing.run import LOCK
-from archscope.tracing.tensors import tensors_in
+from archscope.tracing.tensors import first_dtype, tensors_in
 from archscope.tracing.weightless import KIND
 
 MOST = 1 << 13  # calls, and numbers of layers, that are kept
@@ -84,6 +84,7 @@ class State:
         self.buffers: dict[int, torch.Tensor] = {}
         self.marks: list[Mark] = []  # of layers whose parameters are not even made
         self.shared: list[Frozen] = []  # buffers of the other layers that were cast
+        self.dtype: torch.dtype | None = None  # of the first parameter of floating point
         dense: dict[int, torch.Tensor] = {}
         FILLED.clear()
         self._walk(model, dense)
@@ -109,14 +110,18 @@ class State:
         """Go through a module that was not met before; its number."""
         here, own = id(module), module.__dict__
         self.modules[here] = own
-        if (mark := mark_of(own)) is not None:
+        if type(own["_forward_hooks"]) is Frozen and (mark := mark_of(own)) is not None:
             self.marks.append(mark)
+            if self.dtype is None:
+                self._meet([p for _, p, _ in mark.tensors])
             self.numbers[here] = number = -mark.number
             return number
         cls = type(module)
         if held := own["_parameters"]:
             mine = {id(p): p for p in held.values() if p is not None}
             self.parameters |= mine
+            if self.dtype is None:
+                self._meet(mine.values())
             if (own.get(KIND) or kind_of(cls)) in DENSE:
                 dense |= mine
         if held := own["_buffers"]:
@@ -139,6 +144,9 @@ class State:
             numbers[here] = number = MEMO.keys.setdefault(key, len(MEMO.keys))
             return number
         return None
+
+    def _meet(self, parameters: Iterable[torch.Tensor]) -> None:
+        self.dtype = first_dtype(parameters)
 
 
 # ---------------------------------------------------------------------------------------------------------- a run
@@ -409,6 +417,19 @@ class Runs:
         self.last = None
         self.stack.close()
 
+    def state_of(self, model: nn.Module) -> State:
+        """What the model consists of. Raises NotQuick."""
+        if len(MEMO) > MOST:
+            MEMO.clear()
+            self.last = None
+        if self.last is None or self.last[0] is not model:
+            self.last = (model, State(model))
+        return self.last[1]
+
+    def dtype_of(self, model: nn.Module) -> torch.dtype | None:
+        """`tracing.tensors.dtype_of`, without making parameters that nobody asked for. Raises NotQuick."""
+        return self.state_of(model).dtype
+
     def totals(
         self,
         model: nn.Module,
@@ -422,12 +443,7 @@ class Runs:
 
         Raises NotQuick where only the tracer can tell, and whatever the model raises.
         """
-        if len(MEMO) > MOST:
-            MEMO.clear()
-            self.last = None
-        if self.last is None or self.last[0] is not model:
-            self.last = (model, State(model))
-        run = TotalsRun(name, self.last[1], train, bound)
+        run = TotalsRun(name, self.state_of(model), train, bound)
         run.begin(tensors_in((*arguments, *named.values())))
         with _as_it_was(run), run:
             self.now = run

@@ -74,7 +74,7 @@ class Evaluator:
 
     def _quick(self, runs: Any, model: Any, spec: Spec, text: Text, batch: int | None) -> dict[str, Any]:
         given = self._given(spec, text, batch)
-        arguments, named = forward_arguments(spec, model, given, text, batch)
+        arguments, named = forward_arguments(spec, model, given, text, batch, runs.dtype_of)
         with self.source.running(spec.name):
             found = runs.totals(model, arguments, named, spec.text, self.subject.train, self.source.upper_bound)
         return {**found, "error": None}

@@ -67,9 +67,6 @@ class Given(NamedTuple):
     place: int
 
 
-_NEW = Kept(None, None)  # of a call that was not met before
-
-
 class Memo:
     """What calls came to, and the numbers of modules: equal modules have the same.
 
@@ -163,9 +160,19 @@ class MemoRun(Run):
         number = self.number(module)
         if number is None:
             return original(module, *args, **kwargs)
+        given: list[torch.Tensor] = []
+        try:
+            key = (number, self.arguments(args, kwargs, given), torch.get_default_dtype(), self.mode)
+        except Unknown:
+            key = None
+        kept = self.memo.calls.get(key)
+        if kept is not None and self.is_ready(given):
+            return self.again(kept, given)
         self.inside += 1
         try:
-            return self.remembered(number, module, functools.partial(original, module), args, kwargs)
+            if key is None:
+                return original(module, *args, **kwargs)
+            return self.first(key, module, functools.partial(original, module), args, kwargs, given)
         finally:
             self.inside -= 1
 
@@ -191,21 +198,29 @@ class MemoRun(Run):
                     now.clear()
                     now.update(before)
 
-    def remembered(self, what: Any, module: nn.Module | None, make: Any, args: Any, kwargs: Any) -> Any:
-        """The output of a call: that of an equal one, or of the call itself, `make(*args, **kwargs)`."""
+    def remembered(self, what: Any, make: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """The output of an operator's call: that of an equal one, or of the call itself, `make(*args, **kwargs)`."""
         given: list[torch.Tensor] = []
         try:
             key = (what, self.arguments(args, kwargs, given), torch.get_default_dtype(), self.mode)
         except Unknown:
             return make(*args, **kwargs)
+        kept = self.memo.calls.get(key)
+        if kept is not None and self.is_ready(given):
+            return self.again(kept, given)
+        return self.first(key, None, make, args, kwargs, given)
+
+    def again(self, kept: Kept, given: list[torch.Tensor]) -> Any:
+        """The output of a call that was made before."""
+        output = self.make(kept.form, given)
+        self.repeat(kept.cost, given, output)
+        return output
+
+    def first(self, key: Any, module: nn.Module | None, make: Any, args: Any, kwargs: Any, given: Any) -> Any:
+        """Make a call, and keep what it came to where it is the first of its key. module: None for an operator."""
         calls = self.memo.calls
-        kept = calls.get(key, _NEW)
-        if kept is None or not self.is_ready(given):
+        if key in calls or not self.is_ready(given):
             return make(*args, **kwargs)
-        if kept is not _NEW:
-            output = self.make(kept.form, given)
-            self.repeat(kept.cost, given, output)
-            return output
         calls[key] = None  # and so it stays should the call fail
         start, effects = self.start(), self.effects + len(self.stale)
         output = make(*args, **kwargs)

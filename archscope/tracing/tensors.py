@@ -47,7 +47,12 @@ def records_in(values: Any) -> list[Tensor]:
 
 def dtype_of(model: nn.Module) -> torch.dtype | None:
     """The dtype of a model's first parameter of floating point, None where it has none."""
-    return next((p.dtype for p in model.parameters() if p.dtype.is_floating_point and p.dtype.itemsize > 1), None)
+    return first_dtype(model.parameters())
+
+
+def first_dtype(parameters: Iterable[torch.Tensor]) -> torch.dtype | None:
+    """The first dtype of floating point of more than a byte."""
+    return next((p.dtype for p in parameters if p.dtype.is_floating_point and p.dtype.itemsize > 1), None)
 
 
 def own_tensors(module: nn.Module, group: str) -> Iterable[tuple[str, torch.Tensor | None]]:
