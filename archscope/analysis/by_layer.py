@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Any
 
 from archscope.analysis.boundaries import boundary_text
@@ -10,7 +11,7 @@ from archscope.analysis.observed import unknown_operators
 from archscope.analysis.row import Row, rows, visible
 from archscope.analysis.texts import inputs_text, shape_text, uncounted, versions, window_text, without_cost
 from archscope.analysis.verification import WHOLE, Check, check
-from archscope.core.record import Trace
+from archscope.core.record import Shape, Trace
 from archscope.core.table import Column, Table
 
 _OWN = (
@@ -172,6 +173,7 @@ def _notes(trace: Trace, table: list[Row], checks: Mapping[_Key, Check]) -> Iter
             yield f"{row.path or trace.model}: formula and observation disagree: {difference}"
     yield from _boundaries(table, checks)
     yield from _never_ran(trace, table)
+    yield from _rows_of_examples(trace)
     calls = Counter(row.path for row in table if row.layer is not None)
     for row in table:
         if calls[row.path] > 1 and row.params:
@@ -186,11 +188,15 @@ def _notes(trace: Trace, table: list[Row], checks: Mapping[_Key, Check]) -> Iter
 
 
 def _never_ran(trace: Trace, table: list[Row]) -> Iterable[str]:
-    """The modules that never ran, each with all that it contains."""
+    """The modules that never ran, each with all that it contains. A weight is used without a call of its module by
+    `.forward()`, in a scripted module and by a function."""
     called = {layer.path for layer in trace.layers}
     counts: Counter[str] = Counter()
+    used: set[int] = set()
+    if not all(row.called for row in table):
+        used = {t.id for op in trace.ops for t in op.inputs}
     for row in table:
-        if not row.called:
+        if not row.called and not any(p.tensor.id in used for p in row.params):
             path = row.path
             while path.rpartition(".")[0] not in called and "." in path:
                 path = path.rpartition(".")[0]
@@ -198,6 +204,32 @@ def _never_ran(trace: Trace, table: list[Row]) -> Iterable[str]:
     for path, count in counts.items():
         kind = trace.modules.get(path, "Module")
         yield f"{path} ({kind}) never ran in this forward; its {count:,} parameters are counted"
+
+
+def _rows_of_examples(trace: Trace) -> Iterable[str]:
+    """The views `x.view(-1, 400)` whose rows are no examples, because an example has not 400 numbers."""
+    found: dict[str, None] = {}
+    for op in trace.ops:
+        if op.name not in ("aten.view", "aten.reshape") or not op.inputs or len(op.inputs[0].shape) < 3:
+            continue
+        before, after = op.inputs[0].shape, op.outputs[0].shape
+        sizes = op.args.get("size") or op.args.get("shape")
+        if not isinstance(sizes, tuple) or len(after) != 2 or sizes[0] != -1 or after[0] == before[0]:
+            continue
+        whole = {prod(before[i:]) for i in range(1, len(before))}  # rows that join axes
+        n = after[1]
+        if n and n not in whole and before[-1] % n:
+            one = prod(before[1:])
+            rows_each = f"each example becomes {one // n} rows" if one % n == 0 else "rows mix examples"
+            found.setdefault(
+                f"{op.name.removeprefix('aten.')}(-1, {n}) makes {after[0]:,} rows of {before[0]:,} examples: one has"
+                f" {_by_x(before[1:])} = {one:,} numbers, and {rows_each}"
+            )
+    yield from found
+
+
+def _by_x(shape: Shape) -> str:
+    return "×".join(map(str, shape))
 
 
 def _boundaries(table: list[Row], checks: Mapping[_Key, Check]) -> Iterable[str]:

@@ -77,6 +77,16 @@ def transposed(n: int) -> Formula:
             all(0 <= e < max(si, di) for e, si, di in zip(extra, s, d, strict=True)),
             f"output_padding {list(extra)} is smaller than stride {list(s)} or dilation {list(d)}",
         )
+        if "output_size" in config:  # of the sizes that a convolution takes back to this input: not the padding given
+            wanted = tuple(config["output_size"])[-n:]
+            least = [
+                (m - 1) * si + di * (ki - 1) + 1 - 2 * pi for m, ki, si, pi, di in zip(sides, k, s, p, d, strict=True)
+            ]
+            extra = tuple([side - low for side, low in zip(wanted, least, strict=True)])
+            require(
+                all(0 <= e < si for e, si in zip(extra, s, strict=True)),
+                f"output_size {list(wanted)} is {least} and up to {[si - 1 for si in s]} more",
+            )
         out = []
         for m, ki, si, pi, di, e in zip(sides, k, s, p, d, extra, strict=True):
             m_, p_, s_, pad_ = symbol("m", m), symbol("p", ki), symbol("s", si), symbol("pad", pi)

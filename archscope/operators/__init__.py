@@ -7,6 +7,7 @@ Counting semantics, version 1
     convolution                 outputs · k · c_in/groups          (k = product of the kernel's sides), deformable too
     transposed convolution      inputs  · k · c_out/groups         by input size: each input element is spread once
     matrix products             n · m · p                          linear, mm, bmm, matmul, mv, dot, einsum
+    sparse products             entries · p                        entries: those that the matrix stores
     bilinear                    n · o · (i · j + j)                first Σ over i, then over j
     attention                   queries · keys · (d_qk + d_v) · heads; a causal mask is not discounted
     recurrent gates             steps · gates · h · (in + h)

@@ -16,6 +16,7 @@ from torch import nn
 from archscope.tracing.devices import CPU, chosen, device_of, is_meta
 from archscope.tracing.layer_cache import META
 from archscope.tracing.modules import PLAIN
+from archscope.tracing.sparse import SPARSE
 from archscope.tracing.tensors import dtype_of, tensors_in
 
 
@@ -79,6 +80,8 @@ def prepared(
 
 def without_values(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor as a run without values sees it."""
+    if tensor.layout in SPARSE:  # its entries tell what a product costs
+        return tensor.detach().clone()
     if tensor.layout is not torch.strided:
         return torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
     if not is_meta(tensor) and device_of(tensor) == CPU and _keeps_values(tensor):

@@ -15,9 +15,23 @@ PLAIN = frozenset((int, bool, float, str, type(None)))  # values that are kept a
 _KINDS: dict[type, tuple[str, tuple[str, ...]]] = {}
 
 
+_KNOWN = ("torchvision", "timm")  # whose classes of these names compute what PyTorch's do
+
+
 def kind_of(cls: type) -> str:
-    """The class that gives a module its forward, where that is one of PyTorch's layers; else its own name."""
+    """The class that gives a module its forward, where that is one of PyTorch's layers; else its own name, with that of
+    its file where a layer with a closed form has it: "nets.GELU"."""
     return _kind(cls)[0]
+
+
+def _own_name(cls: type) -> str:
+    name = cls.__name__
+    forward = next((c for c in cls.__mro__ if "forward" in c.__dict__), cls).__module__
+    if name not in LAYERS or forward.startswith("torch.nn.modules") or forward.partition(".")[0] in _KNOWN:
+        return name
+    home = cls.__module__
+    places = [part for part in home.split(".") if part not in ("modules", name.lower())]
+    return f"{places[-1] if places else home}.{name}"
 
 
 def _kind(cls: type) -> tuple[str, tuple[str, ...]]:
@@ -26,7 +40,7 @@ def _kind(cls: type) -> tuple[str, tuple[str, ...]]:
         owner = next((c for c in cls.__mro__ if "forward" in c.__dict__), cls)
         layer = owner.__module__.startswith("torch.nn.modules") and owner.__module__ != "torch.nn.modules.container"
         layer = layer and owner is not nn.Module and not owner.__name__.startswith("_")
-        kind = owner.__name__ if layer else cls.__name__
+        kind = owner.__name__ if layer else _own_name(cls)
         more = LAYERS[kind].arguments if kind in LAYERS else ()  # that the class does not name in `__constants__`
         names = dict.fromkeys((*more, *getattr(cls, "__constants__", ())))
         known = _KINDS[cls] = (kind, tuple(names))

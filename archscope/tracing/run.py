@@ -15,6 +15,7 @@ of the user's held before the run it holds afterwards.
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import GeneratorType
 from typing import Any
 
 import torch
@@ -24,17 +25,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from archscope.core.errors import ShapeError
 from archscope.core.record import Composite, Layer, Op, Param, Tensor, Trace
 from archscope.core.version import __version__
-from archscope.operators import UPPER_BOUNDS, Work, work
+from archscope.operators import UPPER_BOUNDS, VIEWS, ZERO, Work, work
 from archscope.tracing.compiler import no_compiler
 from archscope.tracing.devices import CPU, answers, device_of, is_meta, real_devices
 from archscope.tracing.dispatch import BY_VALUE, OVERLOADS, Overload, by_value, elements, overload_of
 from archscope.tracing.lines import line_now
 from archscope.tracing.modules import PLAIN, describe, kind_of
+from archscope.tracing.sparse import SPARSE, product_of
 from archscope.tracing.spelling import spelled
-from archscope.tracing.tensors import SMALL, is_lazy, own_tensors, records_in, tensors_in
+from archscope.tracing.tensors import SMALL, all_of, is_lazy, own_tensors, records_in, tensors_in
 from archscope.tracing.values import refuse
 from archscope.tracing.weightless import KIND, META
 
+_ENLARGED = ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")  # are asked for one of several output sizes
 MANY = 1 << 22  # the same of integers and booleans: edges, lengths, masks
 
 _DTYPES = {d: str(d).removeprefix("torch.") for d in vars(torch).values() if isinstance(d, torch.dtype)}
@@ -51,6 +54,9 @@ class Run(TorchDispatchMode):
         self.decided: dict[str, None] = {}  # where a size or a branch came from values
         self.modules, self.name, self.rules, self.lazy, self.bound = modules, name, rules, lazy, bound
         self.bounded: dict[str, None] = {}  # modules in which a size was taken at its largest
+        self.sparse = False  # whether there was a sparse tensor
+        self.assumed: dict[str, None] = {}  # other notes
+        self.by_weights: dict[str, None] = {}  # where a size or a branch came from the values of weights
         self.ops: list[Op] = []
         self.works: list[Work | None] = []  # of each operator, as `ops.work` says it: no rule need be asked twice
         self.layers: list[Layer | None] = []
@@ -73,6 +79,8 @@ class Run(TorchDispatchMode):
         self.cache: tuple[Param, ...] = ()
         self.params = self.state("_parameters")
         self.buffers = self.state("_buffers")
+        # weights whose values are there, and what is computed from them
+        self.learned = {id(t) for t in self.alive if type(t) is nn.Parameter and not is_meta(t)}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -86,6 +94,10 @@ class Run(TorchDispatchMode):
         if known is None:
             known = self.records[key] = Tensor(len(alive), tuple(tensor.shape), _DTYPES[tensor.dtype])
             alive.append(tensor)
+            if tensor.layout in SPARSE:
+                self.sparse = True
+                if is_meta(tensor) and self.stack:
+                    raise NotImplementedError("a sparse tensor of entries that are not known (meta)")
         return known
 
     def plain(self, value: Any) -> Any:
@@ -135,6 +147,8 @@ class Run(TorchDispatchMode):
         if overload is None:
             overload = OVERLOADS[func] = overload_of(func)
         try:
+            if self.sparse and any(t.layout in SPARSE for t in tensors_in((args, kwargs or {}))):
+                return self.with_sparse(overload, func, args, kwargs or {})
             if overload.rule is not None and self.rules:
                 return self.ruled(overload, func, args, kwargs)
             return self.kernel(overload, func, args, kwargs or {})
@@ -234,10 +248,12 @@ class Run(TorchDispatchMode):
         if real and not self.real and (overload.in_place or overload.out):
             self.save(tensors_in(args[:1]) if overload.in_place else tensors_in(kwargs.values()))
         named = self.named(overload, args, kwargs)  # in place, an operator may change the shape that it was given
-        if self.real and (overload.decides or overload.name in BY_VALUE) and by_value(overload, args):
+        from_weights = real and not self.learned.isdisjoint(map(id, tensors))
+        if (self.real or from_weights) and (overload.decides or overload.name in BY_VALUE) and by_value(overload, args):
             line = line_now()
             where = f" ({line})" if line else ""
-            self.decided.setdefault(f"{overload.name} in {self.stack[-1] or self.name}{where}")
+            deciding = self.decided if self.real else self.by_weights
+            deciding.setdefault(f"{overload.name} in {self.stack[-1] or self.name}{where}")
         with real_devices(), no_compiler():
             output = func(*args, **kwargs) if real else self.on_meta(overload, func, args, kwargs)
         made = tensors_in((output,))
@@ -246,6 +262,8 @@ class Run(TorchDispatchMode):
             refuse(self.taken, self.limit)
         if real and (not overload.view or (tensors and id(tensors[0]) in self.born)):
             self.born.update(map(id, made))
+        if from_weights:
+            self.learned.update(map(id, made))
         if overload.out:
             for given, tensor in zip(tensors[-len(made) :], made, strict=False):
                 self.records.pop(id(given), None)  # `out=` gave it another shape
@@ -261,6 +279,29 @@ class Run(TorchDispatchMode):
                 self.records.pop(id(output))
                 self.metas.pop(id(output), None)
         self.keep(overload, named, output)
+        return output
+
+    def with_sparse(self, overload: Overload, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operator that takes a sparse tensor. A product is recorded with the number of its entries; of others
+        that compute, the cost is unknown."""
+        tensors = tensors_in((args, kwargs))
+        if (product := product_of(overload, args, kwargs)) is None:
+            if not self.real and not all(map(self.known, tensors)):
+                raise NotImplementedError(f"{overload.name} of a sparse tensor and one without values (meta)")
+            known = overload.name in ZERO or overload.name in VIEWS
+            name = overload.name if known else overload.name.replace("aten.", "sparse.")
+            return self.kernel(
+                overload._replace(name=name, composite=overload.composite and not known), func, args, kwargs
+            )
+        output: Any
+        if self.real or all(map(self.known, tensors)):
+            with real_devices(), no_compiler():
+                output = func(*args, **kwargs)
+        else:
+            dtype = next(t.dtype for t in tensors if t.layout not in SPARSE)
+            output = torch.empty(product.shape, dtype=dtype, device=META)
+        overload = overload._replace(name=product.name, rule=None)
+        self.keep(overload, {key: self.plain(value) for key, value in product.arguments.items()}, output)
         return output
 
     def save(self, tensors: list[torch.Tensor]) -> None:
@@ -303,6 +344,8 @@ class Run(TorchDispatchMode):
         """Whether its values are there: small, and nothing unknown was written into it."""
         if is_meta(tensor) or device_of(tensor).type != "cpu":
             return False
+        if tensor.layout in SPARSE:
+            return True
         dtype = tensor.dtype
         if tensor.numel() > (SMALL if dtype.is_floating_point or dtype.is_complex else MANY):
             return False
@@ -354,6 +397,9 @@ class Run(TorchDispatchMode):
             output: Any = ()
             try:
                 output = original(module, *args, **kwargs)
+                if not depth and isinstance(output, GeneratorType):  # the forward runs as its parts are asked for
+                    output = all_of(output)
+                    self.assumed.setdefault(f"the forward yields: all of its {len(output)} parts were asked for")
                 self.failed = None  # what failed inside was caught there
             except BaseException:
                 if self.failed is None:
@@ -362,6 +408,11 @@ class Run(TorchDispatchMode):
             finally:
                 stack.pop()
                 kind, config = describe(module)
+                if (
+                    kind in _ENLARGED
+                    and (wanted := args[1] if len(args) > 1 else kwargs.get("output_size")) is not None
+                ):
+                    config["output_size"] = tuple(wanted)
                 ins = tuple([records.get(id(t)) or record(t) for t in tensors_in(args)])
                 if kwargs:
                     ins += tuple([record(t) for t in tensors_in(kwargs.values())])
@@ -379,7 +430,24 @@ class Run(TorchDispatchMode):
     def notes(self) -> tuple[str, ...]:
         """What was assumed, one sentence each."""
         where = ", ".join(self.bounded)
-        return (f"sizes that depend on values are taken at their largest, in {where}",) if where else ()
+        found = list(self.assumed)
+        if self.sparse:
+            found.append(
+                "a product with a sparse tensor costs its entries; the bytes of one are said as if it were dense"
+            )
+        if where:
+            found.append(f"sizes that depend on values are taken at their largest, in {where}")
+        if self.by_weights:
+            found.append(f"sizes and branches depend on the values of weights, by {'; '.join(self.by_weights)}")
+        own = {p.tensor.id for p in self.params}
+        others = [t for i, t in enumerate(self.alive) if type(t) is nn.Parameter and i not in own and not is_lazy(t)]
+        if others:
+            found.append(
+                f"{sum(t.numel() for t in others):,} parameters that the forward uses are no parameters of the model"
+                " (layers in a plain list or dict): they are not counted, and an optimizer of model.parameters() does"
+                " not train them"
+            )
+        return tuple(found)
 
     def finish(self, train: bool) -> Trace:
         """The record."""

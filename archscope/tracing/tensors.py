@@ -1,13 +1,15 @@
 """Tensors in arguments, in records and in modules."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from archscope.core.errors import TraceError
 from archscope.core.record import Tensor
 from archscope.tracing.modules import PLAIN
 
@@ -32,6 +34,17 @@ def tensors_in(values: Any) -> list[torch.Tensor]:
             found += tensors_in(value.values())
         elif is_dataclass(value) and not isinstance(value, type):
             found += tensors_in([getattr(value, f.name) for f in fields(value)])
+    return found
+
+
+PARTS = 10_000  # that a forward may yield
+
+
+def all_of(parts: Iterator[Any]) -> tuple[Any, ...]:
+    """What a forward yields. Raises TraceError where it does not end."""
+    found = tuple(islice(parts, PARTS + 1))
+    if len(found) > PARTS:
+        raise TraceError(f"the forward yields more than {PARTS:,} parts: give trace a module that ends")
     return found
 
 

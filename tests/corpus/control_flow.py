@@ -151,3 +151,13 @@ class ProductAfterInPlaceTranspose(nn.Module):
         y = x.relu()
         y.t_()
         return y @ self.weight
+
+
+@case([(2, 4)], params=4 * 4, macs=2 * 2 * 4 * 4, shapes=[(2, 4), (2, 4)])
+class ForwardThatYields(Base):
+    """Two parts, each a product: they run as they are asked for."""
+
+    def forward(self, x):
+        for _ in range(2):
+            x = self.linear(x)
+            yield x

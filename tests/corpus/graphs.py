@@ -79,6 +79,39 @@ class SparseProduct(Base):
         return torch.sparse.mm(adjacency, self.linear(x))
 
 
+@case(lambda: (torch.rand(5, 4), torch.tensor([[0, 1, 2], [1, 2, 3]])), params=4 * 3, macs=5 * 4 * 3 + 3 * 3,
+      shapes=[(5, 3)], uncounted="it counts a sparse product as if it were dense")  # fmt: skip
+class SparseFromEdges(Base):
+    """The matrix is made in the forward, of three given edges, and multiplied with @."""
+
+    def forward(self, x, edges):
+        return torch.sparse_coo_tensor(edges, torch.ones(3), (5, 5), check_invariants=False) @ self.linear(x)
+
+
+@case(lambda: (torch.rand(5, 4), torch.tensor([[0, 1, 2], [1, 2, 3]])), params=4 * 3 + 3,
+      macs=5 * 4 * 3 + 3 * 3 + 3 * 3, shapes=[(5, 3)], uncounted="it does not know sparse products")  # fmt: skip
+class SparseAttention(Base):
+    """A score of each of three edges, 3 x 1, is an entry of the matrix."""
+
+    def __init__(self):
+        super().__init__()
+        self.score = nn.Linear(3, 1, bias=False)
+
+    def forward(self, x, edges):
+        y = self.linear(x)
+        scores = self.score(y[edges[0]]).squeeze(-1).sigmoid()
+        return torch.sparse.mm(torch.sparse_coo_tensor(edges, scores, (5, 5), check_invariants=False), y)
+
+
+@case(lambda: (torch.rand(5, 4), sparse()[1].to_sparse_csr()), params=0, macs=4 * 4, shapes=[(5, 4)],
+      uncounted="it counts a sparse product as if it were dense")  # fmt: skip
+class CompressedRows(nn.Module):
+    """Four entries in rows, each times a row of 4."""
+
+    def forward(self, x, adjacency):
+        return adjacency.matmul(x)
+
+
 @case(lambda: (torch.rand(5, 4), torch.tensor([0, 0, 1, 1, 1])), params=4 * 3, macs=2 * 4 * 3, shapes=[(2, 3)])
 class MeanOfEachGraph(Base):
     """Two graphs, as the largest number of the given vector says."""

@@ -128,3 +128,17 @@ class OneNormInTwoPlaces(nn.Module):
 
     def forward(self, x):
         return self.b(self.norm(self.a(self.norm(x))))
+
+
+@case([(2, 4)], params=0, macs=2 * 2 * 4 * 4, shapes=[(2, 4)])
+class LayersInAPlainList(nn.Module):
+    """Both layers run; `parameters()` does not have theirs."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.Linear(4, 4, bias=False) for _ in range(2)]
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
