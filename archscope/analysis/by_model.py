@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from archscope.analysis.metrics import METRICS, arranged, totals
+from archscope.analysis.metrics import METRICS, STEP_METRICS, arranged, totals
 from archscope.analysis.texts import of_model, uncounted, without_cost
 from archscope.core.record import Trace
 from archscope.core.table import Column, Table
@@ -34,6 +34,7 @@ MODEL_HIDDEN = arranged(
     _OWN,
     [one.column() for one in _METRICS if one.model_priority is None],
 )
+STEP_COLUMNS = tuple(one.column(one.model_priority) for one in STEP_METRICS.values())  # where a step is asked for
 
 
 def model_row(trace: Trace, source: str, verified: bool | None) -> dict[str, Any]:

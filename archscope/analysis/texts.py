@@ -55,6 +55,16 @@ def window_text(config: Mapping[str, Any]) -> str:
     return text
 
 
+def step_text(conditions: Mapping[str, Any]) -> str:
+    """What a training step of many models assumes: `Training step: adamw (foreach), fp32, …`."""
+    parts = [
+        f"{conditions.get('optimizer', 'sgd')} ({conditions.get('implementation', 'foreach')})",
+        str(conditions.get("precision", "fp32")),
+        str(conditions.get("loss") or "cross-entropy where the output is N×C, else the mean of squares"),
+    ]
+    return f"Training step: {', '.join(parts)}"
+
+
 def uncounted(missing: Mapping[str, int]) -> tuple[str, ...]:
     """Operators of unknown cost and how often each ran, `mine.double (2×)`."""
     return tuple(f"{name} ({count}×)" for name, count in missing.items())

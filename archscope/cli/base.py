@@ -72,6 +72,31 @@ Output = Annotated[
     str | None, typer.Option("--output", "-o", help="Write to a file; on an error it is not changed.", metavar="FILE")
 ]
 
+TrainStep = Annotated[
+    bool, typer.Option("--train-step", help="Run a training step too: its MACs, FLOPs and peak memory.")
+]
+Optimizer = Annotated[
+    str | None,
+    typer.Option("--optimizer", help="Of the training step: momentum, or one of torch.optim (sgd).", metavar="NAME"),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option("--precision", help="Of the training step: fp32 (as built), bf16, fp16.", metavar="NAME"),
+]
+
+
+def step_conditions(wanted: bool, optimizer: str | None, precision: str | None) -> dict[str, Any] | None:
+    """The conditions of a training step, None where none is wanted. Raises SpecError for one that does not exist."""
+    given = {key: word for key, word in (("optimizer", optimizer), ("precision", precision)) if word is not None}
+    if given and not wanted:
+        raise SpecError("--optimizer and --precision are of a training step: add --train-step")
+    if not wanted:
+        return None
+    from archscope.sources.records import check_step
+
+    check_step(given)
+    return given
+
 
 def _setting(variable: str) -> Any:
     """The callback of an option that sets a variable for this command and the processes that it starts."""

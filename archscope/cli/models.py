@@ -14,12 +14,16 @@ from archscope.cli.base import (
     Input,
     Model,
     OneCommand,
+    Optimizer,
     Output,
+    Precision,
     Shown,
     Train,
+    TrainStep,
     may_write,
     names,
     progress,
+    step_conditions,
     whole_number,
 )
 from archscope.core.errors import SpecError
@@ -62,6 +66,9 @@ def trace(
         str | None, typer.Option("--depth", "-d", help="Show modules down to this depth.", metavar="N")
     ] = None,
     train: Train = False,
+    train_step: TrainStep = False,
+    optimizer: Optimizer = None,
+    precision: Precision = None,
     columns: Columns = None,
     format: As = "terminal",
     output: Output = None,
@@ -80,29 +87,39 @@ def trace(
     archscope trace mobilenet-v1@width=0.5 --depth 2
     archscope trace torchvision:resnet50           timm:NAME, transformers:LlamaConfig
     archscope trace nets.py:Net@width=2 --input tokens=1x128:int64 --input mask=1x128:bool
+    archscope trace resnet50 --train-step --optimizer adamw --batch 32
     archscope trace alexnet --save alexnet.json    later: archscope trace alexnet.json
     archscope trace lenet --columns path,formula,params --format md
     archscope trace model.safetensors              the tensors of a file of weights; with --depth by module
     """
     from archscope.analysis.by_layer import LAYER_COLUMNS, LAYER_HIDDEN, layer_table
-    from archscope.sources.records import record_of
+    from archscope.analysis.step_work import WORK_COLUMNS, work_table
+    from archscope.sources.records import record_of, step_of
     from archscope.sources.source import only_weights
     from archscope.sources.spec import parse
 
     shown = Shown(columns, format, output)
     if only_weights(model):
-        _tensors(parse(model), shown, depth, [input, batch, train, save])
+        _tensors(parse(model), shown, depth, [input, batch, train, save, train_step])
         return
-    shown.check(LAYER_COLUMNS + LAYER_HIDDEN)
+    conditions = step_conditions(train_step, optimizer, precision)
+    shown.check(WORK_COLUMNS if train_step else LAYER_COLUMNS + LAYER_HIDDEN)
     if save is not None:
         may_write(save, "--save")
     level, examples = whole_number("--depth", depth), whole_number("--batch", batch)
     with shown.chain(level):
-        record = record_of(model, input, examples, train)
+        record = (
+            record_of(model, input, examples, train)
+            if conditions is None
+            else step_of(model, input, examples, **conditions)
+        )
     if save is not None:
         from archscope.core.files import save as write
 
         write(record.to_json() + "\n", save)
+    if len(record.phases) > 1:  # a step, also one that was saved
+        shown.print(work_table(record, level))
+        return
     table = layer_table(record, level)
     shown.print(table)
     if any(row["agrees"] is False for row in table.rows):
@@ -115,9 +132,8 @@ def _tensors(spec: Any, shown: Shown, depth: str | None, of_a_run: list[Any]) ->
 
     shown.check(TENSOR_COLUMNS + TENSOR_HIDDEN)
     if any(of_a_run):
-        raise SpecError(
-            f"{spec.name} has no operators and does not run: --input, --batch, --train and --save need a run"
-        )
+        options = "--input, --batch, --train, --train-step and --save"
+        raise SpecError(f"{spec.name} has no operators and does not run: {options} need a run")
     shown.print(tensor_table(spec.source.weights(spec.name), whole_number("--depth", depth)))
 
 
@@ -134,6 +150,9 @@ def table(
     input: Input = None,
     batch: Batch = None,
     train: Train = False,
+    train_step: TrainStep = False,
+    optimizer: Optimizer = None,
+    precision: Precision = None,
     like: Annotated[
         str | None,
         typer.Option("--as", help="What other tools would print: torchinfo,fvcore,torch, … or all.", metavar="TOOLS"),
@@ -164,6 +183,7 @@ def table(
     archscope table --models all --format latex --output table.tex
     archscope table 'resnet*' --as fvcore          the figures that fvcore would print
     archscope table --models 'timm:*' --jobs 2     a source whole, in two processes
+    archscope table vgg16 resnet50 --batch 32 --columns model,training_macs,peak_memory
     archscope table lenet nin --bench runs.jsonl   with what archscope bench has measured
     archscope table lenet nin --bench 'runs.jsonl@recipe=d2l'
     archscope table transformers:GPT2Config transformers:LlamaConfig --llm --context 1024
@@ -172,6 +192,7 @@ def table(
         given = [*(names or []), *(models or [])]
         _language_models(given, context, batch, sort, Shown(columns, format, output))
         return
+    from archscope.analysis.metrics import STEP_METRICS
     from archscope.peers.reconcile import chosen
     from archscope.report.comparison import columns_for, side_by_side
     from archscope.sources.spec import expand
@@ -180,7 +201,10 @@ def table(
     examples, processes = whole_number("--batch", batch), whole_number("--jobs", jobs) or 1
     specs = expand([*(names or []), *(models or [])] if names or models else ["all"])
     tools = [] if like is None else chosen(like)
-    kept, hidden = columns_for(tools, bool(bench))
+    asked = [*(shown.columns or ()), (sort or "").removeprefix("-")]
+    of_step = train_step or any(key in STEP_METRICS and not (bench and key == "peak_memory") for key in asked)
+    step = step_conditions(of_step, optimizer, precision)
+    kept, hidden = columns_for(tools, bool(bench), True)
     shown.check(kept + hidden, sort)
     runs = None
     if bench:
@@ -190,7 +214,7 @@ def table(
         runs = measured(results.read(bench), [spec.text for spec in specs], bench)
 
     with progress(specs) as counted:
-        compared = side_by_side(counted, input, examples, train, tools, processes, runs)
+        compared = side_by_side(counted, input, examples, train, tools, processes, runs, step)
     if sort:
         compared = compared.sort(sort.removeprefix("-"), descending=sort.startswith("-"))
     shown.print(compared)

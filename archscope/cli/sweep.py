@@ -14,11 +14,15 @@ from archscope.cli.base import (
     Input,
     Model,
     OneCommand,
+    Optimizer,
     Output,
+    Precision,
     Shown,
     Train,
+    TrainStep,
     may_write,
     put,
+    step_conditions,
     whole_number,
 )
 from archscope.core.errors import SpecError
@@ -42,6 +46,9 @@ def over_a_grid(
     input: Input = None,
     batch: Batch = None,
     train: Train = False,
+    train_step: TrainStep = False,
+    optimizer: Optimizer = None,
+    precision: Precision = None,
     jobs: Jobs = None,
     scheduler: Scheduler = None,
     plot: Annotated[str | None, typer.Option("--plot", help="Also draw it: a .svg or .png.", metavar="FILE")] = None,
@@ -60,9 +67,11 @@ def over_a_grid(
     archscope sweep vgg16 --over input=64:512:32 --plot vgg.svg --of activations
     archscope sweep nets.py:Net --over depth=1:100 --over width=8:512:8 --jobs 8 --output grid.parquet
     archscope sweep gru-classifier --over input=16:512:16          a sequence's length
+    archscope sweep resnet50 --over batch=1,8,32 --train-step --optimizer adamw
     """
     from functools import partial
 
+    from archscope.analysis.metrics import STEP_METRICS
     from archscope.core.table import unknown
     from archscope.report.sweep_plot import picture
     from archscope.sources.loading import inputs_of
@@ -82,14 +91,16 @@ def over_a_grid(
         raise SpecError("nothing is varied: write --over width=0.25,0.5,1 or --over input=64:512:32")
     grid = Grid(typed_axes(over, spec))
     axes = axes_of(grid)
-    kept, hidden = columns_of(axes)
+    kept, hidden = columns_of(axes, True)
     shown.check(kept + hidden)
-    if of not in TOTALS:
+    if of not in (*TOTALS, *STEP_METRICS):
         raise SpecError(
             f"--of: {unknown('figure', of, [c.key for c in kept[len(axes) :] + hidden if c.form != 'flag'])}"
         )
     form = _ending(plot)
-    subject = Subject(spec, None, input, whole_number("--batch", batch), train)
+    asked = train_step or any(key in STEP_METRICS for key in (of, *(shown.columns or ())))
+    step = step_conditions(asked, optimizer, precision)
+    subject = Subject(spec, None, input, whole_number("--batch", batch), train, step)
     subject.source()
     point_spec, text, examples = subject.at(grid[0])
     inputs_of(point_spec, text, examples)  # a wrong input is refused before anything is run
@@ -112,7 +123,7 @@ def over_a_grid(
     if stored:
         _note(f"{len(grid):,} points in {output}", *failure_notes(failures, len(grid)))
     else:
-        shown.print(sweep_table(title, axes, rows, _caption(train)))
+        shown.print(sweep_table(title, axes, rows, _caption(train, step), step is not None))
     if sum(failures.values()) == len(grid):
         raise typer.Exit(1)
 
@@ -134,6 +145,9 @@ def search(
     input: Input = None,
     batch: Batch = None,
     train: Train = False,
+    train_step: TrainStep = False,
+    optimizer: Optimizer = None,
+    precision: Precision = None,
     jobs: Jobs = None,
     scheduler: Scheduler = None,
     columns: Columns = None,
@@ -151,6 +165,7 @@ def search(
     archscope search nets.py:space --best 'macs / params' --top 5 --seed 1
     archscope search nets.py:space --trials 1000000 --where 'macs < 1e8' --jobs 8 --output found.parquet
     """
+    from archscope.analysis.metrics import STEP_METRICS
     from archscope.sources.loading import inputs_of
     from archscope.sweeps.search import Search, space_of
     from archscope.sweeps.store import is_store
@@ -158,13 +173,17 @@ def search(
 
     shown = Shown(columns, format, output)
     asked = space_of(space)
+    texts = f"{where} {best} {' '.join(shown.columns or ())}"
+    wanted = train_step or any(key in texts for key in STEP_METRICS)
     processes = whole_number("--jobs", jobs) or 1
     if not seed.isdigit():
         raise SpecError(f"--seed is a whole number from 0 on, not {seed!r}")
     one = Search(asked, whole_number("--trials", trials) or 1, int(seed), where, best, whole_number("--top", top) or 1,
-                 input, whole_number("--batch", batch), train)  # fmt: skip
+                 input, whole_number("--batch", batch), train,
+                 step_conditions(wanted, optimizer, precision))  # fmt: skip
     axes = {"trial": True, **dict.fromkeys(one.arguments, True)}
-    kept, hidden = columns_of(axes)
+    step = one.subject.step
+    kept, hidden = columns_of(axes, step is not None)
     shown.check(kept + hidden)
     spec, text, examples = one.subject.at(one.trials[0])
     inputs_of(spec, text, examples)
@@ -178,7 +197,7 @@ def search(
     notes = failure_notes(one.failures, one.evaluated)
     if where and not one.met:
         notes += [f"{count:,} meet {part}" for part, count in one.parts.items()] if len(one.parts) > 1 else []
-    table = sweep_table(title, axes, found, _caption(train))
+    table = sweep_table(title, axes, found, _caption(train, step), step is not None)
     if stored:
         shown = Shown(columns, "terminal", None)
         _note(f"{one.met:,} of {one.evaluated:,} trials in {output}", *notes)
@@ -190,10 +209,11 @@ def search(
         raise typer.Exit(1)
 
 
-def _caption(train: bool) -> str:
-    from archscope.analysis.texts import versions
+def _caption(train: bool, step: Any = None) -> str:
+    from archscope.analysis.texts import step_text, versions
 
-    return f"{'Training mode. ' if train else ''}{versions()}"
+    given = f"{step_text(step)}. " if step is not None else ""
+    return f"{'Training mode. ' if train else ''}{given}{versions()}"
 
 
 def _ending(path: str | None) -> str:

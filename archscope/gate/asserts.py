@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from archscope.core.errors import SpecError
-from archscope.gate.budget import Budget, Target, find, judge, limit_of, sparse
+from archscope.gate.budget import STEP, Budget, Target, find, judge, limit_of, sparse
 from archscope.gate.drift import Drift, changes, drift_of, sentence
-from archscope.gate.judge import entry_of, locked_config, path_of, run
-from archscope.gate.lock import Entry, Line, read, shown, update
+from archscope.gate.judge import entry_of, locked_config, path_of, run, with_step
+from archscope.gate.lock import STEP_KEYS, Entry, Line, read, shown, update
 from archscope.gate.reports import MOST, drift_lines, headline
 from archscope.sources.inputs import parse_inputs, texts_of
 from archscope.sources.loading import load, tensor_of
@@ -105,7 +105,8 @@ def assert_budget(
     if not read_limits:
         raise SpecError('no limit was given: write params="<= 3.5 M"')
     path = _path(lock)
-    before, now = _compared(model, input, name, path, train)
+    wanted = any(limit.metric in STEP_KEYS for limit in read_limits)
+    before, now = _compared(model, input, name, path, train, wanted)
     broken = [v for v in judge([Budget(now.model, {}, read_limits, message)], now, before) if not v.holds]
     if not broken:
         return
@@ -136,20 +137,37 @@ def _entries(path: str) -> Mapping[str, Entry]:
     return read(path) if os.path.exists(path) else {}
 
 
-def _compared(model: Any, input: Any, name: str | None, path: str, train: bool) -> tuple[Entry | None, Entry]:
-    """A model as the lock has it, and as it is now."""
+def _compared(
+    model: Any, input: Any, name: str | None, path: str, train: bool, step: bool = False
+) -> tuple[Entry | None, Entry]:
+    """A model as the lock has it, and as it is now. step: with the totals of a training step, as the config has it."""
     if isinstance(model, str):
         before = _entries(path).get(model)
         asked = sparse({"input": texts_of(input) if input is not None else None, "train": train})
-        return before, run(Target(model, asked or (before.asked if before else {})))
+        asked = dict(asked or (before.asked if before else {}))
+        if step:
+            asked["step"] = _step(before)
+        return before, run(Target(model, asked))
     from archscope.tracing.tracer import trace
 
     built, title = _built(model, name)
     before = _entries(path).get(title)
     record = trace(built, _inputs(input), name=title, train=train)
     if before is not None and before.by == "command":  # the same model, which the command can build too
-        return before, entry_of(record, title, before.asked)
-    return before, entry_of(record, title, by="python")
+        now = entry_of(record, title, before.asked)
+    else:
+        now = entry_of(record, title, by="python")
+    if step or "step" in now.asked:
+        from archscope.tracing.step import trace_step
+
+        now = with_step(now, trace_step(built, _inputs(input), name=title, **_step(before)))
+    return before, now
+
+
+def _step(before: Entry | None) -> dict[str, Any]:
+    """The conditions of a training step: those of the config, of the lock, or the usual ones."""
+    locked = before.asked.get("step") if before is not None else None
+    return dict(find().step or locked or STEP)
 
 
 def _built(model: Any, name: str | None) -> tuple[Any, str]:

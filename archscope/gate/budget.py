@@ -8,7 +8,12 @@
     params = "<= 3.5 M"                         # K M G T are powers of 1000
     macs = "<= +2 %"                            # against the lock; "<= +1 M" too
     activations = "<= 64 MB"                    # MB is 10^6 bytes, MiB 2^20
+    peak_memory = "<= 16 GB"                    # of a training step; training_macs and training_flops too
     message = "ask the mobile team before raising"
+
+    [tool.archscope.step]                       # lock what a training step costs; without it only budgets run one
+    optimizer = "adamw"                         # precision, loss, implementation, attention, checkpoint
+    models = ["resnet*"]                        # all models where this is left out
 
     [tool.archscope.cost]                       # of operators that no rule knows
     "mylib::op" = {macs = "x[0] * x[1] * weight[0]", flops = "3 * numel(out)"}
@@ -33,11 +38,13 @@ from archscope.analysis import metrics
 from archscope.core.errors import SpecError
 from archscope.core.table import unknown
 from archscope.core.units import NUMBER, amount
-from archscope.gate.lock import METRIC_KEYS, NAME, Entry, shown
+from archscope.gate.lock import METRIC_KEYS, NAME, STEP_KEYS, Entry, shown
 from archscope.operators import register_cost
 
 # what a budget may limit, and the unit of bytes
 METRICS = {key: "B" if metrics.METRICS[key].form == "bytes" else "" for key in METRIC_KEYS}
+METRICS |= {key: "B" if metrics.STEP_METRICS[key].form == "bytes" else "" for key in STEP_KEYS}
+STEP = {"optimizer": "sgd", "precision": "fp32"}  # the conditions of a step where the config states none
 
 
 class Limit(NamedTuple):
@@ -56,7 +63,8 @@ class Limit(NamedTuple):
 
 
 class Target(NamedTuple):
-    """One model to look at. asked: of "input", "batch" and "train", what differs from its own. line: in the config."""
+    """One model to look at. asked: of "input", "batch" and "train", what differs from its own, and of "step" the
+    conditions of the training step whose totals are wanted too. line: in the config."""
 
     model: str
     asked: Mapping[str, Any] = {}
@@ -80,7 +88,10 @@ class Budget(NamedTuple):
 
 @dataclass(frozen=True)
 class Config:
-    """The settings of one file. path: None where there is no file. models: None where it names none."""
+    """The settings of one file. path: None where there is no file. models: None where it names none.
+
+    step: the conditions of the training step whose totals are locked, None where none is; step_models: of which models.
+    """
 
     folder: str
     path: str | None = None
@@ -89,6 +100,19 @@ class Config:
     lock: str = NAME
     coverage: bool = False
     costs: Mapping[str, Any] = field(default_factory=dict)
+    step: Mapping[str, Any] | None = None
+    step_models: tuple[str, ...] = ()
+
+    def with_step(self, target: Target) -> Target:
+        """A target, with the training step that the config or a budget asks for."""
+        locked = self.step is not None and any(fits(Budget(name, {}, ()), target.model) for name in self.step_models)
+        limited = any(
+            limit.metric in STEP_KEYS for one in self.budgets if fits(one, target.model) for limit in one.limits
+        )
+        if not locked and not limited:
+            return target
+        conditions = self.step or target.asked.get("step") or STEP
+        return target._replace(asked={**target.asked, "step": dict(conditions)})
 
     def where(self, line: int) -> str:
         """`pyproject.toml line 12`."""
@@ -160,12 +184,23 @@ class _Cost(Struct, forbid_unknown_fields=True, omit_defaults=True):
     flops: int | str | None = None
 
 
+class _Step(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    models: list[_Name] = []
+    loss: str | None = None
+    implementation: str | None = None
+    attention: str | None = None
+    checkpoint: list[str] = []
+    optimizer: str = STEP["optimizer"]
+    precision: str = STEP["precision"]
+
+
 class _Table(Struct, forbid_unknown_fields=True):
     models: list[_Name | _Model] | None = None
     lock: Annotated[str, Meta(min_length=1)] = NAME
     budget: list[_Budget] = []  # pyright: ignore[reportInvalidTypeForm]
     require_coverage: bool = False
     cost: dict[str, _Cost] = {}
+    step: _Step | None = None
 
 
 _Path = tuple[str | int, ...]  # ("budget", 0, "batch")
@@ -210,7 +245,9 @@ def load_config(path: str, table: str) -> Config | None:
     named = None if read.models is None else targets
     costs: dict[str, Any] = {name: to_builtins(one) for name, one in read.cost.items()}
     folder = os.path.dirname(os.path.abspath(path))
-    return Config(folder, path, named, budgets, read.lock, read.require_coverage, costs)
+    step = None if read.step is None else {**STEP, **to_builtins(read.step)}
+    wanted = tuple((step or {}).pop("models", ["*"]))
+    return Config(folder, path, named, budgets, read.lock, read.require_coverage, costs, step, wanted)
 
 
 def _budget(read: Any, index: int, line_of: Callable[..., int]) -> Budget:
@@ -232,7 +269,7 @@ def _problem(error: str) -> tuple[_Path, str]:
     what, _, place = error.partition(" - at `$")
     path: _Path = tuple(int(part) if part.isdigit() else part for part in re.findall(r"\w+", place))
     if field := re.fullmatch(r"Object contains unknown field `(.*)`", what):
-        holder = {"models": _Model, "budget": _Budget, "cost": _Cost}[str(path[0])] if path else _Table
+        holder = {"models": _Model, "budget": _Budget, "cost": _Cost, "step": _Step}[str(path[0])] if path else _Table
         return (*path, field[1]), unknown("key", field[1], holder.__struct_fields__)
     if path and path[-1] in METRICS:
         return path, what
@@ -252,6 +289,8 @@ def _line_of(path: _Path, found: Any, table: str, places: Mapping[tuple[str, int
     nested, (parent, _, name) = f"{table}.{key}".lstrip("."), table.rpartition(".")
     if len(path) > 1 and key == "budget":
         where += [(nested, int(path[1]), part) for part in (*map(str, path[2:]), "")]
+    if len(path) > 1 and key == "step":
+        where.append((nested, 0, str(path[1])))
     where += [(table, 0, key), (nested, 0, ""), (table, 0, ""), (parent, 0, name)]
     return next((places[place] for place in where if place in places), 1)
 
@@ -373,7 +412,7 @@ def _number(value: Fraction) -> str:
 def judge(budgets: Iterable[Budget], now: Entry, before: Entry | None) -> tuple[Verdict, ...]:
     """Every limit that is set for a model. before: the model as it is locked."""
     return tuple(
-        _judged(limit, now.totals[limit.metric], before and before.totals.get(limit.metric), budget.message)
+        _judged(limit, now.totals.get(limit.metric), before and before.totals.get(limit.metric), budget.message)
         for budget in budgets
         if fits(budget, now.model)
         for limit in budget.limits

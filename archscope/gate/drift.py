@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
-from archscope.analysis.metrics import METRICS
-from archscope.gate.lock import DEFAULTS, TOTALS, Entry, Line
+from archscope.analysis.metrics import METRICS, STEP_METRICS
+from archscope.gate.lock import DEFAULTS, STEP_KEYS, TOTALS, Entry, Line
 
 
 class Change(NamedTuple):
@@ -57,7 +57,8 @@ class Drift:
 
 def drift_of(before: Entry, after: Entry) -> Drift:
     """What changed from one entry to the other."""
-    both = [key for key in TOTALS if key in before.totals and key in after.totals]  # an older lock may lack a metric
+    # an older lock may lack a metric, and only some have those of a training step
+    both = [key for key in (*TOTALS, *STEP_KEYS) if key in before.totals and key in after.totals]
     totals = {key: (before.totals[key], after.totals[key]) for key in both}
     changed = {key: pair for key, pair in totals.items() if pair[0] != pair[1]}
     return Drift(before, after, changes(before.lines, after.lines), changed)
@@ -200,7 +201,8 @@ def _how(old: Line, new: Line) -> str:
 
 # ---------------------------------------------------------------------------------------------------------- words
 
-UNITS = {key: one.amount for key, one in METRICS.items()} | {"params": "params"}
+EVERY = {**METRICS, **STEP_METRICS}
+UNITS = {key: one.amount for key, one in EVERY.items()} | {"params": "params"}
 
 
 def sentence(change: Change) -> str:
@@ -334,7 +336,7 @@ def totals_text(drift: Drift) -> list[str]:
     `params 60,965,224 → 62,013,800 (+1,048,576, +1.7 %)`."""
     out = [f"input {_times(drift.input[0])} → {_times(drift.input[1])}"] if drift.input else []
     for key, (before, after) in drift.totals.items():
-        if key in METRICS and METRICS[key].implied_by in drift.totals:
+        if key in EVERY and EVERY[key].implied_by in drift.totals:
             continue
         if isinstance(before, int) and isinstance(after, int):
             share = f", {100 * (after - before) / before:+.1f} %".replace("-", "−") if before else ""

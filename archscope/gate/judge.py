@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from archscope.analysis.metrics import METRICS, totals
+from archscope.analysis.metrics import METRICS, step_totals, totals
 from archscope.analysis.row import rows, visible
 from archscope.analysis.verification import WHOLE
 from archscope.core.errors import ArchscopeError, SpecError
@@ -25,7 +25,7 @@ from archscope.gate.budget import Budget, Config, Target, Verdict, fits, is_patt
 from archscope.gate.drift import Drift, drift_of
 from archscope.gate.lock import FIGURES, TOTALS, Entry, Line, Lock, read, shown, without_defaults
 from archscope.operators import COUNTING
-from archscope.sources.records import reason, record_of, result_of
+from archscope.sources.records import reason, record_of, result_of, step_of
 from archscope.sources.spec import expand, parse
 from archscope.zoo import catalogue as registry
 
@@ -55,6 +55,11 @@ def entry_of(record: Trace, model: str, asked: Mapping[str, Any] | None = None, 
         lines=lines,
         by=by,
     )
+
+
+def with_step(entry: Entry, record: Trace) -> Entry:
+    """An entry with the totals of a training step too. record: of the step."""
+    return replace(entry, totals={**entry.totals, **_plain(step_totals(record))})
 
 
 def locked_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,7 +197,7 @@ def plan(config: Config, path: str | None, names: Sequence[str] = ()) -> Plan:
         gone = tuple(name for name in gone if name in wanted)
     if not targets and not gone:
         raise SpecError(f"{shown(path)} has no model; `archscope lock MODEL` adds one")
-    return Plan(config, path, locked, tuple(targets.values()), gone)
+    return Plan(config, path, locked, tuple(map(config.with_step, targets.values())), gone)
 
 
 def _against(budget: Budget) -> bool:
@@ -274,7 +279,18 @@ def look(target: Target, plan: Plan, cached: bool = False, coverage: bool = Fals
         return replace(found, problem=f"is not in {shown(plan.path)}; `archscope lock '{target.model}'` adds it")
     if before.counting != after.counting:
         return replace(found, problem=_other_counting(before, plan))
+    if _step_text(before) != _step_text(after) and _step_text(before) and _step_text(after):
+        was, now = _step_text(before), _step_text(after)
+        return replace(found, problem=f"was locked with the step {was}, and is {now} now; {_ACCEPTS}")
     return replace(found, drift=drift_of(before, after))
+
+
+_ACCEPTS = "`archscope check --update` accepts it"
+
+
+def _step_text(entry: Entry) -> str:
+    """The conditions of the training step, "" where none is locked."""
+    return ", ".join(f"{key} {value}" for key, value in sorted(entry.asked.get("step", {}).items()))
 
 
 def _judged(found: Outcome, plan: Plan, coverage: bool) -> Outcome:
@@ -296,6 +312,7 @@ def _other_counting(before: Entry, plan: Plan) -> str:
 def run(target: Target, folder: str = ".") -> Entry:
     """A model as it is now. folder: where the paths of its name begin. Raises what `runs.record_of` raises."""
     asked = target.asked
+    step = asked.get("step")
     kind = f"lock {target.model} {sorted(asked.items())}"
 
     def locked(record: Trace) -> str | None:
@@ -306,9 +323,15 @@ def run(target: Target, folder: str = ".") -> Entry:
     with inside(folder):
         given = (asked.get("input"), asked.get("batch"), asked.get("train", False))
         text = result_of(kind, locked, target.model, *given)
-        return (
+        entry = (
             lock.parse(text)[target.model] if text else entry_of(record_of(target.model, *given), target.model, asked)
         )
+        if step is None:
+            return entry
+        try:
+            return with_step(entry, step_of(target.model, *given[:2], **step))
+        except ArchscopeError as error:
+            raise SpecError(f"no training step: {reason(error)}") from error
 
 
 @contextmanager
@@ -382,7 +405,7 @@ def plan_to_lock(config: Config, path: str | None, names: Sequence[str], asked: 
         texts = [spec.text for spec in expand(names)]
         named = {target.model for target in targets_of(config)} if config.models is not None else set(texts)
         targets = tuple(Target(text, asked or known.get(text, {})) for text in texts)
-        return Plan(config, path, locked, targets, unnamed=frozenset(texts) - named)
+        return Plan(config, path, locked, tuple(map(config.with_step, targets)), unnamed=frozenset(texts) - named)
     if asked:
         raise SpecError("name the models that the input is for: `archscope lock MODEL --input …`")
     ours = {name for name, entry in locked.items() if entry.by == "command"}
@@ -393,7 +416,7 @@ def plan_to_lock(config: Config, path: str | None, names: Sequence[str], asked: 
             "pyproject.toml"
         )
     gone = ours - {target.model for target in targets} if config.models is not None else set()
-    return Plan(config, path, locked, tuple(targets), tuple(sorted(gone)))
+    return Plan(config, path, locked, tuple(map(config.with_step, targets)), tuple(sorted(gone)))
 
 
 def path_of(config: Config, path: str | None) -> str:

@@ -28,7 +28,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn, TypedDict
 from msgspec import Meta, MsgspecError, Struct, ValidationError
 from msgspec.json import Decoder
 
-from archscope.analysis.metrics import METRICS
+from archscope.analysis.metrics import METRICS, STEP_METRICS
 from archscope.core.errors import ArchscopeError
 from archscope.core.files import save
 
@@ -39,6 +39,7 @@ FIGURES = tuple(key for key, one in METRICS.items() if one.layer_locked)
 METRIC_KEYS = tuple(
     sorted((key for key, one in METRICS.items() if one.locked), key=("depth", "receptive_field").__contains__)
 )
+STEP_KEYS = tuple(STEP_METRICS)  # of a training step: only where the config asks for them
 TOTALS = (*METRIC_KEYS, "unknown")
 
 # value of an argument that is left out of a lock
@@ -79,7 +80,8 @@ class Entry:
     """One model of a lock.
 
     model: as it was named. input: what it ran on. asked: what was asked for besides its own defaults, of "input",
-    "batch" and "train". made: "archscope", "torch" and, for networks of the zoo, "code", a checksum of their source.
+    "batch", "train" and "step", the conditions of the training step whose totals are there too. made: "archscope",
+    "torch" and, for networks of the zoo, "code", a checksum of their source.
     by: "command", or "python" for a model that only Python code can build. first: number of its first layer's line.
     """
 
@@ -125,7 +127,9 @@ def _objects(entry: Entry) -> Iterator[dict[str, Any]]:
            **({"by": entry.by} if entry.by != "command" else {})}  # fmt: skip
     yield {"counting": entry.counting, **entry.made}
     yield from (
-        {key: entry.totals[key]} for key in TOTALS if key in entry.totals and (key != "unknown" or entry.totals[key])
+        {key: entry.totals[key]}
+        for key in (*TOTALS, *STEP_KEYS)
+        if key in entry.totals and (key != "unknown" or entry.totals[key])
     )
     for line in entry.lines:
         config = {"config": dict(line.config)} if line.config else {}
@@ -153,6 +157,7 @@ class Asked(TypedDict, total=False):
     input: str | list[str]
     batch: Annotated[int, Meta(ge=1)]
     train: bool
+    step: dict[str, Any]
 
 
 class _First(Struct, forbid_unknown_fields=True):
@@ -269,7 +274,7 @@ class _Reader:
                 layers.append(_line(self.read(i, _Layer)))
                 continue
             total = self.read(i, _Total)
-            if len(total) != 1 or not total.keys() <= set(TOTALS):
+            if len(total) != 1 or not total.keys() <= {*TOTALS, *STEP_KEYS}:
                 self.refuse(i, "this is not a line of a lock")
             totals |= total
         entry = Entry(

@@ -1,14 +1,15 @@
 """Specs -> the comparison table: load, trace, verify and total each model; a failure is a row with its reason."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from archscope.analysis.by_model import MODEL_COLUMNS, MODEL_HIDDEN, model_row, model_table
+from archscope.analysis.by_model import MODEL_COLUMNS, MODEL_HIDDEN, STEP_COLUMNS, model_row, model_table
 from archscope.analysis.by_tensor import weights_row
-from archscope.analysis.texts import versions
+from archscope.analysis.metrics import STEP_METRICS, step_totals
+from archscope.analysis.texts import step_text, versions
 from archscope.analysis.verification import disagreements
 from archscope.bench import model_columns as figures
 from archscope.bench.model_columns import Measured
@@ -17,7 +18,7 @@ from archscope.core.table import Column, Table
 from archscope.peers.reconcile import columns_as, predicted
 from archscope.sources.inputs import Text, check_input, texts_of
 from archscope.sources.loading import inputs_of
-from archscope.sources.records import reason, result_of
+from archscope.sources.records import reason, result_of, step_of
 from archscope.sources.spec import Spec
 from archscope.sweeps.workers import in_order
 from archscope.zoo.catalogue import Entry, entries
@@ -31,31 +32,43 @@ def side_by_side(
     counters: Sequence[str] = (),
     jobs: int = 1,
     measured: Measured | None = None,
+    step: Mapping[str, Any] | None = None,
 ) -> Table:
     """One row a model. Raises SpecError when the input is one of no model at all.
 
     counters: tools whose figures, by their conventions, stand in place of archscope's MACs and FLOPs. jobs: processes.
-    measured: what runs have measured, in columns of its own; a model that has no run has nothing there.
+    measured: what runs have measured, in columns of its own; a model that has no run has nothing there. step: the
+    conditions of a training step, as for `trace_step`, whose metrics are columns too; None: none is run.
     """
     texts = texts_of(input)
     for text in texts:
         check_input(text)
-    work = partial(_rows, input=input, batch=batch, train=train, counters=counters)
+    work = partial(_rows, input=input, batch=batch, train=train, counters=counters, step=step)
     listed = work(specs) if jobs == 1 else list(in_order(work, specs, jobs, _died, group=1))
     made = [known for row in listed if (known := row.pop("versions", None))]
     running = made[0] if made and all(one == made[0] for one in made) else None
     given = f"Input: {', '.join(texts)} for every model" if texts else "Input: each model's own"
     given += f", batch {batch}" if batch else ""
+    given += f". {step_text(step)}" if step is not None else ""
     if measured is not None:
+        for row in listed:
+            row.pop("peak_memory", None)  # beside runs it is the one that they measured
         listed = [{**row, **measured.figures.get(row["model"], {})} for row in listed]
     table = model_table(listed, f"{given}{', training mode' if train else ''}. {versions(running)}")
-    columns, hidden = columns_for(counters, measured is not None)
+    columns, hidden = columns_for(counters, measured is not None, step is not None)
     notes = (*(measured.notes if measured is not None else ()), *table.notes)
     return replace(table, columns=columns, hidden=hidden, notes=notes)
 
 
-def columns_for(counters: Sequence[str], measured: bool = False) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
+def columns_for(
+    counters: Sequence[str], measured: bool = False, step: bool = False
+) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
     """The columns that are shown, and those that only scripts get: with counters, archscope's own figures."""
+    if step:
+        shown, hidden = columns_for(counters, measured)
+        at = [column.key for column in shown].index("verified")
+        taken = {column.key for column in (*shown, *hidden)}
+        return (*shown[:at], *(c for c in STEP_COLUMNS if c.key not in taken), *shown[at:]), hidden
     if measured:
         shown, hidden = columns_for(counters)
         return (*shown, *figures.COLUMNS), (*hidden, *figures.HIDDEN)
@@ -68,9 +81,28 @@ def columns_for(counters: Sequence[str], measured: bool = False) -> tuple[tuple[
 
 
 def _rows(
-    specs: Iterable[Spec], input: Text, batch: int | None, train: bool, counters: Sequence[str]
+    specs: Iterable[Spec],
+    input: Text,
+    batch: int | None,
+    train: bool,
+    counters: Sequence[str],
+    step: Mapping[str, Any] | None,
 ) -> list[dict[str, Any]]:
-    return [_row(spec, input, batch, train, counters) for spec in specs]
+    found = []
+    for spec in specs:
+        row = _row(spec, input, batch, train, counters)
+        found.append(row if step is None or row.get("error") else row | _of_step(spec, input, batch, step))
+    return found
+
+
+def _of_step(spec: Spec, input: Text, batch: int | None, step: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of a training step; where there is none, why."""
+    if spec.source.only_weights:
+        return {}
+    try:
+        return step_totals(step_of(spec, input, batch, **step))
+    except Exception as error:  # the forward may be known all the same
+        return {**dict.fromkeys(STEP_METRICS), "error": f"no training step: {reason(error)}"}
 
 
 def _died(spec: Spec) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A spec of any source -> its Trace: what every command starts from."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -107,6 +107,13 @@ def step_of(spec: str | Spec, input: Text = None, batch: int | None = None, **co
     with user_code(), spec.source.running(spec.name) as notes:
         record = trace_step(model.model, model.arguments, model.named, name=spec.text, **conditions)
     return replace(record, notes=(*record.notes, *notes)) if notes else record
+
+
+def check_step(conditions: Mapping[str, Any]) -> None:
+    """Raises SpecError for a condition of a training step that does not exist."""
+    from archscope.tracing.step import check_conditions
+
+    check_conditions(**conditions)
 
 
 def reason(error: Exception) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from archscope.analysis.metrics import STEP_METRICS, TOTALS
 from archscope.core.errors import SpecError
 from archscope.sources.inputs import Given, Text
 from archscope.sources.source import SOURCES, Source, source_of
@@ -42,7 +43,8 @@ class Factories(Source):
 class Subject:
     """A model with the arguments that stay, and how it is run. It can be sent to another process.
 
-    factory: what builds it, where that is no model with a name.
+    factory: what builds it, where that is no model with a name. step: the conditions of a training step, as for
+    `trace_step`, whose metrics are wanted too; None: none is run.
     """
 
     spec: Spec
@@ -50,6 +52,7 @@ class Subject:
     input: Text = None
     batch: int | None = None
     train: bool = False
+    step: Mapping[str, Any] | None = None
 
     def source(self) -> Source:
         """Where the model comes from; in another process the factory is entered there first."""
@@ -58,6 +61,11 @@ class Subject:
         if self.spec.source.saved:
             raise SpecError(f"{self.spec.name} is the record of one run: nothing of it can be varied")
         return self.spec.source
+
+    @property
+    def totals(self) -> tuple[str, ...]:
+        """The keys of what is found at a point."""
+        return TOTALS if self.step is None else (*TOTALS, *STEP_METRICS)
 
     def at(self, point: Mapping[str, Any]) -> tuple[Spec, Text, int | None]:
         """Model, input and batch of a point."""
@@ -69,11 +77,15 @@ class Subject:
 
 
 def subject_of(
-    factory: str | Callable[..., Any], input: Text = None, batch: int | None = None, train: bool = False
+    factory: str | Callable[..., Any],
+    input: Text = None,
+    batch: int | None = None,
+    train: bool = False,
+    step: Mapping[str, Any] | None = None,
 ) -> Subject:
     """What a user names or hands over. Raises SpecError for what is neither a model's name nor callable."""
     if isinstance(factory, str):
-        return Subject(parse(factory), None, input, batch, train)
+        return Subject(parse(factory), None, input, batch, train, step)
     if not callable(factory):
         raise SpecError(f"{factory!r} is neither the name of a model nor a function that builds one")
     plain = getattr(factory, "__qualname__", type(factory).__name__)
@@ -81,4 +93,6 @@ def subject_of(
     while FACTORIES.setdefault(name, factory) is not factory:
         n += 1
         name = f"{plain}-{n}"
-    return Subject(Spec(plain.rpartition("<locals>.")[2], source_of("factory"), name), factory, input, batch, train)
+    return Subject(
+        Spec(plain.rpartition("<locals>.")[2], source_of("factory"), name), factory, input, batch, train, step
+    )

@@ -15,7 +15,7 @@ from fractions import Fraction
 from math import prod
 from typing import Any
 
-from archscope.analysis.metrics import TOTALS
+from archscope.analysis.metrics import STEP_METRICS, TOTALS
 from archscope.core.errors import SpecError
 from archscope.core.table import unknown
 from archscope.sources.inputs import check_input
@@ -38,7 +38,7 @@ def key_of(name: str, arguments: Iterable[str] = ()) -> str:
     is set to (`input` is the whole shape)."""
     if name == INPUT:
         return "side"
-    return f"arg_{name}" if name in TOTALS or name in ("error", "side", "trial") else name
+    return f"arg_{name}" if name in (*TOTALS, *STEP_METRICS, "error", "side", "trial") else name
 
 
 class Grid(Sequence[dict[str, Any]]):

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
-from archscope.analysis.metrics import totals
+from archscope.analysis.metrics import STEP_METRICS, step_totals, totals
 from archscope.sources.inputs import Given, Text
 from archscope.sources.loading import forward_arguments, inputs_of, loaded
-from archscope.sources.records import reason, traced
+from archscope.sources.records import reason, step_of, traced
 from archscope.sources.spec import Spec
 from archscope.sweeps.factory import Subject, subject_of
-from archscope.sweeps.grid import INPUT, TOTALS, Grid, grid_of, key_of
+from archscope.sweeps.grid import INPUT, Grid, grid_of, key_of
 
 AT_ONCE = 64  # points whose models are built together; the first ones come sooner
 
@@ -52,7 +52,7 @@ class Evaluator:
             model = runs = None
             del models
         return [
-            {**columns(point), **(told or self._slowly(*wanted))}
+            {**columns(point), **self._with_step(told or self._slowly(*wanted), *wanted)}
             for point, wanted, told in zip(points, asked, found, strict=True)
         ]
 
@@ -94,7 +94,18 @@ class Evaluator:
         try:
             return {**totals(traced(spec, loaded(spec, text, batch), self.subject.train)), "error": None}
         except Exception as error:
-            return {**dict.fromkeys(TOTALS), "model": spec.text, "error": reason(error)}
+            return {**dict.fromkeys(self.subject.totals), "model": spec.text, "error": reason(error)}
+
+    def _with_step(self, told: Record, spec: Spec, text: Text, batch: int | None) -> Record:
+        """The totals with those of a training step, where they are wanted."""
+        step = self.subject.step
+        if step is None or told["error"]:
+            return told
+        told = {**told, **dict.fromkeys(STEP_METRICS)} | {"error": told.pop("error")}
+        try:
+            return told | step_totals(step_of(spec, text, batch, **step))
+        except Exception as error:
+            return told | {"error": f"no training step: {reason(error)}"}
 
 
 def columns(point: Mapping[str, Any]) -> Record:
@@ -110,7 +121,7 @@ def columns(point: Mapping[str, Any]) -> Record:
 
 def failed(point: Mapping[str, Any], subject: Subject, why: str) -> Record:
     """The record of a point that could not be evaluated at all."""
-    return {**columns(point), **dict.fromkeys(TOTALS), "model": subject.at(point)[0].text, "error": why}
+    return {**columns(point), **dict.fromkeys(subject.totals), "model": subject.at(point)[0].text, "error": why}
 
 
 _EVALUATORS: dict[int, tuple[Subject, Evaluator]] = {}
@@ -166,6 +177,7 @@ def sweep(
     jobs: int = 1,
     scheduler: str | None = None,
     output: str | None = None,
+    step: Mapping[str, Any] | None = None,
 ) -> Iterator[Record]:
     """What a model costs at every point of a grid, one plain dict after the other, in the order of the points.
 
@@ -174,13 +186,14 @@ def sweep(
     may be any number. input: of points that name none: 224, (1, 3, 224, 224), "1x128:int64". jobs: processes; the
     factory must then be importable, and the code that calls this stand under `if __name__ == "__main__":`. scheduler:
     of a Dask cluster, "tcp://…". output: a .csv, .parquet or .jsonl that is written meanwhile; a sweep that was killed
-    goes on where it was.
+    goes on where it was. step: conditions of a training step, {"optimizer": "adamw"}, or {}: `training_macs`,
+    `training_flops` and `peak_memory` are in each record too.
 
     A record has the values of the point, every key of `totals`, and `error`: None, or why the point failed. A model is
     built once for all points that differ in input and batch only. Raises SpecError at once for what cannot be
     understood.
     """
-    subject = subject_of(factory, input, batch, train)
+    subject = subject_of(factory, input, batch, train, step)
     subject.source()
     points: Any = grid_of(cast(Mapping[str, Iterable[Any]], grid)) if isinstance(grid, Mapping) else grid
     if output is None:

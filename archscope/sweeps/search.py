@@ -23,13 +23,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from archscope.analysis.metrics import STEP_METRICS
 from archscope.core.errors import SpecError, TraceError
 from archscope.core.table import did_you_mean
 from archscope.sources.inputs import Text
 from archscope.sources.spec import Spec, parse
 from archscope.sweeps.conditions import Condition
 from archscope.sweeps.factory import Subject
-from archscope.sweeps.grid import TOTALS, Grid, grid_of, key_of
+from archscope.sweeps.grid import Grid, grid_of, key_of
 from archscope.sweeps.run import Record, records
 from archscope.sweeps.store import Store, kept, signature
 
@@ -139,18 +140,22 @@ class Search:
         input: Text = None,
         batch: int | None = None,
         train: bool = False,
+        step: Mapping[str, Any] | None = None,
     ) -> None:
         self.trials = Trials(space, trials, seed)
-        self.subject = Subject(space.model, None, input, batch, train)
         self.where = Condition(where) if where else None
         self.best = Condition(best, "--best") if best else None
+        asked = [name for condition in (self.where, self.best) if condition for name in condition.names]
+        if step is None and any(name in STEP_METRICS for name in asked):
+            step = {}
+        self.subject = Subject(space.model, None, input, batch, train, step)
         self.top, self.evaluated, self.met = top, 0, 0
         self.failures: Counter[str] = Counter()
         self.parts: Counter[str] = Counter()
         self._heap: list[tuple[float, int, Record]] = []
         arguments = [key_of(name) for name in self.trials[0]] if len(self.trials) else []
         self.arguments = [name for name in arguments if name != "side"]
-        self.columns = ["trial", *arguments, *TOTALS]
+        self.columns = ["trial", *arguments, *self.subject.totals]
         for condition in filter(None, (self.where, self.best)):
             condition.check(self.columns)
 

@@ -99,6 +99,8 @@ def signature(subject: Subject, points: Any) -> dict[str, Any]:
         found["axes"] = {axis.name: repr(axis.values) for axis in points.axes}
     else:
         found["points"] = getattr(points, "signature", None) or sha256(repr(list(points)).encode()).hexdigest()
+    if subject.step is not None:
+        found["step"] = dict(subject.step)
     file = Path(subject.spec.name.rpartition(":")[0]).expanduser()
     if subject.spec.source.name == "file" and file.is_file():
         found["code"] = sha256(file.read_bytes()).hexdigest()

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from archscope.analysis.by_model import MODEL_COLUMNS, MODEL_HIDDEN
+from archscope.analysis.by_model import MODEL_COLUMNS, MODEL_HIDDEN, STEP_COLUMNS
 from archscope.core.table import Column, Table
 from archscope.sweeps.grid import INPUT, Grid, key_of
 
@@ -16,15 +16,19 @@ _INPUT = next(c for c in MODEL_COLUMNS if c.key == "input")
 _MODEL = Column("model", "Model")
 _ERROR = Column("error", "Error")
 
-FIGURES = (*_TOTALS, *_REST)  # what a plot may show
+FIGURES = (*_TOTALS, *_REST, *STEP_COLUMNS)  # what a plot may show
 
 
-def columns_of(axes: Mapping[str, bool]) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
-    """The columns that are shown, and those that only scripts get. axes: key of each, and whether it is a number."""
+def columns_of(axes: Mapping[str, bool], step: bool = False) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
+    """The columns that are shown, and those that only scripts get.
+
+    axes: key of each, and whether it is a number. step: whether the metrics of a training step are there.
+    """
     first = tuple(Column(key, title_of(key), "count" if number else "text") for key, number in axes.items())
+    totals = (*_TOTALS, *STEP_COLUMNS) if step else _TOTALS
     if "side" in axes:
-        return (*first, *_TOTALS), (_MODEL, _INPUT, *_REST, _ERROR)
-    return (*first, _INPUT, *_TOTALS), (_MODEL, *_REST, _ERROR)
+        return (*first, *totals), (_MODEL, _INPUT, *_REST, _ERROR)
+    return (*first, _INPUT, *totals), (_MODEL, *_REST, _ERROR)
 
 
 def title_of(key: str) -> str:
@@ -42,9 +46,11 @@ def axes_of(grid: Grid) -> dict[str, bool]:
     return found
 
 
-def sweep_table(title: str, axes: Mapping[str, bool], records: Sequence[Mapping[str, Any]], caption: str) -> Table:
+def sweep_table(
+    title: str, axes: Mapping[str, bool], records: Sequence[Mapping[str, Any]], caption: str, step: bool = False
+) -> Table:
     """One row a record; failures are listed under the table."""
-    columns, hidden = columns_of(axes)
+    columns, hidden = columns_of(axes, step)
     failures = Counter(record["error"] for record in records if record["error"])
     return Table(title, columns, tuple(records), tuple(failure_notes(failures, len(records))), caption, hidden=hidden)
 

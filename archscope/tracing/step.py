@@ -36,11 +36,14 @@ from archscope.tracing.tensors import SMALL, records_in, tensors_in
 from archscope.tracing.tracer import _understood
 from archscope.tracing.training import (
     BACKENDS,
+    IMPLEMENTATIONS,
     LOSSES,
+    SHORT,
     as_on,
     checkpointed,
     default_loss,
     make_optimizer,
+    optimizers,
     stand_in,
     take_step,
 )
@@ -92,12 +95,7 @@ def trace_step(
     it was. Raises what `trace` raises, and SpecError for a condition that does not exist.
     """
     _understood(model, inputs)
-    for what, word, known in (("precision", precision, PRECISIONS), ("device", device, DEVICES),
-                              ("attention backend", attention, BACKENDS)):  # fmt: skip
-        if word not in known:
-            raise SpecError(unknown(what, word, known))
-    if isinstance(loss, str) and loss not in LOSSES:
-        raise SpecError(unknown("loss", loss, LOSSES))
+    check_conditions(loss, optimizer, implementation, precision, attention, device)
     if accumulate < 1:
         raise SpecError(f"accumulate is a whole number from 1 on, not {accumulate}")
     dtype = PRECISIONS[precision]
@@ -125,6 +123,8 @@ def trace_step(
         with LOCK, gc_paused(), ExitStack() as stack:
             stack.enter_context(untouched(paths, optimizer is not None))
             params = stand_in(paths, dtype, frozen, channels_last, SMALL)
+            if optimizer is not None and not any(p.requires_grad for p in params):
+                raise SpecError("no parameter of the model is trained, so there is no training step")
             conditions["checkpoint"] = checkpointed(paths, tuple(checkpoint))
             run = StepRun(modules, title, values)
             run.take_inputs([*arguments, *named.values()])
@@ -158,6 +158,26 @@ def trace_step(
                     values = False
                     continue
                 raise explained(run, error, again) from error
+
+
+def check_conditions(
+    loss: Any = None,
+    optimizer: Any = "sgd",
+    implementation: str = "foreach",
+    precision: str = "fp32",
+    attention: str = "math",
+    device: str = "cuda",
+) -> None:
+    """Raises SpecError for a condition of `trace_step` that does not exist."""
+    words = [
+        ("precision", precision, PRECISIONS), ("device", device, DEVICES), ("attention backend", attention, BACKENDS),
+        ("implementation of the optimizer", implementation, IMPLEMENTATIONS),
+    ]  # fmt: skip
+    words += [("loss", loss, LOSSES)] if isinstance(loss, str) else []
+    words += [("optimizer", optimizer.lower(), [*optimizers(), *SHORT])] if isinstance(optimizer, str) else []
+    for what, word, known in words:
+        if word not in known:
+            raise SpecError(unknown(what, word, known))
 
 
 def _placed(value: torch.Tensor, dtype: torch.dtype | None, channels_last: bool) -> torch.Tensor:

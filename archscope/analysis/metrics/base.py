@@ -63,6 +63,7 @@ class Metric:
 
 
 METRICS: Registry[Metric] = Registry("metric")
+STEP_METRICS: Registry[Metric] = Registry("metric of a training step")  # of the record of a step, not of a forward
 
 Function = Callable[..., Any]
 
@@ -72,6 +73,7 @@ def metric(
     title: str,
     per: Literal["operator", "row", "model"],
     total: Callable[[Trace], Any] | None = None,
+    step: bool = False,
     **facts: Any,
 ) -> Callable[[Function], Function]:
     """Register a metric by the function below.
@@ -79,6 +81,7 @@ def metric(
     per: what the function gives. "operator": `trace -> a number for each operator`, None where unknown; a row has the
     sum of its operators, unknown when one of them is, and the total is the sum of what is known. "row": `trace, rows ->
     a value for each row`, and `total` gives the model's. "model": `trace -> the model's value`.
+    step: it is of the record of a training step (`trace_step`), which is run only where such a metric is asked for.
     facts: the other fields of `Metric`.
     """
 
@@ -86,7 +89,8 @@ def metric(
         values, of_model = (function, total) if per == "row" else (None, function)
         if per == "operator":
             values, of_model = _sums(cached(function))
-        METRICS.add(key, Metric(key, title, values=values, total=of_model, **facts))
+        registry = STEP_METRICS if step else METRICS
+        registry.add(key, Metric(key, title, values=values, total=of_model, **facts))
         return function
 
     return register
