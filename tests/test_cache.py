@@ -512,9 +512,7 @@ app(sys.argv[1:])
 )  # fmt: skip
 def test_the_zoo_needs_no_torch(made, archscope, tmp_path, command, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    words = [sys.executable, "-c", WITHOUT, str(made), *command.split()]
-    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "FORCE_COLOR")}
-    ran = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", env=env)
+    ran = run_without(made, tmp_path, command)
     assert ran.returncode == 0, ran.stderr
     if "--html" not in command:
         with_torch = archscope(*command.split()).out
@@ -525,10 +523,24 @@ def unsigned(text: str) -> list[str]:
     return [line.partition(", torch ")[0] for line in text.splitlines()]
 
 
+def run_without(made: Path, folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process that has no PyTorch."""
+    words = [sys.executable, "-c", WITHOUT, str(made), *command.split()]
+    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "FORCE_COLOR")}
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, encoding="utf-8", env=env)
+
+
 def test_other_runs_of_the_zoo_say_that_torch_is_missing(made, tmp_path) -> None:
-    words = [sys.executable, "-c", WITHOUT, str(made), "trace", "alexnet", "--batch", "2"]
-    ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", env=os.environ)
+    ran = run_without(made, tmp_path, "trace alexnet --batch 2")
     assert ran.returncode == 2 and "PyTorch" in ran.stderr and "bug" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["memory lenet", "fit lenet --memory 24GB", "trace torchvision:resnet18", "sizes lenet"]
+)
+def test_a_command_that_runs_models_says_that_torch_is_missing(made, tmp_path, command) -> None:
+    ran = run_without(made, tmp_path, command)
+    assert ran.returncode == 2 and "is not installed: pip install torch" in ran.stderr and "bug" not in ran.stderr
 
 
 def test_a_record_says_that_it_was_stored(made, tmp_path) -> None:

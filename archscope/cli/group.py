@@ -97,6 +97,9 @@ def _message_of(error: Any) -> tuple[str, int]:
         command = error.ctx.command_path if getattr(error, "ctx", None) else "archscope"
         text = f"{text} See" if text.endswith("?") else f"{text.rstrip('.')}; see"
         return f"{text} `{command} --help`", 2
+    missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if missing in ("torch", "torchvision"):
+        return f"this needs a run of the model, and {missing} is not installed: pip install torch torchvision", 2
     if os.environ.get("ARCHSCOPE_DEBUG"):
         raise error
     text = f"{type(error).__name__}: {error}".splitlines()[0]

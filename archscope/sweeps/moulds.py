@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from archscope.tracing.devices import is_meta
-from archscope.tracing.layer_cache import CLONABLE
+from archscope.tracing.layer_cache import CLONABLE, empty_module
 from archscope.tracing.weightless import without_weights
 
 MOST = 1 << 12  # moulds that are kept
@@ -138,7 +138,7 @@ def _emptied(value: Any) -> Any:
 
 
 _NONE, _NO_NAMES = Frozen(), _NoNames()
-_OWN = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")  # what a module has for itself
+_OWN = {"_parameters": dict, "_buffers": dict, "_modules": dict, "_non_persistent_buffers_set": set}  # of each module
 _BARE = {key: None if key in _OWN else _emptied(value) for key, value in vars(nn.Module()).items()}
 _CONTAINERS = frozenset(key for key, value in vars(nn.Module()).items() if isinstance(value, (dict, set)))
 
@@ -171,7 +171,7 @@ def moulded() -> Iterator[None]:
             saved.append((cls, "__init__", cls.__dict__.get("__init__")))
             cls.__init__ = _casting(cls, cls.__init__, here)
         saved.append((nn.Module, "__init__", nn.Module.__init__))
-        nn.Module.__init__ = _beginning(nn.Module.__init__, here)
+        nn.Module.__init__ = empty_module(nn.Module.__init__, here, _BARE, _OWN)
         saved.append((nn.Sequential, "__init__", nn.Sequential.__init__))
         nn.Sequential.__init__ = _chaining(nn.Sequential.__init__, here)  # type: ignore[method-assign]
         saved.append((nn.Module, "__setattr__", nn.Module.__setattr__))
@@ -240,21 +240,6 @@ def _mould(layer: nn.Module) -> Mould | None:
 
 def _versions(buffers: list[torch.Tensor]) -> list[int]:
     return [b._version for b in buffers]
-
-
-def _beginning(original: Callable[..., None], here: int) -> Callable[..., None]:
-    """`nn.Module.__init__` sets each attribute by a call of its own."""
-
-    def __init__(self: nn.Module, *args: Any, **kwargs: Any) -> None:
-        if args or kwargs or self.call_super_init or threading.get_ident() != here:
-            original(self, *args, **kwargs)
-            return
-        own = self.__dict__
-        own.update(_BARE)
-        own["_parameters"], own["_buffers"], own["_modules"] = {}, {}, {}
-        own["_non_persistent_buffers_set"] = set()
-
-    return __init__
 
 
 def _chaining(original: Callable[..., None], here: int) -> Callable[..., None]:

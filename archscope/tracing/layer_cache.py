@@ -70,7 +70,7 @@ def cached_layers() -> Iterator[None]:
     saved = [(cls, cls.__dict__.get("__init__")) for cls in (*CLONABLE, nn.Module)]
     for cls in CLONABLE:
         cls.__init__ = _copying(cls, cls.__init__, here)  # type: ignore[misc]
-    nn.Module.__init__ = _empty_module(nn.Module.__init__, here)
+    nn.Module.__init__ = empty_module(nn.Module.__init__, here, _BARE, _FRESH)
     try:
         yield
     finally:
@@ -141,16 +141,19 @@ def _is_plain(value: Any) -> bool:
     return type(value) in _ATOMS or (type(value) is tuple and all(map(_is_plain, value)))
 
 
-def _empty_module(original: Callable[..., None], here: int) -> Callable[..., None]:
-    """`nn.Module.__init__` sets each attribute by a call of its own, which is a good part of its time."""
+def empty_module(original: Callable[..., None], here: int, bare: dict[str, Any], own: dict[str, type]) -> Any:
+    """`nn.Module.__init__` sets each attribute by a call of its own, which is a good part of its time.
+
+    bare: every attribute in its order. own: containers that each module has for itself.
+    """
 
     def __init__(self: nn.Module, *args: Any, **kwargs: Any) -> None:
         if args or kwargs or self.call_super_init or threading.get_ident() != here:
             original(self, *args, **kwargs)
             return
-        own = self.__dict__
-        own.update(_BARE)
-        for name, container in _FRESH.items():
-            own[name] = container()
+        attributes = self.__dict__
+        attributes.update(bare)
+        for name, container in own.items():
+            attributes[name] = container()
 
     return __init__
