@@ -160,7 +160,7 @@ def _meet(op: Op, inputs: list[Field]) -> Field | None:
             widest = field
     if len(widest.axes) != len(shape):
         return None
-    extents = [field.extent for field in inputs]
+    extents = [field.extent if field.coarse else field.size for field in inputs]
     largest = [inputs[ends.index(max(ends))] for ends in zip(*extents, strict=True)]
     coarse = tuple([f.coarse[side] if f.coarse else (0, 1) for side, f in enumerate(largest)])
     return Field(

@@ -41,8 +41,9 @@ def _refuse(*args: Any, **kwargs: Any) -> Any:
 class Frozen(OrderedDict):
     """A container that layers share: whoever would change it gets NotQuick.
 
-    mark: of the mould, in the container of a layer's hooks, as long as no attribute of the layer was set. elements,
-    nbytes, shapes, by_id: of buffers, which every layer of a mould has for itself, though they are the same here.
+    mark: of the mould, in the container of a layer's hooks, as long as no attribute of the layer was set; it holds
+    while the container of its parameters is in `AS_CAST`. elements, nbytes, shapes, by_id: of buffers, which every
+    layer of a mould has for itself, though they are the same here.
     """
 
     __setitem__ = __delitem__ = setdefault = update = pop = popitem = clear = __ior__ = move_to_end = _refuse
@@ -73,12 +74,6 @@ class Mark:
         self.trainable = sum([p.numel() for _, p, trained in self.tensors if trained])
         self.buffers, self.elements, self.dense = buffers, buffers.elements, dense
         self.nbytes = sum([p.nbytes for _, p, _ in self.tensors]) + buffers.nbytes
-
-
-def mark_of(own: dict[str, Any]) -> Mark | None:
-    """The mark of a layer that is as it was cast, by its attributes; None of any other."""
-    hooks, held = own["_forward_hooks"], own["_parameters"]
-    return hooks.mark if type(hooks) is Frozen and (type(held) is Unfilled or type(held) is Frozen) else None
 
 
 FILLED: list[torch.Tensor] = []  # parameters that were made since somebody looked here
@@ -120,6 +115,9 @@ for _name in (
     *("setdefault", "pop", "popitem", "clear"),
 ):
     setattr(Unfilled, _name, _filling(_name))
+
+
+AS_CAST = frozenset((Unfilled, Frozen))  # of the parameters of a layer that is as it was cast
 
 
 def _frozen(items: dict[str, Any]) -> Frozen:

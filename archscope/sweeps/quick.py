@@ -24,7 +24,7 @@ from archscope.analysis.receptive_field import Field
 from archscope.core.record import Op, Tensor
 from archscope.core.table import AtLeast
 from archscope.operators import VIEWS, Work
-from archscope.sweeps.moulds import FILLED, Frozen, Mark, NotQuick, mark_of
+from archscope.sweeps.moulds import AS_CAST, FILLED, Frozen, Mark, NotQuick
 from archscope.tracing.collector import gc_paused
 from archscope.tracing.devices import CPU, believed, is_meta
 from archscope.tracing.guard import untouched
@@ -110,14 +110,15 @@ class State:
         """Go through a module that was not met before; its number."""
         here, own = id(module), module.__dict__
         self.modules[here] = own
-        if type(own["_forward_hooks"]) is Frozen and (mark := mark_of(own)) is not None:
+        hooks, held = own["_forward_hooks"], own["_parameters"]
+        if type(hooks) is Frozen and (mark := hooks.mark) is not None and type(held) in AS_CAST:
             self.marks.append(mark)
             if self.dtype is None:
                 self._meet([p for _, p, _ in mark.tensors])
             self.numbers[here] = number = -mark.number
             return number
         cls = type(module)
-        if held := own["_parameters"]:
+        if held:
             mine = {id(p): p for p in held.values() if p is not None}
             self.parameters |= mine
             if self.dtype is None:

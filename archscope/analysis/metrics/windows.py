@@ -55,5 +55,5 @@ def field_of(known: Mapping[int, Field], outputs: Sequence[Tensor]) -> Any:
     end = [known.get(t.id) for t in outputs]
     if not end or any(field is None or not field.size for field in end):
         return None
-    maps = [f for f in known.values() if f.windowed]
-    return _equal_sides([max(f.extent[axis] for f in maps) for axis in range(len(maps[0].size))]) if maps else None
+    maps = [field.extent for field in known.values() if field.windowed]
+    return _equal_sides(list(map(max, zip(*maps, strict=True)))) if maps else None
