@@ -25,7 +25,8 @@ Command = Callable[..., Ran]
 
 
 def from_json(ran: Ran) -> list[dict[str, Any]]:
-    rows = json.loads(ran.out)
+    body = json.loads(ran.out)
+    rows = body["layers"] if isinstance(body, dict) else body
     assert isinstance(rows, list)
     assert all(isinstance(row, dict) for row in rows)
     assert all(row.keys() == rows[0].keys() for row in rows)

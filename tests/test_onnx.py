@@ -160,7 +160,7 @@ def test_a_shape_that_is_stated_wrong(tmp_path: Path) -> None:
 
 def test_the_commands(tmp_path: Path, archscope: Command) -> None:
     file = str(exported("lenet", tmp_path / "net.onnx"))
-    rows = json.loads(archscope("trace", file, "--format", "json").out)
+    rows = json.loads(archscope("trace", file, "--format", "json").out)["layers"]
     assert [(row["path"], row["kind"]) for row in rows][:3] == [
         ("conv1", "Conv2d"), ("sigmoid1", "Sigmoid"), ("pool1", "AvgPool2d")]  # fmt: skip
     assert all(row["agrees"] for row in rows)

@@ -231,7 +231,7 @@ def test_packings(tmp_path: Path, tensors: Any, quantization: Any, more: int) ->
 def test_mxfp4_takes_a_quarter_more_than_four_bits(tmp_path: Path, archscope: Command) -> None:
     packed(tmp_path, MXFP4, {"quant_method": "mxfp4"})  # 32 weights: 16 bytes and a scale of one
     ran = archscope("trace", str(tmp_path / "model.safetensors"), "--depth", "1", "--format", "json")
-    rows = json.loads(ran.out)
+    rows = json.loads(ran.out)["tensors"]
     assert sum(row["stored"] for row in rows) * 8 / (64 * 128) == 4.25
 
 
@@ -254,11 +254,11 @@ def test_an_unknown_packing_is_unknown(tmp_path: Path, tensors: Any, quantizatio
 def test_tables(tmp_path: Path, archscope: Command) -> None:
     file = safetensors(tmp_path / "net.safetensors", {"a.b.weight": ("F32", (3, 5)), "a.b.bias": ("F32", (3,)),
                                                       "a.bn.running_mean": ("F32", (7,))})  # fmt: skip
-    rows = json.loads(archscope("trace", str(file), "--format", "json").out)
+    rows = json.loads(archscope("trace", str(file), "--format", "json").out)["tensors"]
     assert [(row["path"], row["params"], row["stored"], row["bits"]) for row in rows] == [
         ("a.b.weight", 15, 60, 32), ("a.b.bias", 3, 12, 32), ("a.bn.running_mean", 0, 28, None),
     ]  # fmt: skip
-    rows = json.loads(archscope("trace", str(file), "--depth", "1", "--format", "json").out)
+    rows = json.loads(archscope("trace", str(file), "--depth", "1", "--format", "json").out)["tensors"]
     assert [(row["path"], row["params"], row["stored"], row["bits"]) for row in rows] == [("a", 18, 100, 32)]
     ran = archscope("table", str(file), "--format", "json")
     (row,) = json.loads(ran.out)

@@ -11,6 +11,7 @@ from archscope.analysis.observed import unknown_operators
 from archscope.analysis.row import Row, rows, visible
 from archscope.analysis.texts import inputs_text, shape_text, uncounted, versions, window_text, without_cost
 from archscope.analysis.verification import WHOLE, Check, check
+from archscope.core.formats.json import whole
 from archscope.core.record import Shape, Trace
 from archscope.core.table import Column, Table
 
@@ -97,6 +98,22 @@ def layer_table(trace: Trace, depth: int | None = None, everything: bool = False
         notes=tuple(notes),
         caption=versions(trace.versions),
     )
+
+
+def layer_json(trace: Trace, table: Table) -> str:
+    """A layer table as one JSON object, with the model, its inputs and its totals before the rows."""
+    return run_json(trace, table, {key: value for key, value in totals(trace).items() if key not in ("model", "input")})
+
+
+def run_json(trace: Trace, table: Table, sums: Mapping[str, Any]) -> str:
+    """A table of the layers of a run as one JSON object. sums: its totals."""
+    about = {
+        "model": trace.model,
+        "input": [{"shape": tensor.shape, "dtype": tensor.dtype} for tensor in trace.inputs],
+        "train": trace.train,
+        "totals": sums,
+    }
+    return whole(table, "layers", about, trace.versions)
 
 
 SUMS = ("params", "neurons", "macs", "flops", "activations", "trainable", "buffers")

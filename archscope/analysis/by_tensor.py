@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from archscope.core.formats.json import whole
 from archscope.core.table import Column, Table
 from archscope.core.version import __version__
 from archscope.core.weights import Stored, Weights, bits, total
@@ -35,6 +36,12 @@ def tensor_table(weights: Weights, depth: int | None = None) -> Table:
         notes=(*weights.notes, NO_OPERATORS),
         caption=f"archscope {__version__}.",
     )
+
+
+def tensor_json(weights: Weights, table: Table) -> str:
+    """A table of tensors as one JSON object, with its totals before the rows."""
+    known = {key: (table.totals or {}).get(key) for key in ("params", "stored", "bits", "tensors")}
+    return whole(table, "tensors", {"model": weights.file, "input": [], "totals": known}, {"archscope": __version__})
 
 
 def _modules(weights: Weights, depth: int) -> dict[str, list[Stored]]:

@@ -7,6 +7,7 @@ one row, as its parameters are updated once; so the columns add up to the whole 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from archscope.analysis.by_layer import run_json
 from archscope.analysis.metrics import step_totals
 from archscope.analysis.observed import cached, works
 from archscope.analysis.step_table import conditions_text
@@ -80,6 +81,11 @@ def work_table(trace: Trace, depth: int | None = None) -> Table:
         notes=tuple(notes),
         caption=versions(trace.versions),
     )
+
+
+def work_json(trace: Trace, table: Table) -> str:
+    """The table of a step as one JSON object, with its totals before the rows."""
+    return run_json(trace, table, {key: value for key, value in (table.totals or {}).items() if key != "path"})
 
 
 def _figures(trace: Trace) -> Iterator[tuple[str, str, dict[str, int]]]:

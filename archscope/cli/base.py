@@ -216,14 +216,20 @@ class Shown:
             error.shown = error.shown or self.format != "terminal"  # a script reads one line
             raise
 
-    def print(self, shown: Any) -> None:
-        """Write a table to stdout or to the file. Raises SpecError if that fails."""
+    def print(self, shown: Any, json: Callable[[Any], str] | None = None) -> None:
+        """Write a table to stdout or to the file. json: writes the table as JSON where that has more than its rows.
+
+        Raises SpecError if that fails.
+        """
         from archscope.core.formats import text_of
 
         if self.columns is not None:
             with _as_spec_error():
                 shown = shown.select(self.columns)
-        put(text_of(shown, self.format, **self.options), self.output)
+        if json is None or self.format != "json":
+            put(text_of(shown, self.format, **self.options), self.output)
+        else:
+            put(json(shown), self.output)
 
     def print_all(self, tables: Iterable[Any]) -> None:
         """Print several tables, with a blank line between them."""

@@ -92,8 +92,10 @@ def trace(
     archscope trace lenet --columns path,formula,params --format md
     archscope trace model.safetensors              the tensors of a file of weights; with --depth by module
     """
-    from archscope.analysis.by_layer import LAYER_COLUMNS, LAYER_HIDDEN, layer_table
-    from archscope.analysis.step_work import WORK_COLUMNS, work_table
+    from functools import partial
+
+    from archscope.analysis.by_layer import LAYER_COLUMNS, LAYER_HIDDEN, layer_json, layer_table
+    from archscope.analysis.step_work import WORK_COLUMNS, work_json, work_table
     from archscope.sources.records import record_of, step_of
     from archscope.sources.source import only_weights
     from archscope.sources.spec import parse
@@ -118,23 +120,26 @@ def trace(
 
         write(record.to_json() + "\n", save)
     if len(record.phases) > 1:  # a step, also one that was saved
-        shown.print(work_table(record, level))
+        shown.print(work_table(record, level), partial(work_json, record))
         return
     table = layer_table(record, level)
-    shown.print(table)
+    shown.print(table, partial(layer_json, record))
     if any(row["agrees"] is False for row in table.rows):
         raise typer.Exit(1)
 
 
 def _tensors(spec: Any, shown: Shown, depth: str | None, of_a_run: list[Any]) -> None:
     """The tensors of a file of weights. of_a_run: options that only a run has."""
-    from archscope.analysis.by_tensor import TENSOR_COLUMNS, TENSOR_HIDDEN, tensor_table
+    from functools import partial
+
+    from archscope.analysis.by_tensor import TENSOR_COLUMNS, TENSOR_HIDDEN, tensor_json, tensor_table
 
     shown.check(TENSOR_COLUMNS + TENSOR_HIDDEN)
     if any(of_a_run):
         options = "--input, --batch, --train, --train-step and --save"
         raise SpecError(f"{spec.name} has no operators and does not run: {options} need a run")
-    shown.print(tensor_table(spec.source.weights(spec.name), whole_number("--depth", depth)))
+    weights = spec.source.weights(spec.name)
+    shown.print(tensor_table(weights, whole_number("--depth", depth)), partial(tensor_json, weights))
 
 
 @app.command(cls=OneCommand)

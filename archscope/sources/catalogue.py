@@ -15,6 +15,7 @@ COLUMNS = (
     Column("keys", "Arguments", priority=2),
     Column("paper", "Paper", priority=3),
 )
+HIDDEN = (Column("dtype", "Input dtype"), Column("source", "Source"))
 
 
 def listing(specs: Iterable[Spec]) -> Table:
@@ -43,7 +44,7 @@ def listing(specs: Iterable[Spec]) -> Table:
     return Table(
         title="",
         columns=tuple(shown),
-        hidden=(Column("dtype", "Input dtype"), Column("source", "Source"), *(c for c in COLUMNS if c not in shown)),
+        hidden=(*HIDDEN, *(c for c in COLUMNS if c not in shown)),
         rows=tuple(listed),
         caption=f"Counts {made}; `archscope table` computes them anew." if len(shown) > 2 else "",
     )

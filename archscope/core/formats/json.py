@@ -1,6 +1,7 @@
 """JSON, the raw values: shapes as lists, unknown as null."""
 
 import json
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -9,13 +10,28 @@ from archscope.core.expression import Expr, symbol
 from archscope.core.formats.base import raw, renderer, writer
 from archscope.core.table import Table
 
+SCHEMA = 1  # of the objects that `whole` writes; docs/reference/schema.json describes all JSON
+
 
 @renderer("json")
 def render(table: Table) -> str:
     """A list of objects, one a row: raw values, shapes as lists, unknown as null."""
+    return _text(_rows(table))
+
+
+def whole(table: Table, rows: str, about: Mapping[str, Any], versions: Mapping[str, str]) -> str:
+    """One object: what the rows are about, the rows under their name, the notes and the versions."""
+    head = {"schema": SCHEMA, **{key: raw(value) for key, value in about.items()}}
+    return _text({**head, rows: _rows(table), "notes": list(table.notes), "versions": dict(versions)})
+
+
+def _rows(table: Table) -> list[dict[str, Any]]:
     keys = [column.key for column in table.columns + table.hidden]
-    rows = [{key: raw(row.get(key)) for key in keys} for row in table.rows]
-    return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return [{key: raw(row.get(key)) for key in keys} for row in table.rows]
+
+
+def _text(body: Any) -> str:
+    return json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 @writer("json")
@@ -25,9 +41,9 @@ def write(document: Document) -> str:
     for section in document.sections:
         body = {"title": section.title, **section.facts, "lines": list(map(_json_equation, section.equations))}
         if section.tables:
-            body["tables"] = [json.loads(render(table)) for table in section.tables]
+            body["tables"] = list(map(_rows, section.tables))
         sections.append({**body, "notes": list(section.notes)})
-    return json.dumps({"title": document.title, "sections": sections}, indent=2, ensure_ascii=False) + "\n"
+    return _text({"title": document.title, "sections": sections})
 
 
 def _json_equation(one: Equation) -> dict[str, Any]:
