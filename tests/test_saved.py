@@ -22,7 +22,11 @@ def test_a_wrong_table_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = archscope.load("mnist-cnn", batch=2)
     check = saved_check(archscope.trace_step(model, inputs))
     assert check.agrees is False
-    assert list(check.missing) == ["aten.max_pool2d_with_indices"]  # the indices, which nothing else keeps
+    # the indices, 8 bytes for each of 14·14 and 7·7 places, which nothing else keeps
+    assert check.missing == {
+        "aten.max_pool2d_with_indices of pool1": 8 * 2 * 8 * 14 * 14,
+        "aten.max_pool2d_with_indices of pool2": 8 * 2 * 32 * 7 * 7,
+    }
 
 
 def test_an_operator_that_the_table_lacks_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

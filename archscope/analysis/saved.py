@@ -7,16 +7,21 @@ which tensors each operator keeps. Neither knows of the other.
 from typing import NamedTuple
 
 from archscope.analysis.observed import cached
+from archscope.analysis.training import layer_of, phase_of
 from archscope.core.record import Trace
-from archscope.operators.saves import SAVES
+from archscope.operators.saves import CONSTANT, COPIED, SAVES
 
 
 class SavedCheck(NamedTuple):
-    """recorded, derived: bytes saved for the backward by each way. missing: operators that made what the table does not
-    keep and the record does; extra: the other way round; with their bytes. unknown: operators that the table lacks."""
+    """recorded, derived: bytes saved for the backward by each way; storages: how many the record has of these.
+
+    missing: operators that made what the record keeps and the table does not, with their layers and bytes; extra: the
+    other way round. unknown: operators that the table lacks.
+    """
 
     recorded: int
     derived: int
+    storages: int
     missing: dict[str, int]
     extra: dict[str, int]
     unknown: tuple[str, ...]
@@ -39,16 +44,21 @@ def saved_check(trace: Trace) -> SavedCheck:
     needing = {p.tensor.id for p in trace.params if p.trainable}
     kept: set[int] = set()
     unknown: dict[str, None] = {}
-    for op in trace.ops[:stop]:
+    for index, op in enumerate(trace.ops[:stop]):
         if not any(t.id in needing for t in op.inputs):
             continue
-        floating = [t for t in op.outputs if t.dtype.startswith(("float", "bfloat"))]
-        needing.update(t.id for t in (floating if op.name != "aten.detach" else []))
-        save = SAVES.get(op.name)
-        if save is None:
+        saved = SAVES.get(op.name)
+        ids = None if saved is None else {t.id for t in saved(op, needing.__contains__)}
+        if op.name not in CONSTANT:
+            needing.update(t.id for t in op.outputs if t.dtype.startswith(("float", "bfloat")))
+        if ids is not None and op.name in COPIED and op.inputs[0].id in ids:
+            copy = trace.ops[index - 1]
+            same = copy.name == "aten.clone" and copy.inputs[0].id == op.inputs[0].id
+            ids = ids - {op.inputs[0].id} | {copy.outputs[0].id} if same else None
+        if ids is None:
             unknown.setdefault(op.name)
-            continue
-        kept.update(t.id for t in save(op, needing.__contains__))
+        else:
+            kept |= ids
     kept.update(t.id for t in trace.ops[stop - 1].outputs[:1])  # the loss itself, which the loop holds
     homes = {i: storage for storage in trace.storages for i in storage.tensors}
     derived = {homes[i].id for i in kept if homes[i].role in ("saved", "temporary")}
@@ -56,6 +66,7 @@ def saved_check(trace: Trace) -> SavedCheck:
     return SavedCheck(
         _bytes(trace, recorded),
         _bytes(trace, derived),
+        len(recorded),
         _by_operator(trace, recorded - derived),
         _by_operator(trace, derived - recorded),
         tuple(unknown),
@@ -70,7 +81,13 @@ def _by_operator(trace: Trace, ids: set[int]) -> dict[str, int]:
     found: dict[str, int] = {}
     for i in sorted(ids):
         storage = trace.storages[i]
-        name = trace.ops[storage.born].name if storage.born >= 0 else "before the run"
+        name = place_of(trace, storage.born) if storage.born >= 0 else "before the run"
         if storage.nbytes:
             found[name] = found.get(name, 0) + storage.nbytes
     return found
+
+
+def place_of(trace: Trace, op: int) -> str:
+    """Operator and layer: `aten.relu of features.1`; of the loss or the optimizer the phase."""
+    layer = layer_of(trace, op)
+    return f"{trace.ops[op].name} of {(layer.path or 'the model') if layer else f'the {phase_of(trace, op).name}'}"

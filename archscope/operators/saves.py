@@ -14,19 +14,30 @@ Saved = list[Tensor]
 
 SAVES: Registry[Callable[[Op, Needs], Saved]] = Registry("saved tensors of")
 
+# no gradient goes through them, whatever goes in
+CONSTANT = frozenset(f"aten.{name}" for name in """detach empty_like zeros_like ones_like full_like rand_like randn_like
+    new_zeros new_empty new_ones new_full bernoulli_ bernoulli zero_ fill_ ne eq lt le gt ge ne_ eq_ logical_not
+    logical_and logical_or isnan argmax argmin floor ceil round sign floor_divide one_hot""".split())  # fmt: skip
+
+# in place, and their formulas read what was there before: autograd makes a copy of it first
+COPIED = frozenset(f"aten.{name}" for name in """mul_ div_ hardswish_ silu_ hardtanh_ gelu_ hardsigmoid_ mish_ pow_
+    clamp_ clamp_min_ softplus_""".split())  # fmt: skip
+
 _NOTHING = """add add_ sub sub_ rsub cat stack mean sum view _unsafe_view reshape t transpose permute expand squeeze
-    unsqueeze select slice split chunk unbind flatten detach clone alias split_with_sizes unsafe_split neg roll _to_copy
-    copy_ empty zeros ones zeros_like arange constant_pad_nd ones_like lift_fresh native_channel_shuffle
-    upsample_nearest2d upsample_bilinear2d""".split()
+    unsqueeze select slice split chunk unbind clone alias split_with_sizes unsafe_split neg neg_ roll _to_copy
+    copy_ empty zeros ones full arange constant_pad_nd lift_fresh native_channel_shuffle upsample_nearest2d
+    upsample_bilinear2d upsample_bicubic2d cumsum repeat flip tril triu tril_ triu_ diagonal unfold as_strided im2col
+    col2im reflection_pad1d replication_pad2d pixel_shuffle pixel_unshuffle movedim""".split()
 
 
-@SAVES.register(*(f"aten.{name}" for name in _NOTHING))
+@SAVES.register(*CONSTANT, *(f"aten.{name}" for name in _NOTHING))
 def nothing(op: Op, needs: Needs) -> Saved:
     """grad, or grad in another shape."""
     return []
 
 
-_RESULT = "relu relu_ sigmoid sigmoid_ tanh tanh_ exp sqrt rsqrt reciprocal _softmax _safe_softmax _log_softmax".split()
+_RESULT = """relu relu_ sigmoid sigmoid_ tanh tanh_ exp exp_ sqrt sqrt_ rsqrt rsqrt_ reciprocal _softmax _safe_softmax
+    _log_softmax leaky_relu_ elu_ tan expm1""".split()
 
 
 @SAVES.register(*(f"aten.{name}" for name in _RESULT))
@@ -35,8 +46,10 @@ def result(op: Op, needs: Needs) -> Saved:
     return [op.outputs[0]]
 
 
-_SELF = """gelu silu hardswish hardtanh hardsigmoid elu leaky_relu softplus mish log pow avg_pool2d avg_pool3d
-    _adaptive_avg_pool2d abs sin cos clamp clamp_min""".split()
+_SELF = """gelu silu hardswish hardtanh hardsigmoid elu leaky_relu softplus mish log log2 log1p pow avg_pool2d
+    avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d abs sin cos erf clamp clamp_min clamp_max glu var var_mean
+    hardswish_ silu_ hardtanh_ gelu_ hardsigmoid_ mish_ pow_ clamp_ clamp_min_ softplus_ reflection_pad2d
+    celu""".split()
 
 
 @SAVES.register(*(f"aten.{name}" for name in _SELF))
@@ -104,3 +117,45 @@ def nll_loss(op: Op, needs: Needs) -> Saved:
 def embedding(op: Op, needs: Needs) -> Saved:
     """embedding_backward(grad, indices, …)."""
     return [op.inputs[1]]
+
+
+@SAVES.register("aten.linalg_vector_norm", "aten.norm", "aten.std", "aten.logsumexp", "aten.amax", "aten.amin")
+def own_input_and_result(op: Op, needs: Needs) -> Saved:
+    """linalg_vector_norm_backward(grad, self, ord, result, …), std_backward(result, grad, self, …), …"""
+    return [op.inputs[0], op.outputs[0]]
+
+
+@SAVES.register("aten.log_sigmoid_forward", "aten._fused_rms_norm", "aten.adaptive_max_pool2d")
+def own_input_and_second_result(op: Op, needs: Needs) -> Saved:
+    """log_sigmoid_backward(grad, self, buffer), adaptive_max_pool2d_backward(grad, self, result1), …"""
+    return [op.inputs[0], op.outputs[1]]
+
+
+@SAVES.register("aten.max", "aten.min", "aten.topk", "aten.sort", "aten.median")
+def places(op: Op, needs: Needs) -> Saved:
+    """value_selecting_reduction_backward(grad, dim, indices, …); of the largest of all: self and result."""
+    return list(op.outputs[1:2]) or [op.inputs[0], op.outputs[0]]
+
+
+@SAVES.register("aten.index", "aten.index_select", "aten.masked_fill", "aten.masked_fill_")
+def where_it_read(op: Op, needs: Needs) -> Saved:
+    """index_backward(…, indices, grad), index_select_backward(…, index), grad.masked_fill(mask, 0)."""
+    return [t for t in op.inputs[1:] if not t.dtype.startswith(("float", "bfloat"))]
+
+
+@SAVES.register("aten.where")
+def choice(op: Op, needs: Needs) -> Saved:
+    """where(condition, grad, 0) and where(condition, 0, grad)."""
+    return [op.inputs[0]]
+
+
+@SAVES.register("aten.gather")
+def gathered(op: Op, needs: Needs) -> Saved:
+    """gather_backward(grad, self, dim, index, …)."""
+    return list(op.inputs[:2])
+
+
+@SAVES.register("aten.maximum", "aten.minimum", "aten.atan2", "aten._prelu_kernel", "aten.mse_loss")
+def both(op: Op, needs: Needs) -> Saved:
+    """mse_loss_backward(grad, self, target, …), where(self == other, grad / 2, grad), …"""
+    return list(op.inputs[:2])

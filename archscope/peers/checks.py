@@ -1,8 +1,9 @@
 """Does a model's every number hold? Derivations that share no code, held against each other.
 
 For each layer what was observed and the closed form; for each operator the shapes that PyTorch's own meta kernels
-give; for the model what its paper or its source has published, and what the other tools say. A `Compared` is one kind
-of these: how many numbers were compared, what disagrees, and what disagrees for a reason that is known.
+give; for the model what its paper or its source has published, and what the other tools say; in training mode the bytes
+of a step. A `Compared` is one kind of these: how many numbers were compared, what disagrees, and what disagrees for a
+reason that is known.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from archscope.core.errors import ArchscopeError
 from archscope.core.record import Trace
 from archscope.core.table import Column, Table
 from archscope.peers import published
+from archscope.peers.compared import Compared
 from archscope.peers.reconcile import Reconciled, ToolResult, account_of
 from archscope.sources.guard import user_code
 from archscope.sources.inputs import Text
@@ -24,17 +26,6 @@ from archscope.sources.loading import loaded
 from archscope.sources.records import reason, record_and_model, record_of
 from archscope.sources.spec import Spec
 from archscope.zoo.catalogue import entries
-
-
-class Compared(NamedTuple):
-    """One kind of check. compared: numbers compared. wrong: disagreements, one sentence each. stated: differences whose
-    reason is known. missing: what could not be compared, and why."""
-
-    compared: int = 0
-    wrong: tuple[str, ...] = ()
-    stated: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-
 
 SAVED = "a saved trace: there is no model to run again"
 
@@ -49,6 +40,7 @@ class Checked(NamedTuple):
     kernels: Compared = Compared()
     figures: Compared = Compared()
     tools: Compared = Compared()
+    step: Compared = Compared()
     error: str = ""
     uncounted: tuple[str, ...] = ()
 
@@ -58,7 +50,7 @@ class Checked(NamedTuple):
 
     @property
     def parts(self) -> tuple[Compared, ...]:
-        return self.layers, self.kernels, self.figures, self.tools
+        return self.layers, self.kernels, self.figures, self.tools, self.step
 
 
 def checked(
@@ -81,7 +73,14 @@ def _checked(spec: Spec, input: Text, batch: int | None, train: bool, against: S
     model, arguments, named = loaded(spec, input, batch)
     with spec.source.running(spec.name):
         record, found = of_module(model, arguments, named, spec.text, train, against, spec.source.upper_bound)
-    return found if found.error else found._replace(figures=_figures(record, spec, own))
+    if found.error:
+        return found
+    found = found._replace(figures=_figures(record, spec, own))
+    if train:
+        from archscope.peers.step_checks import step_compared
+
+        found = found._replace(step=step_compared(spec, input, batch))
+    return found
 
 
 def of_module(
@@ -227,9 +226,13 @@ COLUMNS_OF = (
     Column("figures", "Figures", "count", means="Figures: published numbers."),
     Column("stated", "Excused", "count", priority=2, means="Excused: of these, those that differ for a stated reason."),
     Column("witnesses", "Tools", "count", priority=1, means="Tools: other counters, explained to the last unit."),
+    Column("step", "Step", "count", priority=1, means=(
+        "Step: storages and moments of a training step, held against what operators save for their backward, against a "
+        "real step on the CPU and against PyTorch's MemTracker."
+    )),
     Column("disagreements", "Disagreements", "count"),
     Column("verified", "Verified", "flag"),
-)
+)  # fmt: skip
 HIDDEN = (Column("wrong", "Sentences"), Column("reasons", "Stated reasons"), Column("missing", "Not compared"))
 
 
@@ -249,6 +252,7 @@ def checks_table(results: Iterable[Checked], made_with: str = "") -> Table:
                 "figures": None if failed else one.figures.compared,
                 "stated": None if failed else len(stated),
                 "witnesses": one.tools.compared if one.tools != Compared() else None,
+                "step": one.step.compared if one.step != Compared() else None,
                 "disagreements": len(one.wrong),
                 "verified": None if one.uncounted and not one.wrong else not one.wrong,
                 "wrong": one.wrong,

@@ -30,12 +30,16 @@ class Measured(NamedTuple):
 
 
 class LiveBytes(TorchDispatchMode):
-    """Adds up the bytes of the storages that are alive. now, most: at the moment, and since `most` was last set."""
+    """Adds up the bytes of the storages that are alive. now, most: at the moment, and since `most` was last set.
 
-    def __init__(self) -> None:
+    trail: gets every operator with the bytes that are alive after it.
+    """
+
+    def __init__(self, trail: list[tuple[str, int]] | None = None) -> None:
         super().__init__()
         self.sizes: dict[int, int] = {}
         self.now = self.most = 0
+        self.trail = trail
 
     def see(self, tensors: Any) -> None:
         for tensor in tree_leaves(tensors):
@@ -55,6 +59,9 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         self.see(output)
+        name = func._schema.name.replace("::", ".")
+        if self.trail is not None and not name.startswith("profiler."):
+            self.trail.append((name, self.now))
         return output
 
 
@@ -97,16 +104,18 @@ def real_step(
     accumulate: int = 1,
     set_to_none: bool = True,
     first: bool = False,
+    trail: list[tuple[str, int]] | None = None,
 ) -> Measured:
     """Train a model on the CPU for one step, or for two unless `first`, and return the bytes of the last one.
 
-    The conditions are those of `trace_step`. The model is changed: it gets weights, and they are trained.
+    The conditions are those of `trace_step`. trail: a list that gets each operator of the last step, and the bytes in
+    use after it. The model is changed: it gets weights, and they are trained.
     """
     materialise(model)
     model.train()
     arguments, named = real(tuple(arguments)), real(dict(named or {}))
     checkpointed({module: path for path, module in model.named_modules()}, checkpoint)
-    live = LiveBytes()
+    live = LiveBytes(trail)
     live.see([list(model.parameters()), list(model.buffers()), arguments, named])
     trainer = make_optimizer(optimizer, list(model.parameters()), implementation)
     targets: list[torch.Tensor] = []
@@ -127,6 +136,8 @@ def real_step(
         stack.enter_context(live)
         for _ in range(1 if first else 2):
             peak = 0
+            if trail is not None:
+                trail.clear()
             for _ in range(accumulate):
                 live.most = live.now
                 output = model(*arguments, **named)
@@ -147,6 +158,47 @@ def real_step(
             trainer.zero_grad(set_to_none)
             peak = max(peak, live.most)
     return Measured(after_forward, peak_of_backward, peak, live.now)
+
+
+def tracked_step(
+    model: nn.Module, arguments: Sequence[Any], named: Any = None, *, loss: Any = None, optimizer: Any = "sgd"
+) -> tuple[int, int, str]:
+    """Two steps under PyTorch's MemTracker, on a CPU whose tensors have no contents: of the second one the most bytes
+    in use, the bytes after it, and MemTracker's terms of the first figure. The model is changed."""
+    from torch._subclasses import FakeTensorMode
+    from torch.distributed._tools.mem_tracker import MemTracker
+
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    targets: list[torch.Tensor] = []
+    with FakeTensorMode(allow_non_fake_inputs=True), sdpa_kernel(SDPBackend.MATH), _written_out(recurrent):
+        materialise(model)
+        model.train()
+        arguments, named = real(tuple(arguments)), real(dict(named or {}))
+        trainer = make_optimizer(optimizer, list(model.parameters()), "foreach")
+        tracker = MemTracker()
+        tracker.track_external(model, trainer, *tree_leaves((arguments, named)))
+
+        def target(shape: Any) -> torch.Tensor:
+            if not targets:
+                with torch._C._DisableTorchDispatch():
+                    targets.append(torch.zeros(tuple(shape), dtype=torch.int64))
+                tracker.track_external(*targets)
+            return targets[0]
+
+        for _ in range(2):
+            with tracker:  # each step has its own peak
+                tracker.reset_mod_stats()
+                output = model(*arguments, **named)
+                name = default_loss(output) if loss is None else loss
+                value = LOSSES[name](output, target) if isinstance(name, str) else name(output)
+                del output
+                value.backward()
+                del value
+                trainer.step()
+                trainer.zero_grad()
+    most, now = (tracker.get_tracker_snapshot(when)[torch.device("cpu")] for when in ("peak", "current"))
+    terms = ", ".join(f"{getattr(key, 'value', key)} {nbytes:,}" for key, nbytes in most.items() if nbytes)
+    return most["Total"], now["Total"], terms
 
 
 @contextmanager

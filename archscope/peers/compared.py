@@ -1,0 +1,22 @@
+"""What one kind of check found."""
+
+from typing import NamedTuple
+
+
+class Compared(NamedTuple):
+    """One kind of check. compared: numbers compared. wrong: disagreements, one sentence each. stated: differences whose
+    reason is known. missing: what could not be compared, and why."""
+
+    compared: int = 0
+    wrong: tuple[str, ...] = ()
+    stated: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    def with_another(self, other: "Compared") -> "Compared":
+        """Both checks as one."""
+        return Compared(
+            self.compared + other.compared,
+            self.wrong + other.wrong,
+            self.stated + other.stated,
+            self.missing + other.missing,
+        )
