@@ -63,15 +63,16 @@ def computed_weight(
 
 @cached
 def weighted(trace: Trace) -> list[bool]:
-    """For each operator, whether it multiplies activations by parameters."""
-    weights = parameter_ids(trace)
+    """For each operator, whether it multiplies activations by parameters; those of autograd go back over them."""
+    weights, called = parameter_ids(trace), trace.spelled or {}
     return [
         done is not None
         and done.macs > 0
         and any(t.id in weights for t in op.inputs)
         and any(t.id not in weights for t in op.inputs)
         and not all(t.id in weights for t in op.outputs)  # it makes a weight
-        for op, done in zip(trace.ops, works(trace), strict=True)
+        and called.get(i) != "autograd"
+        for i, (op, done) in enumerate(zip(trace.ops, works(trace), strict=True))
     ]
 
 

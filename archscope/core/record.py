@@ -142,7 +142,8 @@ class Trace:
     was assumed where the run alone could not tell, one sentence each. composites: what the model called where the
     operators are only the pieces, the outer one first. spelled: operators that were not called the usual way, by index:
     {3: "Tensor.add"} where `a + b` is usual, {5: ""} where a product or an activation was not called by its function in
-    torch or torch.nn.functional, but as `a @ b`, `x.relu()` or under another name. None: the record does not say.
+    torch or torch.nn.functional, but as `a @ b`, `x.relu()` or under another name; "autograd" where the forward takes
+    gradients, and autograd called it. None: the record does not say.
     cache: the tensors that objects among the inputs hold, such as the cache of a language model, each under its place:
     "past_key_values.layers.0.keys". They are what the run was given; a run works on a copy.
     cached: whether a stored record answered, and the model was not run.

@@ -10,3 +10,4 @@ free("empty empty_like new_empty empty_strided new_empty_strided tensor tril_ind
 free("fill fill_ zero_ zero clone copy copy_ to _to_copy type_as dequantize set_ resize_")
 free("randn rand randint randn_like rand_like randperm normal_ uniform_ bernoulli bernoulli_")
 free("is_same_size sym_size size numel item _local_scalar_dense equal is_nonzero _assert_async _assert_tensor_metadata")
+free("_efficientzerotensor _has_same_storage_numel")  # of forward-mode gradients

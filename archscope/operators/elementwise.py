@@ -91,7 +91,7 @@ def glu(self: Tensor, dim: int = -1) -> Work:
     return Work((shape,), 0, prod(shape))
 
 
-@by_output(*(f"aten.{name}" for name in _PER_OUTPUT))
+@by_output(*(f"aten.{name}" for name in _PER_OUTPUT), "prims.add", "prims.sub", "prims.mul", "prims.div")
 def per_output(operator: Op) -> Work:
     # 1 per element of the result
     return Work(None, 0, operator.outputs[0].numel)

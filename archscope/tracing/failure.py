@@ -33,7 +33,7 @@ class Failure(NamedTuple):
     """Where a run stopped: the layers and operators before it, and the path of the module that was running.
 
     op: the operator that refused its inputs, without outputs, where it was one. place: file and line of the forward.
-    values: whether a run on real values may come through.
+    values: whether a run on real values may come through. gradients: whether one with autograd may.
     """
 
     path: str
@@ -42,6 +42,7 @@ class Failure(NamedTuple):
     place: str = ""
     rerun: Rerun | None = None
     values: bool = False
+    gradients: bool = False
 
 
 def first_line(error: Exception) -> str:
@@ -87,6 +88,16 @@ def of_torch(error: BaseException) -> bool:
     return at is not None and Path(at.tb_frame.f_code.co_filename).is_relative_to(home)
 
 
+# what PyTorch says where gradients are asked for and autograd does not run
+_NO_AUTOGRAD = (
+    "require grad",
+    "requires grad",
+    "requires_grad",
+    "grad_fn",
+    "nference tensor",
+    "InferenceMode",
+    "gradient",
+)
 _VALUE = (DataDependentOutputException,)
 _WANTS_VALUES = ("meta tensor", "data-dependent", "data-independent", "item()")
 # what PyTorch says of tensors without values, where it has no kernel for them
@@ -124,5 +135,6 @@ def explained(run: "Run", error: Exception, rerun: Rerun) -> ArchscopeError:
         elif isinstance(error, TypeError) and "forward()" in text:
             text = f"the forward was called with other inputs than it takes: {text}"
         explanation = TraceError(f"{where}: {text}{place}")
-    explanation.failure = Failure(path, run.finish(False), op, line, rerun, values)
+    gradients = not run.gradients and any(word in str(error) for word in _NO_AUTOGRAD)
+    explanation.failure = Failure(path, run.finish(False), op, line, rerun, values, gradients)
     return explanation

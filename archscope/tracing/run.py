@@ -13,7 +13,7 @@ of the user's held before the run it holds afterwards.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import GeneratorType
 from typing import Any
@@ -44,8 +44,21 @@ _DTYPES = {d: str(d).removeprefix("torch.") for d in vars(torch).values() if isi
 LOCK = threading.RLock()  # one run at a time replaces nn.Module._call_impl
 
 
+_functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
+_wrapped: Callable[[torch.Tensor], bool] = _functorch.is_functorch_wrapped_tensor
+
+
+def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor that torch.func has wrapped."""
+    while _wrapped(tensor):
+        tensor = _functorch.get_unwrapped(tensor)
+    return tensor
+
+
 class Run(TorchDispatchMode):
     """One run: the operators and layer calls seen so far."""
+
+    gradients = False  # whether it runs with autograd
 
     def __init__(self, modules: list[tuple[str, nn.Module]], name: str, rules: bool, lazy: bool, bound: bool) -> None:
         super().__init__()
@@ -92,6 +105,8 @@ class Run(TorchDispatchMode):
         key, alive = id(tensor), self.alive
         known = self.records.get(key)
         if known is None:
+            if _wrapped(tensor):  # by vmap or grad of torch.func: with the axis that is mapped over
+                return self.record(unwrapped(tensor))
             known = self.records[key] = Tensor(len(alive), tuple(tensor.shape), _DTYPES[tensor.dtype])
             alive.append(tensor)
             if tensor.layout in SPARSE:

@@ -10,17 +10,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from archscope.core.errors import ArchscopeError, SpecError, TraceError
+from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Param, Trace
 from archscope.tracing.caches import held_by
 from archscope.tracing.collector import gc_paused
 from archscope.tracing.devices import believed
 from archscope.tracing.failure import Rerun, explained
+from archscope.tracing.gradients import GradientRun, differentiable, refused, scripted, taken
 from archscope.tracing.guard import materialized_apart, untouched
 from archscope.tracing.inputs import Array, Inputs, prepared
 from archscope.tracing.run import LOCK, Run
 from archscope.tracing.spelling import called_as
-from archscope.tracing.tensors import is_lazy, own_tensors
+from archscope.tracing.tensors import SMALL, is_lazy, own_tensors
+from archscope.tracing.training import stand_in
 from archscope.tracing.values import MEMORY, Values, estimate, refuse
 from archscope.tracing.weightless import NAME
 
@@ -64,19 +66,31 @@ def trace(
         raise SpecError(f"values={values!r}: it is 'auto', 'never' or 'always'")
     once = Once(inputs, kwargs, name or getattr(model, NAME, type(model).__name__), train, rules, bound, memory)
     if values == "always":
-        return once.with_values(model)
+        return once.real(model)
     try:
         return once.without_values(model)
-    except TraceError as error:
-        if values == "never" or not error.failure.values:
+    except ArchscopeError as error:
+        if scripted(error):
+            return trace(model, inputs, kwargs, **once.conditions(values))
+        if error.failure is None or not (error.failure.gradients or error.failure.values):
             raise
+        stopped = error
+    if stopped.failure.gradients and not any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         try:
-            refuse(estimate(error.failure.trace), memory)
-            return once.with_values(model)
-        except ArchscopeError as second:
-            first = type(error)(f"{error}. On real values: {second}")
-            first.failure = error.failure
-            raise first from error.__cause__
+            return once.with_gradients(model)
+        except ArchscopeError as error:
+            if error.failure is None or not error.failure.values:
+                raise
+            stopped = error
+    if values == "never":
+        raise stopped
+    try:
+        refuse(estimate(stopped.failure.trace), memory)
+        return once.real(model)
+    except ArchscopeError as second:
+        first = type(stopped)(f"{stopped}. On real values: {second}")
+        first.failure = stopped.failure
+        raise first from stopped.__cause__
 
 
 class Once(NamedTuple):
@@ -90,6 +104,13 @@ class Once(NamedTuple):
     bound: bool
     memory: int
 
+    def conditions(self, values: str) -> dict[str, Any]:
+        """The arguments of `trace` besides model and inputs."""
+        return {
+            **{key: value for key, value in self._asdict().items() if key not in ("inputs", "kwargs")},
+            "values": values,
+        }
+
     def without_values(self, model: nn.Module) -> Trace:
         """The record of a run in which nothing is computed."""
         given = prepared(model, self.inputs, self.kwargs)
@@ -101,14 +122,32 @@ class Once(NamedTuple):
         run = Run(modules, self.name, self.rules, lazy, self.bound)
         return self.ran(run, model, given)
 
-    def with_values(self, model: nn.Module) -> Trace:
+    def with_gradients(self, model: nn.Module) -> Trace:
+        """The same where the forward takes gradients: with autograd, on weights that have no values either."""
+        modules = list(model.named_modules(remove_duplicate=False))
+        paths = {module: path for path, module in reversed(modules)}
+        with LOCK, untouched(paths, self.train):
+            stand_in(paths, None, (), False, SMALL)
+            given = prepared(model, self.inputs, self.kwargs, differentiable)
+            return self.ran(GradientRun(modules, self.name, False, False, self.bound), model, given)
+
+    def real(self, model: nn.Module) -> Trace:
+        """The record of a run on real values, with autograd where the forward takes gradients."""
+        try:
+            return self.with_values(model, Run)
+        except ArchscopeError as error:
+            if error.failure is None or not error.failure.gradients:
+                raise
+        return self.with_values(model, GradientRun)
+
+    def with_values(self, model: nn.Module, kind: type[Run]) -> Trace:
         """The record of a run on real values, of a copy of the model."""
         source = Values(model)
         given = prepared(model, self.inputs, self.kwargs, source.input)
         model = source.model()
         modules = list(model.named_modules(remove_duplicate=False))
         lazy = any([is_lazy(p) for _, module in modules for _, p in own_tensors(module, "_parameters")])
-        run = Run(modules, self.name, self.rules, lazy, False)
+        run = kind(modules, self.name, self.rules and kind is Run, lazy, False)
         run.real, run.limit = True, self.memory
         run.taken = sum(t.numel() * t.element_size() for t in run.alive if not is_lazy(t))
         record = self.ran(run, model, given)
@@ -130,7 +169,8 @@ class Once(NamedTuple):
             stack.enter_context(believed(given.device))
             if run.lazy:
                 stack.enter_context(materialized_apart())
-            stack.enter_context(torch.inference_mode())
+            for block in (taken(),) if run.gradients else (torch.inference_mode(), refused()):
+                stack.enter_context(block)
             stack.enter_context(run.watch())
             run.called_as = stack.enter_context(called_as(run.ops))
             stack.enter_context(run)
