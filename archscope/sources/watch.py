@@ -157,8 +157,8 @@ class Seen:
         for name, file in modules.items():
             self.add("file", file, "user")
             self._scan(name, file)
-        for name in {name.partition(".")[0] for name in sys.modules}:
-            if name not in KNOWN and name not in sys.stdlib_module_names and _is_native(name) and self._loads(name):
+        for name in _native():
+            if name not in KNOWN and name not in sys.stdlib_module_names and self._loads(name):
                 self.refuse(f"{name} is native code, which may read files")
         if any(_random_states()[name] != state for name, state in self.random.items()):
             self.refuse("it draws random numbers of Python or NumPy")
@@ -207,13 +207,13 @@ def _names_in(code: Any) -> set[str]:
     return found
 
 
-def _is_native(name: str) -> bool:
-    """Whether a package has native modules loaded."""
-    prefix = f"{name}."
-    return any(
-        (key == name or key.startswith(prefix)) and str(getattr(module, "__file__", "")).endswith((".so", ".pyd"))
-        for key, module in list(sys.modules.items())
-    )
+def _native() -> set[str]:
+    """Packages that have native modules loaded. A module is looked at once in the life of a process."""
+    for name in sys.modules.keys() - _LOOKED_AT:
+        if str(getattr(sys.modules[name], "__file__", "")).endswith((".so", ".pyd")):
+            _NATIVE.add(name.partition(".")[0])
+        _LOOKED_AT.add(name)
+    return _NATIVE
 
 
 def _random_states() -> dict[str, str]:
@@ -232,6 +232,8 @@ _active: list[Seen] = []  # at most one
 _earlier: list[Seen] = []  # the one before: what it saw holds for all that follow in this process
 OURS: set[str] = set()  # "torch", where archscope itself has loaded it
 WATCHED: set[str] = set()  # files of a user's modules that were loaded while they were watched
+_NATIVE: set[str] = set()  # packages with native code, as far as modules were looked at
+_LOOKED_AT: set[str] = set()
 _BEFORE: set[str] = set()  # modules that were loaded before anything was watched
 
 
