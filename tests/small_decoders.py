@@ -21,6 +21,11 @@ MORE: dict[str, dict[str, Any]] = {
     "deepseek_v3": {**_LATENT, "head_dim": 8, "first_k_dense_replace": 1, "n_group": 2, "topk_group": 1},
     "jamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1},
     "qwen3_next": {"num_hidden_layers": 4},
+    "hunyuan_v1_dense": {"head_dim": 16},
+    "hunyuan_v1_moe": {"head_dim": 16},
+    "ministral": {"head_dim": 16},
+    "nemotron": {"num_key_value_heads": 2},
+    "minicpm3": _LATENT,
 }
 
 
@@ -37,17 +42,25 @@ def spec_of(kind: str) -> str:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     plain = CONFIG_MAPPING[kind]()
-    chosen = {key: value for key, value in SIZES.items() if getattr(plain, key, None) is not None}
+    known = plain.to_dict()
+    named = {*known, *getattr(plain, "attribute_map", {})}
+    chosen = {key: value for key, value in SIZES.items() if key in named and getattr(plain, key, None) is not None}
+    if (known.get("pad_token_id") or 0) >= SIZES["vocab_size"]:
+        chosen["pad_token_id"] = 0
     chosen |= MORE.get(kind, {})
     return "@".join([f"transformers:{kinds()[kind]}", *(f"{key}={value}" for key, value in chosen.items())])
 
 
 # decoders whose layers see all tokens before them, or a window: their decode steps add up to the causal prompt
 DECODERS = """
-    afmoe apertus arcee aria_text bart bigbird_pegasus biogpt bitnet blenderbot blenderbot-small bloom codegen cohere
-    cohere2 cohere2_moe ctrl cwm ernie4_5 ernie4_5_moe exaone4 gemma gemma2 gemma3_text glm4_moe gpt2 gpt_bigcode
-    gpt_neox gpt_oss gptj granite granitemoe helium llama minimax_m2 ministral3 mistral mixtral mpt mvp nanochat olmo
-    olmo2 olmo3 olmoe opt pegasus persimmon phi phimoe plbart qwen2 qwen2_moe qwen3 qwen3_moe rembert
-    seed_oss stablelm starcoder2 trocr vaultgemma xglm
+    afmoe apertus apertus1p5_text arcee aria_text bart beam bigbird_pegasus biogpt bitnet blenderbot
+    blenderbot-small bloom codegen cohere cohere2 cohere2_moe ctrl cwm ernie4_5 ernie4_5_moe exaone4 exaone_moe
+    falcon flex_olmo flint gemma gemma2 gemma3_text git glm glm4 glm4_moe gpt2 gpt_bigcode gpt_neox
+    gpt_neox_japanese gpt_oss gptj granite granite_swa granitemoe granitemoe_swa granitemoeshared helium
+    hunyuan_v1_dense hunyuan_v1_moe hy_v3 hyperclovax internlm3 iquestcoder jais2 kolibri1 laguna llama marian mbart
+    megatron-bert mellum minimax_m2 minimax_m3_vl_text ministral ministral3 mistral mixtral modernbert-decoder moshi
+    mpt mvp nanochat nemotron olmo olmo2 olmo3 olmoe opt pegasus persimmon phi phi3 phi4_multimodal phimoe plbart
+    qwen2 qwen2_moe qwen3 qwen3_moe rembert roformer seed_oss smollm3 solar_open stablelm starcoder2 trocr
+    vaultgemma whisper xglm
 """.split()
-LATENT = ["deepseek_v2", "deepseek_v3"]
+LATENT = ["deepseek_v2", "deepseek_v3", "minicpm3"]

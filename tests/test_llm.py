@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -138,6 +139,27 @@ def test_published_bytes_a_token(config: dict[str, int], published: int) -> None
     layers = decoder.mixers(config)
     assert layers is not None
     assert 2 * decoder.cache_elements(layers, 1) == published
+
+
+def sizes(hidden: int, layers: int, heads: int, groups: int, inner: int) -> str:
+    return (
+        f"@hidden_size={hidden}@num_hidden_layers={layers}@num_attention_heads={heads}@num_key_value_heads={groups}"
+        f"@intermediate_size={inner}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "published"),
+    [
+        ("transformers:Qwen2Config" + sizes(8192, 80, 64, 8, 29568), 327_680),
+        ("transformers:LlamaConfig" + sizes(16384, 126, 128, 8, 53248), 516_096),
+        ("transformers:GptOssConfig", 73_728),  # behind fewer tokens than the window of 128
+    ],
+    ids=["Qwen2.5-72B", "Llama-3.1-405B", "gpt-oss-120b"],
+)
+def test_published_bytes_a_token_by_tensors(spec: str, published: int) -> None:
+    step = LanguageModel(spec).decode(8)
+    assert 2 * generation.cached_elements(step) == 8 * published
 
 
 def test_a_window_holds_what_it_sees() -> None:
@@ -290,6 +312,7 @@ def test_active_parameters_as_published() -> None:
 
 @pytest.mark.slow
 def test_deepseek_v3_with_a_step() -> None:
+    started = time.process_time()
     model = LanguageModel("transformers:DeepseekV3Config")
     step = model.decode(64)
     assert archscope.totals(step)["params"] == 671_026_404_352
@@ -299,6 +322,7 @@ def test_deepseek_v3_with_a_step() -> None:
     assert round(active.whole / 1e9, 2) == 37.55  # 256 experts of 3·7168·2048 in 58 layers, of which 8 are taken
     assert active.whole == 671_026_404_352 - 58 * 248 * 3 * 7168 * 2048
     assert active.without_input == active.whole - 129_280 * 7168  # the report's 37 B
+    assert time.process_time() - started < 15
 
 
 # ---------------------------------------------------------------------------------------------------------- commands
