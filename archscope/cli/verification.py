@@ -119,6 +119,7 @@ def reconcile(
     archscope reconcile torchvision:resnet50
     archscope reconcile torchvision:vit_b_16 --against fvcore,torch
     archscope reconcile resnet50 --format json
+    archscope reconcile mobilenet-v2 --train --against torch     forward and backward too
     archscope reconcile transformers:GPT2Config --llm --context 1024
     """
     if llm or context is not None:
@@ -133,12 +134,21 @@ def reconcile(
     shown.check(RECORD if for_scripts else PEOPLE)
     examples = whole_number("--batch", batch)
     tools = chosen(against)
-    trace, found = reconciled(parse(model), tools, input, examples, train)
+    parsed = parse(model)
+    trace, found = reconciled(parsed, tools, input, examples, train)
+
+    step, of_step = 0, []
+    if train and not parsed.source.saved:
+        from archscope.peers.step_reconcile import step_reconciled
+
+        step, of_step = step_reconciled(parsed, trace, input, examples)
 
     from archscope.analysis.texts import versions
 
-    shown.print(records(found, trace) if for_scripts else account_table(found, trace, versions(trace.versions)))
-    if any(one.residual for one in found):
+    made_with = versions(trace.versions)
+    everything = [*found, *of_step]
+    shown.print(records(everything, trace) if for_scripts else account_table(found, trace, made_with, step, of_step))
+    if any(one.residual for one in everything):
         raise typer.Exit(1)
 
 

@@ -110,11 +110,13 @@ def find(name: str) -> Counter:
 class Ledger:
     """Differences to archscope's MACs, added up by reason.
 
-    macs: of each operator of the trace, 0 where archscope does not know them (they are in no total either).
+    macs: of each operator of the trace, 0 where archscope does not know them (they are in no total either). base: where
+    the account begins, by default the MACs of the model.
     """
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, base: int | None = None) -> None:
         self.trace = trace
+        self.base = totals(trace)["macs"] if base is None else base
         self.macs = [w.macs if w is not None else 0 for w in works(trace)]
         self._amounts: dict[str, int] = {}
         self._places: dict[str, dict[str, None]] = {}
@@ -129,7 +131,7 @@ class Ledger:
     def account(self, factor: int = 1, note: str = "") -> Account:
         """The account. factor 2: the tool doubles all that it counts, which is an item of its own."""
         items = [Item(reason, n, tuple(self._places.get(reason, ()))) for reason, n in self._amounts.items() if n]
-        figure = totals(self.trace)["macs"] + sum(item.amount for item in items)
+        figure = self.base + sum(item.amount for item in items)
         if factor != 1 and figure:
             items.append(Item("each multiply-add counted as two operations", (factor - 1) * figure))
         return Account(factor * figure, tuple(items), note)

@@ -160,20 +160,35 @@ def real_step(
     return Measured(after_forward, peak_of_backward, peak, live.now)
 
 
+@contextmanager
+def _without_contents(model: nn.Module, arguments: Sequence[Any], named: Any) -> Iterator[tuple[Any, Any]]:
+    """Within this block the model, in training mode, and the arguments that it yields are on a CPU, without contents.
+    The model is changed."""
+    from torch._subclasses import FakeTensorMode
+
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    with FakeTensorMode(allow_non_fake_inputs=True), sdpa_kernel(SDPBackend.MATH), _written_out(recurrent):
+        materialise(model)
+        model.train()
+        yield real(tuple(arguments)), real(dict(named or {}))
+
+
+def counted_step(model: nn.Module, arguments: Sequence[Any], named: Any, counting: Any) -> None:
+    """Forward, loss and backward of a model under a mode that counts, without computing. The model is changed."""
+    with _without_contents(model, arguments, named) as (arguments, named), counting:
+        output = model(*arguments, **named)
+        LOSSES[default_loss(output)](output, lambda shape: torch.zeros(tuple(shape), dtype=torch.int64)).backward()
+
+
 def tracked_step(
     model: nn.Module, arguments: Sequence[Any], named: Any = None, *, loss: Any = None, optimizer: Any = "sgd"
 ) -> tuple[int, int, str]:
     """Two steps under PyTorch's MemTracker, on a CPU whose tensors have no contents: of the second one the most bytes
     in use, the bytes after it, and MemTracker's terms of the first figure. The model is changed."""
-    from torch._subclasses import FakeTensorMode
     from torch.distributed._tools.mem_tracker import MemTracker
 
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     targets: list[torch.Tensor] = []
-    with FakeTensorMode(allow_non_fake_inputs=True), sdpa_kernel(SDPBackend.MATH), _written_out(recurrent):
-        materialise(model)
-        model.train()
-        arguments, named = real(tuple(arguments)), real(dict(named or {}))
+    with _without_contents(model, arguments, named) as (arguments, named):
         trainer = make_optimizer(optimizer, list(model.parameters()), "foreach")
         tracker = MemTracker()
         tracker.track_external(model, trainer, *tree_leaves((arguments, named)))

@@ -135,11 +135,27 @@ PEOPLE = (
 )  # fmt: skip
 
 
-def account_table(reconciled: Iterable[Reconciled], trace: Trace, made_with: str = "") -> Table:
-    """For people: a row for each tool, its account as rows under it."""
-    macs = totals(trace)["macs"]
-    out: list[dict[str, Any]] = [{"what": "archscope: MACs", "amount": macs, "unit": "MAC"}]
-    notes = []
+def account_table(
+    reconciled: Iterable[Reconciled],
+    trace: Trace,
+    made_with: str = "",
+    step: int = 0,
+    of_step: Iterable[Reconciled] = (),
+) -> Table:
+    """For people: a row for each tool, its account as rows under it.
+
+    step: MACs of a training step, and of_step: those who count one, in rows of their own.
+    """
+    reconciled, of_step = list(reconciled), list(of_step)
+    rows = _account_rows(reconciled, "archscope: MACs", totals(trace)["macs"])
+    if of_step:
+        rows += _account_rows(of_step, "archscope: MACs of a training step", step)
+    notes = [f"{one.counter.title}: {note}" for one in (*reconciled, *of_step) for note in one.notes]
+    return Table(_title(trace), PEOPLE, tuple(rows), tuple(notes), made_with)
+
+
+def _account_rows(reconciled: Iterable[Reconciled], base: str, macs: int) -> list[dict[str, Any]]:
+    out: list[dict[str, Any]] = [{"what": base, "amount": macs, "unit": "MAC"}]
     for one in reconciled:
         ran = one.result.figure is not None
         figure = one.result.figure if ran else one.account.figure
@@ -153,8 +169,7 @@ def account_table(reconciled: Iterable[Reconciled], trace: Trace, made_with: str
             out += [{"what": f"{'+' if i.amount > 0 else '−'} {i}", "amount": i.amount} for i in one.account.items]
         if one.residual:
             out.append({"what": "? not explained", "amount": one.residual})
-        notes += [f"{one.counter.title}: {note}" for note in one.notes]
-    return Table(_title(trace), PEOPLE, tuple(out), tuple(notes), made_with)
+    return out
 
 
 def _title(trace: Trace) -> str:
