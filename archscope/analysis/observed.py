@@ -58,7 +58,9 @@ def computed_weight(
     inputs: AbstractSet[int], learned: AbstractSet[int], buffers: AbstractSet[int], narrow: AbstractSet[int]
 ) -> bool:
     """Whether the output of an operator with these inputs is a weight. narrow: buffers that may hold weights."""
-    return bool(inputs & learned or inputs & narrow) and inputs <= learned | buffers
+    if learned.isdisjoint(inputs) and narrow.isdisjoint(inputs):
+        return False
+    return all([i in learned or i in buffers for i in inputs])
 
 
 @cached

@@ -22,7 +22,6 @@ _ATOMS = frozenset(
     (int, bool, float, str, type(None), bytes, complex, torch.dtype, torch.device, torch.Size, torch.Tensor)
 ) | {nn.Parameter, type, FunctionType, MethodType, BuiltinFunctionType, torch.nn.parameter.Buffer}
 _CONTAINERS = frozenset((dict, list, set, OrderedDict, defaultdict, deque, Counter))
-_KNOWN = _ATOMS | _CONTAINERS
 _OTHERS = (nn.Module, torch.Tensor, type, ModuleType)
 
 
@@ -36,18 +35,16 @@ class Held:
 
     def add(self, attributes: dict[str, Any]) -> None:
         """The attributes of a module."""
-        values = attributes.values()
-        found = [value for value in values if type(value) in _CONTAINERS]
-        self.empty += [value for value in found if not value]
+        found = [value for value in attributes.values() if type(value) not in _ATOMS]
+        empty = [value for value in found if type(value) in _CONTAINERS and not value]
+        self.empty += empty
         own = (attributes["_parameters"], attributes["_buffers"], attributes["_modules"])
-        for value in found:
-            if value:
-                if value is own[0] or value is own[1] or value is own[2]:
-                    self.full.append((value, value.copy()))
-                else:
-                    self.hold(value, 0)
-        for value in [value for value in values if type(value) not in _KNOWN]:
-            if type(value) is not tuple or not _ATOMS.issuperset(map(type, value)):
+        for value in found if len(empty) < len(found) else ():
+            if type(value) in _CONTAINERS and not value:
+                continue
+            if value is own[0] or value is own[1] or value is own[2]:
+                self.full.append((value, value.copy()))
+            elif type(value) is not tuple or not _ATOMS.issuperset(map(type, value)):
                 self.hold(value, 0)
 
     def hold(self, value: Any, depth: int) -> None:
