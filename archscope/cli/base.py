@@ -51,7 +51,11 @@ Model = Annotated[
 Input = Annotated[
     list[str] | None,
     typer.Option(
-        "--input", "-i", help="227, 3x227x227, 8,3,227,227, 1x128:int64, NAME=SHAPE; once per input.", metavar="SHAPE"
+        "--input",
+        "--inputs",
+        "-i",
+        help="227, 3x227x227, 8,3,227,227, 1x128:int64, NAME=SHAPE, NAME=[5,3]; once per input. Or batch.py:function.",
+        metavar="SHAPE",
     ),
 ]
 Batch = Annotated[str | None, typer.Option("--batch", "-b", help="Examples in the batch.", metavar="N")]
@@ -101,16 +105,34 @@ def step_conditions(wanted: bool, optimizer: str | None, precision: str | None) 
 def _setting(variable: str) -> Any:
     """The callback of an option that sets a variable for this command and the processes that it starts."""
 
-    def entered(context: typer.Context, wanted: bool) -> bool:
+    def entered(context: typer.Context, wanted: bool | str | None) -> bool | str | None:
         if wanted:
             before = os.environ.get(variable, "")
-            os.environ[variable] = "1"
+            os.environ[variable] = "1" if wanted is True else str(wanted)
             context.call_on_close(lambda: os.environ.update({variable: before}))
         return wanted
 
     return entered
 
 
+Values = Annotated[
+    str | None,
+    typer.Option(
+        "--values",
+        callback=_setting("ARCHSCOPE_VALUES"),
+        help="Run on real values: auto (where the forward needs them), never or always.",
+        metavar="MODE",
+    ),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        callback=_setting("ARCHSCOPE_METHOD"),
+        help="Run this method in place of forward, such as forward_features.",
+        metavar="NAME",
+    ),
+]
 Fresh = Annotated[
     bool,
     typer.Option("--fresh", callback=_setting("ARCHSCOPE_FRESH"), help="Run the model even if its record is stored."),

@@ -11,10 +11,12 @@ from archscope.cli.base import (
     ExplainCache,
     Fresh,
     Input,
+    Method,
     Model,
     OneCommand,
     Output,
     Train,
+    Values,
     choice,
     may_write,
     progress,
@@ -43,6 +45,8 @@ def draw(
     input: Input = None,
     batch: Batch = None,
     train: Train = False,
+    values: Values = None,
+    method: Method = None,
     depth: Annotated[
         str | None, typer.Option("--depth", "-d", help="Show modules below this depth as one box.", metavar="N")
     ] = None,
@@ -105,6 +109,8 @@ def plot(
     input: Input = None,
     batch: Batch = None,
     train: Train = False,
+    values: Values = None,
+    method: Method = None,
     sides: Annotated[
         str | None,
         typer.Option("--sides", help="For scaling: sides of the input, separated by commas.", metavar="SIDES"),
@@ -187,6 +193,8 @@ def write_report(
     bench: Bench = None,
     input: Input = None,
     batch: Batch = None,
+    values: Values = None,
+    method: Method = None,
     fresh: Fresh = False,
     explain_cache: ExplainCache = False,
 ) -> None:

@@ -26,6 +26,7 @@ from archscope.operators.rule import (
 if TYPE_CHECKING:
     import torch
 
+free("_pack_padded_sequence _pad_packed_sequence")  # copies
 free("index_copy index_copy_ promote_types result_type masked_scatter masked_scatter_")
 free("index index_put index_put_ _unsafe_index index_select gather scatter scatter_ take take_along_dim one_hot")
 free("masked_fill masked_fill_ masked_select where tril triu triu_ tril_ slice_scatter select_scatter nonzero")

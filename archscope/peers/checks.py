@@ -20,6 +20,7 @@ from archscope.core.table import Column, Table
 from archscope.peers import published
 from archscope.peers.compared import Compared
 from archscope.peers.reconcile import Reconciled, ToolResult, account_of
+from archscope.sources.conditions import current
 from archscope.sources.guard import user_code
 from archscope.sources.inputs import Text
 from archscope.sources.loading import loaded
@@ -97,7 +98,8 @@ def of_module(
 
     def run(rules: bool) -> Trace:
         with user_code():
-            return trace(model, inputs, named, name=name, train=train, rules=rules, bound=bound)
+            how: dict[str, Any] = {"name": name, "train": train, "rules": rules, "bound": bound}
+            return trace(model, inputs, named, **how, values=current().values)
 
     try:
         record, stopped = run(rules=True), ""
@@ -140,8 +142,11 @@ def _run_tools(
         return []
 
     from archscope.peers.measured import run_tool
+    from archscope.tracing.inputs import prepared
 
-    return [account_of(record, name, run_tool(name, model, inputs, named, train)) for name in names]
+    on_meta = prepared(model, inputs, named, lambda tensor: tensor.to("meta"))
+    given, by_name = on_meta.arguments, on_meta.named
+    return [account_of(record, name, run_tool(name, model, given, by_name, train)) for name in names]
 
 
 def derived(record: Trace) -> Checked:

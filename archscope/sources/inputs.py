@@ -1,12 +1,15 @@
 """Inputs as they are typed: `227`, `3x227x227`, `8x3x227x227`, `1x128:int64`, `tokens=1x128:int64`.
 
-`3,224,224` and `(1, 3, 224, 224)`, as Python writes a shape, are read too.
+`3,224,224` and `(1, 3, 224, 224)`, as Python writes a shape, are read too. `ids=1x128:int64<30000` is drawn below
+30,000 where the run needs values. `lengths=[5,3]` and `mask=[[true,false]]` are the values themselves, and so are
+`cache=none`, `scale=0.5` and `mode='fast'`. `batch.py:make` is a function that makes all arguments.
 """
 
+import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from archscope.core.errors import SpecError
 from archscope.core.record import BYTES
@@ -32,7 +35,8 @@ class Given(NamedTuple):
 
     layout: a letter an axis (n batch, c channels, t steps, d h w sides, any other fixed). name: of a keyword argument,
     empty for one by position. listed: handed over in a list of its own, as torchvision's detectors take images.
-    as_model: nobody named a dtype, so it is that of the model's parameters.
+    as_model: nobody named a dtype, so it is that of the model's parameters. below: what is drawn is below it, 0 where
+    nobody says. value: where the value itself is given, it alone in a tuple; numbers in lists are those of a tensor.
     """
 
     input: Input
@@ -40,6 +44,8 @@ class Given(NamedTuple):
     name: str = ""
     listed: bool = False
     as_model: bool = False
+    below: int = 0
+    value: tuple[Any, ...] = ()
 
     def with_axis(self, letter: str, side: int) -> "Given":
         """The same with another size on the axis of that letter, where its layout has one."""
@@ -65,7 +71,7 @@ def texts_of(input: Text) -> list[str]:
 
 def shape_and_dtype(text: str) -> tuple[list[int], str]:
     """The sides and the dtype of `8x3x224x224`, `3,224,224`, `(1, 3, 224, 224):float16`. Raises SpecError."""
-    shape, _, dtype = text.strip().lower().replace("×", "x").partition(":")
+    shape, _, dtype = text.partition("<")[0].strip().lower().replace("×", "x").partition(":")
     dtype = dtype.removeprefix("torch.") or "float32"
     if dtype not in DTYPES:
         raise SpecError(unknown("dtype", dtype, DTYPES))
@@ -114,7 +120,9 @@ def parse_input(text: str | None, default: Input, layout: str, batch: int | None
 
 def check_input(text: str) -> None:
     """Raises SpecError where the text is no input of any model."""
-    shape_and_dtype(_named(text)[1])
+    if not is_code(text):
+        name, shape = _named(text)
+        _whole(shape, name)
 
 
 def parse_inputs(texts: Sequence[str], defaults: Sequence[Given], batch: int | None = None) -> tuple[Given, ...]:
@@ -133,7 +141,7 @@ def parse_inputs(texts: Sequence[str], defaults: Sequence[Given], batch: int | N
     if named and not plain and not any(given.name for given in found):
         found = []  # other arguments than those by position
     if plain and not defaults:
-        found = [_whole(text) for text in plain]
+        found = [_whole(text, "") for text in plain]
     elif len(plain) == 1:
         first = found[0].layout
         found = [_set(g, plain[0]) if g.layout == first else g for g in found]
@@ -147,7 +155,7 @@ def parse_inputs(texts: Sequence[str], defaults: Sequence[Given], batch: int | N
         if name in places:
             found[places[name]] = _set(found[places[name]], text)
         else:
-            found.append(_whole(text)._replace(name=name))
+            found.append(_whole(text, name))
     if batch is not None:
         if found and not any("n" in given.layout for given in found):
             raise SpecError(f"the input {found[0].input} has no batch axis")
@@ -159,8 +167,10 @@ def parse_inputs(texts: Sequence[str], defaults: Sequence[Given], batch: int | N
 
 def _set(given: Given, text: str) -> Given:
     """The argument with what was typed for it."""
+    if given.name and (value := _value(text)):
+        return _of_value(value, given.name)
     input = parse_input(text, given.input, given.layout)
-    return given._replace(input=input, as_model=given.as_model and ":" not in text)
+    return given._replace(input=input, as_model=given.as_model and ":" not in text, below=_below(text, input))
 
 
 def _may_fit(shape: Sequence[int]) -> None:
@@ -175,11 +185,80 @@ def _named(text: str) -> tuple[str, str]:
     return name.strip(), shape
 
 
-def _whole(text: str) -> Given:
-    """An input that is given in full; its first axis is the batch."""
+def _whole(text: str, name: str) -> Given:
+    """An input that is given in full; its first axis is the batch. One with a name may be given by its value."""
+    if name and (value := _value(text)):
+        return _of_value(value, name)
     sides, dtype = shape_and_dtype(text)
     layout = LAYOUTS.get(len(sides), "n" + "?" * (len(sides) - 1))
-    return Given(Input(tuple(sides), dtype), layout, as_model=":" not in text)
+    input = Input(tuple(sides), dtype)
+    return Given(input, layout, name, as_model=":" not in text, below=_below(text, input))
+
+
+def is_code(text: str) -> bool:
+    """Whether a text names the function of a file, `batch.py:make`, that makes all arguments of a forward."""
+    return re.fullmatch(r".+\.py:\w+", text.strip()) is not None
+
+
+def _below(text: str, input: Input) -> int:
+    """The bound of `1x128:int64<30000`, 0 where there is none. Raises SpecError."""
+    _, less, bound = text.partition("<")
+    if not less:
+        return 0
+    if "int" not in input.dtype:
+        raise SpecError(f"{text!r}: only integers have a bound, such as {Input(input.shape, 'int64')}<30000")
+    if not bound.strip().isdecimal() or int(bound) < 1:
+        raise SpecError(f"{text!r}: the bound is a whole number from 1 on, such as <30000")
+    return int(bound)
+
+
+def _value(text: str) -> tuple[Any, ...]:
+    """The value that is written out, alone in a tuple, with a dtype behind it: `[5,3]`, `[5,3]:int32`, `none`, `0.5`,
+    `'fast'`. Nothing for a shape."""
+    plain, colon, dtype = text.strip().rpartition(":")
+    if not colon or dtype.removeprefix("torch.") not in DTYPES:
+        plain, dtype = text.strip(), ""
+    if plain.lower() in ("none", "true", "false"):
+        return (ast.literal_eval(plain.capitalize()), dtype)
+    if not re.match(r"""\[|\{|['"]|-?\d*\.\d|-\d|-?\d+\.?\d*e""", plain):
+        return ()
+    plain = re.sub(r"\b(none|true|false)\b", lambda word: word[0].capitalize(), plain)
+    try:
+        return (ast.literal_eval(plain), dtype.removeprefix("torch."))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        raise SpecError(f"{text!r} is no value: write [5,3], [[true,false]], none, 0.5 or 'text'") from None
+
+
+def _of_value(read: tuple[Any, ...], name: str) -> Given:
+    """An argument that is given by its value: numbers in lists are a tensor, anything else is what it is."""
+    value, dtype = read
+    numbers = list(_numbers(value)) if isinstance(value, list) else []
+    if not numbers and not dtype:
+        return Given(Input((), ""), "", name, value=(value,))
+    kinds = {type(number) for number in numbers or [value]}
+    if not kinds <= {int, float, bool}:
+        raise SpecError(f"{name}={value!r} is no tensor: it holds {', '.join(sorted(kind.__name__ for kind in kinds))}")
+    dtype = dtype or ("bool" if kinds == {bool} else "float32" if float in kinds else "int64")
+    return Given(Input(_sides(value, name), dtype), "", name, value=(value,))
+
+
+def _numbers(value: Any) -> Iterator[Any]:
+    """What stands in nested lists."""
+    for one in value:
+        if isinstance(one, list):
+            yield from _numbers(one)
+        else:
+            yield one
+
+
+def _sides(value: Any, name: str) -> tuple[int, ...]:
+    """The shape of nested lists. Raises SpecError where they are not rectangular."""
+    if not isinstance(value, list):
+        return ()
+    inner = {_sides(one, name) for one in value}
+    if len(inner) > 1:
+        raise SpecError(f"{name}={value!r} is no tensor: its rows are not of one length")
+    return (len(value), *(inner.pop() if inner else ()))
 
 
 LAYOUTS = {1: "?", 2: "n?", 3: "n??", 4: "nchw", 5: "ncdhw"}  # by the number of axes, where nobody says

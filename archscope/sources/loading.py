@@ -1,12 +1,16 @@
 """A `Spec` -> its model, built without weights, and the inputs of its forward on the meta device."""
 
+import copy
 import inspect
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from archscope.core.errors import ArchscopeError, SpecError, TraceError
+from archscope.core.table import did_you_mean
 from archscope.core.version import torch_version
+from archscope.sources.arguments import as_parameter, called, code_of, givens_in, placed
+from archscope.sources.conditions import current
 from archscope.sources.guard import user_code
 from archscope.sources.inputs import Given, Input, Text, parse_inputs, texts_of
 from archscope.sources.spec import Spec, parse
@@ -29,7 +33,11 @@ def load(spec: str | Spec, input: Text = None, batch: int | None = None) -> tupl
     `model(**inputs)` does; `trace(model, inputs)` takes either. Raises SpecError for a wrong name, key or input, and
     for a value that the builder refuses; TraceError where the builder fails.
     """
+    from archscope.tracing.inputs import prepared
+
     model, arguments, named = loaded(parse(spec) if isinstance(spec, str) else spec, input, batch)
+    made = prepared(model, arguments, named, lambda tensor: tensor.to("meta"))
+    arguments, named = made.arguments, made.named
     if named and arguments:
         return model, dict(inspect.signature(model.forward).bind(*arguments, **named).arguments)
     return model, named or arguments
@@ -39,7 +47,8 @@ def loaded(spec: Spec, input: Text = None, batch: int | None = None) -> Loaded:
     """Build a model without weights, and the arguments of its forward. Raises what `load` raises."""
     if not torch_version():
         raise SpecError(f"{spec.text} has to be run for this, and PyTorch is not installed: pip install torch")
-    given = inputs_of(spec, input, batch)  # an error in the input is reported before anything is built
+    # a wrong input is told before anything is built
+    given = () if code_of(input) else inputs_of(spec, input, batch)
     model = built(spec)
     return Loaded(model, *forward_arguments(spec, model, given, input, batch))
 
@@ -56,6 +65,9 @@ def defaults_of(spec: Spec) -> tuple[Given, ...]:
 
 def inputs_of(spec: Spec, input: Text = None, batch: int | None = None) -> tuple[Given, ...]:
     """The inputs that a model will be run on, empty where only the built model can say. Raises SpecError."""
+    if code := code_of(input):
+        _no_batch(code, batch)
+        return givens_in(called(code))
     found = defaults_of(spec)
     return parse_inputs(texts_of(input), found, batch) if found or not spec.source.guesses else ()
 
@@ -76,36 +88,58 @@ def forward_arguments(
     batch: int | None = None,
     dtype_of: Callable[[Any], Any] | None = None,
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a model's forward, by position and by name, on the meta device. given: what `inputs_of` says.
-    dtype_of: tells the dtype of the model's parameters.
+    """The arguments of a model's forward, by position and by name. given: what `inputs_of` says.
+
+    Shapes become tensors on the meta device; what a user's code gives is handed over as it is. dtype_of: tells the
+    dtype of the model's parameters.
     """
+    if code := code_of(input):
+        _no_batch(code, batch)
+        return placed(called(code), model.forward)
+    texts = texts_of(input)
+    if not texts and batch is None and (example := spec.source.example(spec.name, model)) is not None:
+        return placed(example, model.forward)
     if not given and spec.source.guesses:
-        texts = texts_of(input)
         given = parse_inputs(texts, spec.source.guess(model, texts[0] if len(texts) == 1 else ""), batch)
         if not given:
             raise SpecError(
                 f"{spec.name} has no default input: give --input 1x3x224x224, or write example_inputs() beside it"
             )
-    made = [(each.name, tensor_of(_as_model(each, model, dtype_of))) for each in given]
+    made = [(one.name, tensor_of(_as_model(as_parameter(one, model.forward), model, dtype_of))) for one in given]
     return tuple(t for name, t in made if not name), {name: t for name, t in made if name}
+
+
+def _no_batch(code: str, batch: int | None) -> None:
+    if batch is not None:
+        raise SpecError(f"the arguments that {code} gives have the batch that they have: leave --batch out")
 
 
 def _as_model(given: Given, model: Any, dtype_of: Callable[[Any], Any] | None) -> Given:
     """The argument in the dtype of the model's parameters, where nobody named another."""
     from archscope.tracing.tensors import dtype_of as of_parameters
 
-    dtype = (dtype_of or of_parameters)(model) if given.as_model else None
+    dtype = (dtype_of or of_parameters)(model) if given.as_model and not given.value else None
     return given if dtype is None else given._replace(input=Input(given.input.shape, str(dtype).partition(".")[2]))
 
 
 def tensor_of(given: Given) -> Any:
-    """An input on the meta device. Raises SpecError for a dtype that this torch does not have."""
+    """An input on the meta device, or the given value. Raises SpecError for a dtype that torch does not have."""
     import torch
 
+    from archscope.tracing.values import BELOW
+
+    if given.value and not given.input.dtype:
+        return given.value[0]
     try:
-        made = torch.empty(given.input.shape, dtype=getattr(torch, given.input.dtype), device="meta")
+        dtype = getattr(torch, given.input.dtype)
+        if given.value:
+            made = torch.tensor(given.value[0], dtype=dtype)
+        else:
+            made = torch.empty(given.input.shape, dtype=dtype, device="meta")
     except (AttributeError, RuntimeError) as error:
         raise SpecError(f"torch {torch.__version__} makes no input of dtype {given.input.dtype}") from error
+    if given.below:
+        setattr(made, BELOW, given.below)
     return [made] if given.listed else made
 
 
@@ -136,5 +170,20 @@ def built(spec: Spec) -> Any:
         if isinstance(error, TypeError) and unknown_key and unknown_key[1] in spec.arguments:
             raise SpecError(f"{spec.name} has no argument {unknown_key[1]!r}") from error
         raise TraceError(f"{spec.text} could not be built: {type(error).__name__}: {error}") from error
+    if (method := current().method) != "forward":
+        model = _running(model, method, spec.name)
     object.__setattr__(model, NAME, spec.text)
+    return model
+
+
+def _running(model: Any, method: str, name: str) -> Any:
+    """The model with a method in the place of its forward; a model that stands in the user's file stays as it is."""
+    from torch import nn
+
+    if not callable(getattr(model, method, None)):
+        known = [one for one in dir(type(model)) if not one.startswith("_") and one not in dir(nn.Module)]
+        question = did_you_mean(method, known)
+        raise SpecError(f"{name} has no method {method!r}{f': {question}' if question else ''}")
+    model = copy.copy(model)
+    model.forward = getattr(model, method)
     return model

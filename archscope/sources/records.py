@@ -10,22 +10,37 @@ from archscope.core.record import Trace
 from archscope.core.registry import PROVIDED
 from archscope.core.version import torch_version
 from archscope.sources import shipped, store, watch
+from archscope.sources.conditions import current, under
 from archscope.sources.guard import user_code
 from archscope.sources.inputs import Text
 from archscope.sources.loading import Loaded, loaded
 from archscope.sources.spec import Spec, parse
 
 
-def record_of(spec: str | Spec, input: Text = None, batch: int | None = None, train: bool = False) -> Trace:
+def record_of(
+    spec: str | Spec,
+    input: Text = None,
+    batch: int | None = None,
+    train: bool = False,
+    *,
+    values: str | None = None,
+    method: str | None = None,
+) -> Trace:
     """The record of a model: the stored one where nothing that it depends on has changed, else that of a new run.
 
     A model is built without weights and run once; a saved trace is read. `cached` says whether the record was stored.
     $ARCHSCOPE_FRESH=1 runs every model anew.
 
-    spec, input, batch: as for `load`. Raises SpecError for what cannot be understood, TraceError for a model that
+    spec, input, batch: as for `load`. values: as for `trace`; "auto" when left out. method: of the model, which runs in
+    place of `forward`. Raises SpecError for what cannot be understood, TraceError for a model that
     cannot be built or run, and ShapeError for an input that does not fit, with the inputs that do; the last two carry
     the record up to the failure.
     """
+    with under(values, method):
+        return _record_of(spec, input, batch, train)
+
+
+def _record_of(spec: str | Spec, input: Text, batch: int | None, train: bool) -> Trace:
     asked = store.asked_of(spec if isinstance(spec, str) else f"{spec.text} {spec.note}".strip(), input, batch, train)
     key = store.key_of(asked)  # now, because to look a name up may change what it depends on
     stored = shipped.find(asked) or store.find(asked, key)
@@ -85,7 +100,9 @@ def traced(spec: Spec, model: Loaded, train: bool = False) -> Trace:
 
     bound = spec.source.upper_bound
     with user_code(), spec.source.running(spec.name) as notes:
-        record = tracer.trace(model.model, model.arguments, model.named, name=spec.text, train=train, bound=bound)
+        values = current().values
+        how: dict[str, Any] = {"name": spec.text, "train": train, "bound": bound, "values": values}
+        record = tracer.trace(model.model, model.arguments, model.named, **how)
     notes = (*record.notes, *notes, *([spec.note] if spec.note else []))
     return replace(record, notes=notes) if notes else record
 
@@ -132,7 +149,7 @@ def verified(most: int) -> Iterator[tuple[str, str]]:
     for asked, stored in random.sample(found, min(most, len(found))):
         text = " ".join([asked.model, *asked.inputs, *([f"batch {asked.batch}"] if asked.batch else [])])
         try:
-            with watch.watched():
+            with under(asked.values, asked.method), watch.watched():
                 ran = record_and_model(parse(asked.model), list(asked.inputs) or None, asked.batch, asked.train)[0]
             yield text, "" if ran == stored else "a new run gives another record"
         except ArchscopeError as error:

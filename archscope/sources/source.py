@@ -12,6 +12,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
+from types import ModuleType
 from typing import Any
 
 from archscope.core.errors import SpecError
@@ -75,6 +76,14 @@ class Source:
     def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
         """The default inputs, empty where there are none."""
         return ()
+
+    def holder(self, where: str) -> ModuleType:
+        """The module of Python at a place, of a source whose models stand in such."""
+        raise NotImplementedError
+
+    def example(self, name: str, model: Any) -> Any:
+        """The arguments that the user's code gives for a built model, objects as they are; None where it gives none."""
+        return None
 
     def keys(self, name: str) -> Keys | None:
         """The arguments of the builder with their defaults, None where only the builder knows them."""

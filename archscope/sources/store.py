@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from archscope.core.record import Trace
 from archscope.core.version import __version__, torch_version
 from archscope.sources import watch
+from archscope.sources.conditions import current
 from archscope.sources.dependencies import HOME, File, digest_of, user_files
 from archscope.sources.inputs import Text, texts_of
 
@@ -36,12 +37,14 @@ ROOMS = ("core", "layers", "operators", "sources", "tracing", "zoo")  # whose co
 
 
 class Asked(NamedTuple):
-    """What a record is asked for: the model as typed, its inputs as typed, batch and mode."""
+    """What a record is asked for: the model and its inputs as typed, batch, mode, and the conditions of the run."""
 
     model: str
     inputs: tuple[str, ...] = ()
     batch: int | None = None
     train: bool = False
+    values: str = "auto"
+    method: str = "forward"
 
 
 class Entry(NamedTuple):
@@ -54,11 +57,12 @@ class Entry(NamedTuple):
     @property
     def asked(self) -> Asked:
         key = self.key
-        return Asked(key["model"], tuple(key["inputs"]), key["batch"], key["train"])
+        own = {name: key[name] for name in ("batch", "train", "values", "method") if name in key}
+        return Asked(key["model"], tuple(key["inputs"]), **own)
 
 
 def asked_of(model: str, input: Text = None, batch: int | None = None, train: bool = False) -> Asked:
-    return Asked(model.strip(), tuple(texts_of(input)), batch, bool(train))
+    return Asked(model.strip(), tuple(texts_of(input)), batch, bool(train), *current())
 
 
 # --------------------------------------------------------------------------------------------------------- the place

@@ -75,6 +75,7 @@ class Evaluator:
     def _quick(self, runs: Any, model: Any, spec: Spec, text: Text, batch: int | None) -> dict[str, Any]:
         given = self._given(spec, text, batch)
         arguments, named = forward_arguments(spec, model, given, text, batch, runs.dtype_of)
+        arguments, named = _without_values(model, arguments, named)
         with self.source.running(spec.name):
             found = runs.totals(model, arguments, named, spec.text, self.subject.train, self.source.upper_bound)
         return {**found, "error": None}
@@ -106,6 +107,21 @@ class Evaluator:
             return told | step_totals(step_of(spec, text, batch, **step))
         except Exception as error:
             return told | {"error": f"no training step: {reason(error)}"}
+
+
+def _without_values(model: Any, arguments: Any, named: Any) -> tuple[Any, Any]:
+    """Arguments of a user's code as a run without values has them. Raises NotQuick where some keep their values."""
+    from archscope.sweeps.moulds import NotQuick
+    from archscope.tracing.devices import is_meta
+    from archscope.tracing.inputs import prepared
+    from archscope.tracing.tensors import tensors_in
+
+    if all(map(is_meta, tensors_in((*arguments, *named.values())))):
+        return arguments, named
+    made = prepared(model, arguments, named)
+    if not all(map(is_meta, made.tensors)):
+        raise NotQuick
+    return made.arguments, made.named
 
 
 def columns(point: Mapping[str, Any]) -> Record:

@@ -1,7 +1,7 @@
 """A run on real values, for a forward that decides by them: a copy of the model with real weights, and real inputs.
 
 Weights that have values are copied; others are made by the initialisers of their modules. Inputs with values are
-copied; others are drawn with a fixed seed, integers in the range of the smallest embedding.
+copied; others are drawn with a fixed seed, integers in the range that was given or that of the smallest embedding.
 """
 
 import copy
@@ -18,6 +18,7 @@ from archscope.tracing.devices import is_meta
 from archscope.tracing.tensors import is_lazy
 
 SEED = 0
+BELOW = "archscope_below"  # attribute of an input without values: those that are drawn for it are below
 MEMORY = 4 << 30  # bytes that a run on real values may take
 
 _Tensor = torch.Tensor
@@ -109,7 +110,8 @@ class Values:
             return torch.ones(shape, dtype=dtype)
         if dtype.is_floating_point or dtype.is_complex:
             return torch.randn(shape, generator=self.generator).to(dtype)
-        return torch.randint(self.largest, shape, generator=self.generator).to(dtype)
+        below = getattr(tensor, BELOW, self.largest)
+        return torch.randint(below, shape, generator=self.generator).to(dtype)
 
     def sentence(self, decided: Iterable[str]) -> str:
         """What the record says of a run on real values. decided: the operators by which the forward decides."""

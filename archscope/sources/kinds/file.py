@@ -6,6 +6,7 @@ Importing a file is running it. Its folder is on the import path while it is, as
 import inspect
 import sys
 from collections.abc import Mapping
+from functools import cache
 from glob import glob
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -14,11 +15,14 @@ from typing import Any
 
 from archscope.core.errors import ArchscopeError, SpecError, TraceError
 from archscope.core.table import did_you_mean
+from archscope.sources.arguments import givens_in, has_tensors, outcome
 from archscope.sources.guard import user_code
 from archscope.sources.inputs import Given, Input, of_shape, parse_input, shape_and_dtype
 from archscope.sources.source import SOURCES, Source
 
 EXAMPLE = "example_inputs"  # beside the model, or an attribute of it
+
+LIGHTNING = "example_input_array"  # attribute of a module of Lightning
 
 _FILES: dict[Path, ModuleType] = {}
 
@@ -45,6 +49,14 @@ class PythonModels(Source):
         """What `example_inputs()` beside the model gives."""
         where, _, attribute = name.rpartition(":")
         return examples(self.holder(where), attribute)
+
+    def example(self, name: str, model: Any) -> Any:
+        """What `example_inputs` gives, where tensors are in it; else Lightning's `example_input_array`."""
+        where, _, attribute = name.rpartition(":")
+        found = example(self.holder(where), attribute)
+        if found is None:
+            return getattr(model, LIGHTNING, None)
+        return found if has_tensors(found) else None
 
     def guess(self, model: Any, text: str) -> tuple[Given, ...]:
         return guess(model, text)
@@ -187,23 +199,26 @@ def _fits(factory: Any, name: str, arguments: dict[str, Any]) -> None:
 
 
 def examples(holder: ModuleType, attribute: str) -> tuple[Given, ...]:
-    """The default inputs that a file gives: a function or a value, on the model's class or beside it."""
+    """The default inputs that a file gives, as shapes."""
+    given = example(holder, attribute)
+    if given is None:
+        return ()
+    try:
+        return _givens(given)
+    except SpecError:
+        if has_tensors(given):  # objects, None or numbers beside tensors
+            return givens_in(given)
+        raise
+
+
+@cache  # a sweep asks for it at each point
+def example(holder: ModuleType, attribute: str) -> Any:
+    """What `example_inputs` gives, a function or a value, on the model's class or beside it; None without one."""
     owner = getattr(holder, attribute.split(".")[0], None)
     value = getattr(owner, EXAMPLE, None)
     if value is None:
         value = getattr(holder, EXAMPLE, None)
-    if value is None:
-        return ()
-    try:
-        with user_code():
-            given = value() if callable(value) else value
-    except ArchscopeError:
-        raise
-    except Exception as error:
-        raise SpecError(
-            f"{EXAMPLE} of {attribute} fails, called without arguments: {type(error).__name__}: {error}"
-        ) from error
-    return _givens(given)
+    return None if value is None else outcome(value, f"{EXAMPLE} of {attribute}")
 
 
 def _givens(value: Any, name: str = "") -> tuple[Given, ...]:
@@ -227,6 +242,9 @@ def guess(model: Any, text: str) -> tuple[Given, ...]:
 
     if not text:
         return ()
+    name, _, text = text.rpartition("=")
+    if name:
+        return ()  # an argument by name is given in full
     sides, _ = shape_and_dtype(text)
     layers = (m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd | nn.Linear | nn.Embedding))
     first = next(layers, None)
@@ -235,12 +253,30 @@ def guess(model: Any, text: str) -> tuple[Given, ...]:
         if len(sides) in (1, n, n + 1):
             layout = "nc" + "dhw"[-n:]
             typed = parse_input(text, Input((1, first.in_channels, *[1] * n)), layout)
-            return (Given(typed, layout, as_model=":" not in text),)
+            found = Given(typed, layout, as_model=":" not in text)
+            if len(sides) == 2 and 1 in (n, sides[0]) and _batch_and_time(model, typed.shape, tuple(sides)):
+                return ()
+            return (found,)
     if isinstance(first, nn.Linear) and len(sides) == 1:
         return (Given(Input((1, sides[0])), "n?", as_model=True),)
     if isinstance(first, nn.Embedding) and len(sides) == 1:
         return (Given(Input((1, sides[0]), "int64"), "nt"),)
     return ()
+
+
+def _batch_and_time(model: Any, completed: tuple[int, ...], typed: tuple[int, ...]) -> bool:
+    """Whether `1x16000` is what the forward takes, [batch, time], and not a sound of one channel, [1, 1, 16000]."""
+    from archscope.tracing.tracer import trace
+
+    def runs(shape: tuple[int, ...]) -> bool:
+        try:
+            with user_code():
+                trace(model, (shape,), values="never")
+        except ArchscopeError:
+            return False
+        return True
+
+    return not runs(completed) and runs(typed)
 
 
 # --------------------------------------------------------------------------------------------------- importing
