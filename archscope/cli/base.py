@@ -85,7 +85,7 @@ Optimizer = Annotated[
 ]
 Precision = Annotated[
     str | None,
-    typer.Option("--precision", help="Of the training step: fp32 (as built), bf16, fp16.", metavar="NAME"),
+    typer.Option("--precision", help="Of the training step: fp32 (as built), bf16, bf16-mixed, ….", metavar="NAME"),
 ]
 
 

@@ -36,7 +36,7 @@ def largest_that_fits(
     optimizer: Annotated[
         str, typer.Option("--optimizer", help="sgd, momentum, adam, adamw, … of torch.optim.")
     ] = "sgd",
-    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")] = "fp32",
+    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16, fp16, bf16-mixed or fp16-mixed.")] = "fp32",
     checkpoint: Annotated[
         list[str] | None, typer.Option("--checkpoint", help="Modules to run again in the backward: 'layer1.*'.")
     ] = None,

@@ -37,7 +37,8 @@ def step_memory(
         str | None, typer.Option("--loss", help="cross-entropy, next-token or mean-square.", metavar="NAME")
     ] = None,
     precision: Annotated[
-        str, typer.Option("--precision", help="Of parameters and inputs: fp32 (as built), bf16, fp16.", metavar="NAME")
+        str,
+        typer.Option("--precision", help="fp32 (as built), bf16, fp16; bf16-mixed, fp16-mixed.", metavar="NAME"),
     ] = "fp32",
     checkpoint: Annotated[
         list[str] | None,

@@ -6,7 +6,7 @@ of oneDNN) is no tensor, and not counted.
 
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from archscope.tracing.training import LOSSES, checkpointed, default_loss, make_optimizer
+from archscope.tracing.training import LOSSES, PRECISIONS, checkpointed, default_loss, make_optimizer
 
 ATTENTION = {"math": SDPBackend.MATH, "cpu-flash": SDPBackend.FLASH_ATTENTION}
 
@@ -65,13 +65,14 @@ class LiveBytes(TorchDispatchMode):
         return output
 
 
-def real(value: Any) -> Any:
-    """A tensor on the CPU with memory of its own; nested values likewise."""
+def real(value: Any, dtype: torch.dtype | None = None) -> Any:
+    """A tensor on the CPU with memory of its own, in a dtype if it is of a floating-point one; nested ones likewise."""
     if isinstance(value, torch.Tensor):
-        return torch.zeros_like(value, device="cpu") if value.is_meta else value.detach().clone()
+        made = torch.zeros_like(value, device="cpu") if value.is_meta else value.detach().clone()
+        return made.to(dtype) if dtype is not None and made.is_floating_point() else made
     if isinstance(value, dict):
-        return {key: real(one) for key, one in value.items()}
-    return type(value)(map(real, value)) if type(value) in (list, tuple) else value
+        return {key: real(one, dtype) for key, one in value.items()}
+    return type(value)([real(one, dtype) for one in value]) if type(value) in (list, tuple) else value
 
 
 def materialise(model: nn.Module) -> None:
@@ -105,15 +106,17 @@ def real_step(
     set_to_none: bool = True,
     first: bool = False,
     trail: list[tuple[str, int]] | None = None,
+    precision: str = "fp32",
 ) -> Measured:
     """Train a model on the CPU for one step, or for two unless `first`, and return the bytes of the last one.
 
     The conditions are those of `trace_step`. trail: a list that gets each operator of the last step, and the bytes in
     use after it. The model is changed: it gets weights, and they are trained.
     """
+    dtype, lower = PRECISIONS[precision]
     materialise(model)
-    model.train()
-    arguments, named = real(tuple(arguments)), real(dict(named or {}))
+    model.train().to(dtype=dtype)
+    arguments, named = real(tuple(arguments), dtype), real(dict(named or {}), dtype)
     checkpointed({module: path for path, module in model.named_modules()}, checkpoint)
     live = LiveBytes(trail)
     live.see([list(model.parameters()), list(model.buffers()), arguments, named])
@@ -140,11 +143,12 @@ def real_step(
                 trail.clear()
             for _ in range(accumulate):
                 live.most = live.now
-                output = model(*arguments, **named)
-                peak, after_forward = max(peak, live.most), live.now
-                name = default_loss(output) if loss is None else loss
-                value = LOSSES[name](output, target) if isinstance(name, str) else name(output)
-                del output
+                with torch.autocast("cpu", dtype=lower) if lower is not None else nullcontext():
+                    output = model(*arguments, **named)
+                    peak, after_forward = max(peak, live.most), live.now
+                    name = default_loss(output) if loss is None else loss
+                    value = LOSSES[name](output, target) if isinstance(name, str) else name(output)
+                    del output
                 if extra:
                     after_forward, peak = after_forward + extra[0], peak + extra[0]
                     extra.clear()

@@ -128,7 +128,7 @@ def step_of(spec: str | Spec, input: Text = None, batch: int | None = None, **co
 
 def check_step(conditions: Mapping[str, Any]) -> None:
     """Raises SpecError for a condition of a training step that does not exist."""
-    from archscope.tracing.step import check_conditions
+    from archscope.tracing.training import check_conditions
 
     check_conditions(**conditions)
 

@@ -21,8 +21,8 @@ from torch import nn
 
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Layer, Op, Phase, Storage, Tensor, Trace
-from archscope.core.table import unknown
 from archscope.operators import VIEWS
+from archscope.tracing.casts import Casts, autocast
 from archscope.tracing.collector import gc_paused
 from archscope.tracing.devices import CPU
 from archscope.tracing.dispatch import OVERLOADS, Overload, elements, overload_of
@@ -31,26 +31,21 @@ from archscope.tracing.guard import untouched
 from archscope.tracing.inputs import Array, prepared
 from archscope.tracing.modules import describe
 from archscope.tracing.run import _DTYPES, LOCK, Run
-from archscope.tracing.step_shapes import OUTPUTS
+from archscope.tracing.step_shapes import ON_CPU, OUTPUTS
 from archscope.tracing.tensors import SMALL, records_in, tensors_in
 from archscope.tracing.tracer import _understood
 from archscope.tracing.training import (
-    BACKENDS,
-    IMPLEMENTATIONS,
     LOSSES,
-    SHORT,
+    PRECISIONS,
     as_on,
+    check_conditions,
     checkpointed,
     default_loss,
     make_optimizer,
-    optimizers,
     stand_in,
     take_step,
 )
 from archscope.tracing.weightless import META, NAME
-
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-DEVICES = ("cuda", "cpu")
 
 RESHAPES = VIEWS | {"aten.resize_", "aten.set_"}  # in place, but with another shape
 
@@ -83,7 +78,8 @@ def trace_step(
     the squares of every output elsewhere. optimizer: the name of one in torch.optim ("adamw"; "momentum" is SGD with
     momentum), or a function of a list of parameters; None: the forward alone, in evaluation mode and without
     autograd. implementation: "foreach", PyTorch's choice on a GPU, "for-loop"
-    or "fused". precision: "fp32", the model's own dtypes, or "bf16" or "fp16" for parameters and inputs. checkpoint:
+    or "fused". precision: "fp32", the model's own dtypes; "bf16" or "fp16" for parameters and inputs; "bf16-mixed" or
+    "fp16-mixed" for `torch.autocast` of the device around forward and loss, without a gradient scaler. checkpoint:
     patterns of the paths of modules that `torch.utils.checkpoint` runs again in the backward. attention: the kernel,
     "math", "flash", "efficient" or "cpu-flash". device: "cuda" or "cpu", which keep other masks of dropout.
     channels_last: the memory format of parameters and inputs of 4 axes. frozen: patterns of the names of parameters
@@ -98,7 +94,8 @@ def trace_step(
     check_conditions(loss, optimizer, implementation, precision, attention, device)
     if accumulate < 1:
         raise SpecError(f"accumulate is a whole number from 1 on, not {accumulate}")
-    dtype = PRECISIONS[precision]
+    dtype, lower = PRECISIONS[precision]
+    these = None if lower is None else Casts(device, lower)
     given = prepared(model, inputs, kwargs, lambda tensor: _placed(tensor, dtype, channels_last))
     arguments, named = given.arguments, given.named
     modules = list(model.named_modules(remove_duplicate=False))
@@ -125,8 +122,8 @@ def trace_step(
             params = stand_in(paths, dtype, frozen, channels_last, SMALL)
             if optimizer is not None and not any(p.requires_grad for p in params):
                 raise SpecError("no parameter of the model is trained, so there is no training step")
-            conditions["checkpoint"] = checkpointed(paths, tuple(checkpoint))
-            run = StepRun(modules, title, values)
+            conditions["checkpoint"] = checkpointed(paths, tuple(checkpoint), lambda: autocast(these))
+            run = StepRun(modules, title, values, device == "cpu")
             run.take_inputs([*arguments, *named.values()])
             again = Rerun(model, tuple(arguments), named, True, False)
             stack.enter_context(torch.set_grad_enabled(optimizer is not None))
@@ -135,7 +132,8 @@ def trace_step(
             stack.enter_context(run)
             try:
                 if optimizer is None:
-                    run.infer(model, arguments, named)
+                    with autocast(these):
+                        run.infer(model, arguments, named)
                     return run.record_of_step(conditions)
                 made = make_optimizer(optimizer, params, implementation)
                 names = {id(p): n for n, p in model.named_parameters()}
@@ -143,7 +141,9 @@ def trace_step(
                     trained = [p for p in params if p.requires_grad and names[id(p)] not in unused]
                     run.warm_up(made, trained, set_to_none)
                 for _ in range(accumulate):
-                    conditions["loss"] = run.forward_and_backward(model, arguments, named, loss) or conditions["loss"]
+                    conditions["loss"] = (
+                        run.forward_and_backward(model, arguments, named, loss, these) or conditions["loss"]
+                    )
                 extra = {names[id(p)] for p in params if p.grad is None and p in made.state}
                 if not extra - unused:
                     run.update(made, params, set_to_none)
@@ -158,26 +158,6 @@ def trace_step(
                     values = False
                     continue
                 raise explained(run, error, again) from error
-
-
-def check_conditions(
-    loss: Any = None,
-    optimizer: Any = "sgd",
-    implementation: str = "foreach",
-    precision: str = "fp32",
-    attention: str = "math",
-    device: str = "cuda",
-) -> None:
-    """Raises SpecError for a condition of `trace_step` that does not exist."""
-    words = [
-        ("precision", precision, PRECISIONS), ("device", device, DEVICES), ("attention backend", attention, BACKENDS),
-        ("implementation of the optimizer", implementation, IMPLEMENTATIONS),
-    ]  # fmt: skip
-    words += [("loss", loss, LOSSES)] if isinstance(loss, str) else []
-    words += [("optimizer", optimizer.lower(), [*optimizers(), *SHORT])] if isinstance(optimizer, str) else []
-    for what, word, known in words:
-        if word not in known:
-            raise SpecError(unknown(what, word, known))
 
 
 def _placed(value: torch.Tensor, dtype: torch.dtype | None, channels_last: bool) -> torch.Tensor:
@@ -204,8 +184,8 @@ class Piece:
 class StepRun(Run):
     """A run that goes on through loss, backward and optimizer."""
 
-    def __init__(self, modules: list[tuple[str, nn.Module]], name: str, values: bool) -> None:
-        self.values = values
+    def __init__(self, modules: list[tuple[str, nn.Module]], name: str, values: bool, on_cpu: bool = False) -> None:
+        self.values, self.on_cpu = values, on_cpu
         self.live: dict[int, Piece] = {}  # by the address of the storage
         self.pieces: list[Piece] = []
         self.count = 0  # of tensors
@@ -313,6 +293,10 @@ class StepRun(Run):
         """The output of an operator: for real of small constants, on the meta device otherwise."""
         tensors = [*tensors_in(args), *tensors_in(kwargs.values())]
         on_meta = [t.is_meta for t in tensors]
+        if self.on_cpu and overload.name in ON_CPU and on_meta[0] and tensors[0].is_contiguous():
+            output = ON_CPU[overload.name](*args, **kwargs)
+            if output is not None:
+                return output
         make = OUTPUTS.get(overload.name)
         if make is not None and on_meta[0] and not overload.out:
             dtype = tensors[0].dtype
@@ -460,16 +444,19 @@ class StepRun(Run):
         with self.in_phase("forward"):
             self.output = model(*arguments, **named)
 
-    def forward_and_backward(self, model: nn.Module, arguments: Any, named: Any, loss: Any) -> str:
-        """One batch. Returns the name of the loss where it was chosen here."""
+    def forward_and_backward(
+        self, model: nn.Module, arguments: Any, named: Any, loss: Any, these: Casts | None = None
+    ) -> str:
+        """One batch. these: of autocast. Returns the name of the loss where it was chosen here."""
         chosen = ""
-        with self.in_phase("forward"):
-            output = model(*arguments, **named)
-        with self.in_phase("loss"):
-            if loss is None:
-                loss = chosen = default_loss(output)
-            value = LOSSES[loss](output, self.target) if isinstance(loss, str) else loss(output)
-            del output
+        with autocast(these):
+            with self.in_phase("forward"):
+                output = model(*arguments, **named)
+            with self.in_phase("loss"):
+                if loss is None:
+                    loss = chosen = default_loss(output)
+                value = LOSSES[loss](output, self.target) if isinstance(loss, str) else loss(output)
+                del output
         if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
             raise SpecError("the loss is one number that depends on a parameter that is trained")
         with self.in_phase("backward"):

@@ -13,6 +13,7 @@ from archscope.core.registry import Registry
 from archscope.tracing.weightless import META
 
 OUTPUTS: Registry[Callable[..., Any]] = Registry("output of")
+ON_CPU: Registry[Callable[..., Any]] = Registry("output on a CPU of")  # where PyTorch's meta kernel does as CUDA
 output_of = OUTPUTS.register
 
 _empty = torch.empty
@@ -87,3 +88,28 @@ def layer_norm_backward(gradient: torch.Tensor, x: torch.Tensor, shape: Any, mea
 @output_of("aten._softmax", "aten._log_softmax")
 def softmax(x: torch.Tensor, dim: int, half_to_float: bool) -> Any:
     return None if half_to_float else _of(x.shape, x)
+
+
+# ---------------------------------------------------------------------------------------------------- on a CPU
+# statistics have the dtype of the weights, or of the input where there are none; on CUDA float32
+
+
+def _normalised(x: torch.Tensor, weight: torch.Tensor | None, rows: Sequence[int]) -> Any:
+    """The output, mean and inverse deviation of a normalisation."""
+    dtype = x.dtype if weight is None else weight.dtype
+    return _of(x.shape, x), *(_empty(rows, dtype=dtype, device=META) for _ in range(2))
+
+
+@ON_CPU.register("aten.native_layer_norm")
+def layer_norm(x: torch.Tensor, shape: Any, weight: Any, *_: Any) -> Any:
+    return _normalised(x, weight, (*x.shape[: x.dim() - len(shape)], *(1 for _ in shape)))
+
+
+@ON_CPU.register("aten.native_group_norm")
+def group_norm(x: torch.Tensor, weight: Any, bias: Any, n: int, c: int, hw: int, groups: int, eps: float) -> Any:
+    return _normalised(x, weight, (n, groups))
+
+
+@ON_CPU.register("aten.native_batch_norm")
+def batch_norm_on_cpu(x: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *_: Any) -> Any:
+    return _normalised(x, weight, x.shape[1:2]) if training and x.dtype != torch.float32 else None

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,11 +14,22 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from archscope.core.errors import SpecError
 from archscope.core.registry import Registry
 from archscope.core.table import unknown
+from archscope.tracing.casts import cast_now
 from archscope.tracing.weightless import META
 
 IMPLEMENTATIONS = ("foreach", "for-loop", "fused")
 BACKENDS: Registry[Callable[..., torch.Tensor]] = Registry("attention backend")
 Loss = Callable[[Any], torch.Tensor]
+
+# of parameters and inputs, and of autocast
+PRECISIONS: dict[str, tuple[torch.dtype | None, torch.dtype | None]] = {
+    "fp32": (None, None),
+    "bf16": (torch.bfloat16, None),
+    "fp16": (torch.float16, None),
+    "bf16-mixed": (None, torch.bfloat16),
+    "fp16-mixed": (None, torch.float16),
+}
+DEVICES = ("cuda", "cpu")
 
 # -------------------------------------------------------------------------------------------------------- losses
 
@@ -143,6 +154,26 @@ def take_step(optimizer: torch.optim.Optimizer) -> None:
             vars(module)["_device_dtype_check_for_fused"] = check
 
 
+def check_conditions(
+    loss: Any = None,
+    optimizer: Any = "sgd",
+    implementation: str = "foreach",
+    precision: str = "fp32",
+    attention: str = "math",
+    device: str = "cuda",
+) -> None:
+    """Raises SpecError for a condition of `trace_step` that does not exist."""
+    words = [
+        ("precision", precision, PRECISIONS), ("device", device, DEVICES), ("attention backend", attention, BACKENDS),
+        ("implementation of the optimizer", implementation, IMPLEMENTATIONS),
+    ]  # fmt: skip
+    words += [("loss", loss, LOSSES)] if isinstance(loss, str) else []
+    words += [("optimizer", optimizer.lower(), [*optimizers(), *SHORT])] if isinstance(optimizer, str) else []
+    for what, word, known in words:
+        if word not in known:
+            raise SpecError(unknown(what, word, known))
+
+
 # ------------------------------------------------------------------------------------------------------ stand-ins
 
 
@@ -195,10 +226,15 @@ def stand_in(
     return list(params.values())
 
 
-def checkpointed(modules: Mapping[nn.Module, str], patterns: Sequence[str]) -> tuple[str, ...]:
+def checkpointed(
+    modules: Mapping[nn.Module, str],
+    patterns: Sequence[str],
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> tuple[str, ...]:
     """Wrap the forward of the modules whose paths match in `torch.utils.checkpoint`, and return these paths.
 
-    A module inside one that is wrapped stays as it is. Raises SpecError for a pattern that matches none.
+    A module inside one that is wrapped stays as it is. around: makes a block in which each of the runs is. Raises
+    SpecError for a pattern that matches none.
     """
     found: list[str] = []
     for pattern in patterns:
@@ -210,13 +246,17 @@ def checkpointed(modules: Mapping[nn.Module, str], patterns: Sequence[str]) -> t
     chosen = {path for path in found if not any(path.startswith(f"{other}.") for other in found)}
     for module, path in modules.items():
         if path in chosen:
-            module.__dict__["forward"] = _recomputing(module.forward)
+            module.__dict__["forward"] = _recomputing(module.forward, around)
     return tuple(path for path in modules.values() if path in chosen)
 
 
-def _recomputing(forward: Callable[..., Any]) -> Callable[..., Any]:
+def _recomputing(forward: Callable[..., Any], around: Callable[[], AbstractContextManager[None]]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with around():
+            return forward(*args, **kwargs)
+
     def again(*args: Any, **kwargs: Any) -> Any:
-        return recomputed(forward, *args, use_reentrant=False, **kwargs)
+        return recomputed(run, *args, use_reentrant=False, **kwargs)
 
     return again
 
@@ -295,7 +335,7 @@ def as_on(device: str, attention: str) -> Iterator[None]:
     backend = BACKENDS[attention]
 
     def attention_of(*args: Any, **kwargs: Any) -> torch.Tensor:
-        return backend(attend, *args, **kwargs)
+        return backend(attend, *cast_now(*args), **dict(zip(kwargs, cast_now(*kwargs.values()), strict=True)))
 
     def dropout(input: torch.Tensor, p: float, train: bool) -> torch.Tensor:
         if not train or not 0 < p < 1 or not input.numel():
