@@ -18,6 +18,7 @@ from archscope.core.registry import PROVIDED
 if TYPE_CHECKING:
     from archscope.analysis.by_layer import layer_table as layer_table
     from archscope.analysis.metrics import totals as totals
+    from archscope.bench.meter import Meter as Meter
     from archscope.core.errors import ArchscopeError as ArchscopeError
     from archscope.core.errors import ShapeError as ShapeError
     from archscope.core.errors import SpecError as SpecError
@@ -48,6 +49,7 @@ _FACE = {
     "totals": "analysis.metrics",
     "load": "sources.loading",
     "record_of": "sources.records",
+    "Meter": "bench.meter",
     "trace": "tracing.tracer",
     "trace_step": "tracing.step",
     "layer_table": "analysis.by_layer",
@@ -62,6 +64,7 @@ _FACE = {
 
 __all__ = [
     "ArchscopeError",
+    "Meter",
     "ShapeError",
     "SpecError",
     "Table",

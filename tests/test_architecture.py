@@ -32,10 +32,10 @@ ROOMS: dict[str, set[str]] = {
     "shapes": {"core", "operators", "tracing", "analysis", "sources"},
     "gate": {"core", "operators", "tracing", "analysis", "sources", "zoo"},
     "sweeps": {"core", "operators", "tracing", "analysis", "sources"},
-    "bench": {"core", "operators", "analysis", "sources"},
+    "bench": {"core", "operators", "tracing", "analysis", "sources"},
     "learn": {"core", "layers", "analysis", "sources", "shapes"},
     "report": {"core", "analysis", "sources", "zoo", "peers", "shapes", "sweeps", "bench"},
-    "__init__": {"core", "tracing", "operators", "analysis", "sources", "shapes", "gate", "sweeps"},
+    "__init__": {"core", "tracing", "operators", "analysis", "sources", "shapes", "gate", "sweeps", "bench"},
     "cli": {"core", "zoo", "analysis", "sources", "peers", "shapes", "gate", "sweeps", "bench", "learn", "report"},
     "__main__": {"cli"},
 }
@@ -45,7 +45,8 @@ TORCH = ("tracing.", "peers.fake_cpu", "peers.suppressed_kernels", "peers.measur
 TORCH += ("sweeps.moulds", "sweeps.quick")
 TORCH += ("sources.graphs.",)
 TORCH += tuple(
-    f"bench.{name}" for name in "prepare checkpoint device parallel data network loop worker inference".split()
+    f"bench.{name}"
+    for name in "prepare checkpoint device parallel data network loop worker inference meter callbacks".split()
 )
 LATER = (
     "operators.indexing",
