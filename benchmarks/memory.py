@@ -27,6 +27,7 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw"},
     "adamw, checkpoints": {"optimizer": "adamw", "checkpoint": True},
 }
+LARGEST = 350 * 10**6  # parameters; a real step of Adam has them five times, and the one of two steps is measured
 SIDES = {"inception_v3": 96, "vgg": 32, "alexnet": 64}  # torchvision: by the beginning of the name; others 32
 
 
@@ -66,6 +67,8 @@ def measured(model: str, names: list[str]) -> list[dict[str, Any]]:
         try:
             conditions = dict(CONDITIONS[name])
             built, inputs = archscope.load(model, input=side_of(model), batch=2)
+            if sum(p.numel() for p in built.parameters()) > LARGEST:
+                raise MemoryError(f"more than {LARGEST:,} parameters, and no real step was run")
             if conditions.pop("checkpoint", False):
                 conditions["checkpoint"] = blocks(built)
                 if not conditions["checkpoint"]:

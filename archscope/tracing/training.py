@@ -15,6 +15,7 @@ from archscope.core.errors import SpecError
 from archscope.core.registry import Registry
 from archscope.core.table import unknown
 from archscope.tracing.casts import cast_now
+from archscope.tracing.recurrent import recurrent_on_cpu
 from archscope.tracing.weightless import META
 
 IMPLEMENTATIONS = ("foreach", "for-loop", "fused")
@@ -347,7 +348,8 @@ def as_on(device: str, attention: str) -> Iterator[None]:
             functional.scaled_dot_product_attention = attention_of
         if device == "cuda":
             torch._VF.dropout = torch.dropout = dropout
-        yield
+        with recurrent_on_cpu() if device == "cpu" else nullcontext():
+            yield
     finally:
         functional.scaled_dot_product_attention, torch.dropout = attend, fast
         torch._VF.dropout = drop
