@@ -6,7 +6,17 @@ import archscope
 from archscope.analysis.saved import saved_check
 from archscope.operators.saves import SAVES, nothing
 
-MODELS = ["lenet", "mnist-cnn", "alexnet", "inception-block", "dense-block", "torchvision:convnext_tiny"]
+MODELS = [
+    "lenet",
+    "mnist-cnn",
+    "alexnet",
+    "inception-block",
+    "dense-block",
+    "torchvision:convnext_tiny",
+    "gru-classifier",
+    "torchvision:mobilenet_v3_small",
+    "torchvision:swin_t",
+]
 
 
 @pytest.mark.parametrize("spec", MODELS)

@@ -4,11 +4,12 @@ The record says which storages of the forward are there when the backward starts
 which tensors each operator keeps. Neither knows of the other.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from archscope.analysis.observed import cached
 from archscope.analysis.training import layer_of, phase_of
-from archscope.core.record import Trace
+from archscope.core.record import Op, Trace
 from archscope.operators.saves import CONSTANT, COPIED, SAVES
 
 
@@ -42,23 +43,7 @@ def saved_check(trace: Trace) -> SavedCheck:
         raise ValueError("the table is for one forward and backward without checkpoints")
     stop = next(phase.start for phase in trace.phases if phase.name == "backward")
     needing = {p.tensor.id for p in trace.params if p.trainable}
-    kept: set[int] = set()
-    unknown: dict[str, None] = {}
-    for index, op in enumerate(trace.ops[:stop]):
-        if not any(t.id in needing for t in op.inputs):
-            continue
-        saved = SAVES.get(op.name)
-        ids = None if saved is None else {t.id for t in saved(op, needing.__contains__)}
-        if op.name not in CONSTANT:
-            needing.update(t.id for t in op.outputs if t.dtype.startswith(("float", "bfloat")))
-        if ids is not None and op.name in COPIED and op.inputs[0].id in ids:
-            copy = trace.ops[index - 1]
-            same = copy.name == "aten.clone" and copy.inputs[0].id == op.inputs[0].id
-            ids = ids - {op.inputs[0].id} | {copy.outputs[0].id} if same else None
-        if ids is None:
-            unknown.setdefault(op.name)
-        else:
-            kept |= ids
+    kept, unknown = kept_by(trace.ops[:stop], needing)
     kept.update(t.id for t in trace.ops[stop - 1].outputs[:1])  # the loss itself, which the loop holds
     homes = {i: storage for storage in trace.storages for i in storage.tensors}
     derived = {homes[i].id for i in kept if homes[i].role in ("saved", "temporary")}
@@ -69,8 +54,33 @@ def saved_check(trace: Trace) -> SavedCheck:
         len(recorded),
         _by_operator(trace, recorded - derived),
         _by_operator(trace, derived - recorded),
-        tuple(unknown),
+        unknown,
     )
+
+
+def kept_by(ops: Sequence[Op], needing: set[int]) -> tuple[set[int], tuple[str, ...]]:
+    """The ids of the tensors that operators save by the table, and the operators that it lacks.
+
+    needing: ids of the tensors that need a gradient; those that are computed from them are added.
+    """
+    kept: set[int] = set()
+    unknown: dict[str, None] = {}
+    for index, op in enumerate(ops):
+        if not any(t.id in needing for t in op.inputs):
+            continue
+        saved = SAVES.get(op.name)
+        ids = None if saved is None else {t.id for t in saved(op, needing.__contains__)}
+        if op.name not in CONSTANT:
+            needing.update(t.id for t in op.outputs if t.dtype.startswith(("float", "bfloat")))
+        if ids is not None and op.name in COPIED and op.inputs[0].id in ids:
+            copy = ops[index - 1]
+            same = copy.name == "aten.clone" and copy.inputs[0].id == op.inputs[0].id
+            ids = ids - {op.inputs[0].id} | {copy.outputs[0].id} if same else None
+        if ids is None:
+            unknown.setdefault(op.name)
+        else:
+            kept |= ids
+    return kept, tuple(unknown)
 
 
 def _bytes(trace: Trace, ids: set[int]) -> int:

@@ -16,18 +16,18 @@ SAVES: Registry[Callable[[Op, Needs], Saved]] = Registry("saved tensors of")
 
 # no gradient goes through them, whatever goes in
 CONSTANT = frozenset(f"aten.{name}" for name in """detach empty_like zeros_like ones_like full_like rand_like randn_like
-    new_zeros new_empty new_ones new_full bernoulli_ bernoulli zero_ fill_ ne eq lt le gt ge ne_ eq_ logical_not
-    logical_and logical_or isnan argmax argmin floor ceil round sign floor_divide one_hot""".split())  # fmt: skip
+    new_zeros new_empty new_ones new_full bernoulli_ bernoulli ne eq lt le gt ge ne_ eq_ logical_not
+    logical_and logical_or isnan argmax argmin""".split())  # fmt: skip
 
 # in place, and their formulas read what was there before: autograd makes a copy of it first
-COPIED = frozenset(f"aten.{name}" for name in """mul_ div_ hardswish_ silu_ hardtanh_ gelu_ hardsigmoid_ mish_ pow_
-    clamp_ clamp_min_ softplus_""".split())  # fmt: skip
+COPIED = frozenset(f"aten.{name}" for name in """mul_ div_ hardswish_ silu_ hardtanh_ gelu_ hardsigmoid_
+    mish_ pow_ clamp_ clamp_min_""".split())  # fmt: skip
 
-_NOTHING = """add add_ sub sub_ rsub cat stack mean sum view _unsafe_view reshape t transpose permute expand squeeze
-    unsqueeze select slice split chunk unbind clone alias split_with_sizes unsafe_split neg neg_ roll _to_copy
-    copy_ empty zeros ones full arange constant_pad_nd lift_fresh native_channel_shuffle upsample_nearest2d
-    upsample_bilinear2d upsample_bicubic2d cumsum repeat flip tril triu tril_ triu_ diagonal unfold as_strided im2col
-    col2im reflection_pad1d replication_pad2d pixel_shuffle pixel_unshuffle movedim""".split()
+_NOTHING = """add add_ sub sub_ rsub cat stack mean sum view _unsafe_view t transpose permute expand squeeze unsqueeze
+    select slice split unbind clone alias split_with_sizes unsafe_split neg neg_ roll _to_copy copy_ zero_ fill_
+    floor ceil round trunc sign constant_pad_nd lift_fresh native_channel_shuffle upsample_nearest1d
+    upsample_nearest2d upsample_bilinear2d upsample_bicubic2d cumsum repeat flip tril triu tril_ triu_ diagonal
+    unfold as_strided im2col col2im pixel_shuffle pixel_unshuffle""".split()
 
 
 @SAVES.register(*CONSTANT, *(f"aten.{name}" for name in _NOTHING))
@@ -46,10 +46,10 @@ def result(op: Op, needs: Needs) -> Saved:
     return [op.outputs[0]]
 
 
-_SELF = """gelu silu hardswish hardtanh hardsigmoid elu leaky_relu softplus mish log log2 log1p pow avg_pool2d
-    avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d abs sin cos erf clamp clamp_min clamp_max glu var var_mean
-    hardswish_ silu_ hardtanh_ gelu_ hardsigmoid_ mish_ pow_ clamp_ clamp_min_ softplus_ reflection_pad2d
-    celu""".split()
+_SELF = """gelu silu hardswish hardtanh hardsigmoid elu leaky_relu softplus mish log log2 log1p avg_pool2d avg_pool3d
+    _adaptive_avg_pool2d _adaptive_avg_pool3d abs sin cos erf clamp clamp_min clamp_max glu var var_mean
+    hardswish_ silu_ hardtanh_ gelu_ hardsigmoid_ mish_ pow_ clamp_ clamp_min_ reflection_pad1d
+    reflection_pad2d replication_pad2d celu hardshrink softshrink threshold""".split()
 
 
 @SAVES.register(*(f"aten.{name}" for name in _SELF))
@@ -58,7 +58,7 @@ def own_input(op: Op, needs: Needs) -> Saved:
     return [op.inputs[0]]
 
 
-@SAVES.register("aten.mul", "aten.mul_", "aten.mm", "aten.bmm", "aten.matmul")
+@SAVES.register("aten.mul", "aten.mul_", "aten.mm", "aten.bmm")
 def factors(op: Op, needs: Needs) -> Saved:
     """grad * other for self, grad * self for other; mm and bmm likewise."""
     if len(op.inputs) < 2:
@@ -91,8 +91,12 @@ def convolution(op: Op, needs: Needs) -> Saved:
 
 @SAVES.register("aten.native_batch_norm", "aten.native_layer_norm", "aten.native_group_norm")
 def normalisation(op: Op, needs: Needs) -> Saved:
-    """native_batch_norm_backward(grad, input, weight, …, result1, result2, …)."""
-    return [op.inputs[0], *op.outputs[1:3]]
+    """native_batch_norm_backward(grad, input, weight, running_mean, running_var, result1, result2, …), and the bias
+    in native_layer_norm_backward."""
+    names = ["input", "weight", "running_mean", "running_var"]
+    names += ["bias"] if op.name == "aten.native_layer_norm" else []
+    given = [op.args.get(name) for name in names]
+    return [*(t for t in given if isinstance(t, Tensor)), *op.outputs[1:3]]
 
 
 @SAVES.register("aten.max_pool2d_with_indices", "aten.max_pool3d_with_indices")
@@ -155,7 +159,21 @@ def gathered(op: Op, needs: Needs) -> Saved:
     return list(op.inputs[:2])
 
 
-@SAVES.register("aten.maximum", "aten.minimum", "aten.atan2", "aten._prelu_kernel", "aten.mse_loss")
+@SAVES.register("aten.maximum", "aten.minimum", "aten.atan2", "aten._prelu_kernel", "aten.mse_loss",
+                "aten.smooth_l1_loss", "aten.huber_loss")  # fmt: skip
 def both(op: Op, needs: Needs) -> Saved:
     """mse_loss_backward(grad, self, target, …), where(self == other, grad / 2, grad), …"""
     return list(op.inputs[:2])
+
+
+@SAVES.register("aten.pow")
+def power(op: Op, needs: Needs) -> Saved:
+    """pow_backward(grad, self, exponent); pow_backward_exponent(grad, self, exponent, result)."""
+    of_a_number = not isinstance(op.args["exponent"], Tensor)
+    return [*op.inputs, *([] if of_a_number else [op.outputs[0]])]
+
+
+@SAVES.register("aten.binary_cross_entropy_with_logits", "aten.binary_cross_entropy")
+def binary_loss(op: Op, needs: Needs) -> Saved:
+    """binary_cross_entropy_backward(grad, self, target, weight, …), of these as many as are given."""
+    return list(op.inputs)
