@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from archscope import Trace, totals, trace
-from archscope.report.draw import DRAWINGS, drawing, mermaid, svg_of
+from archscope.report.draw import DRAWINGS, drawing, mermaid
 from archscope.report.graph import LINES, TOO_MANY, Graph, counts_words, graph_of, kind_words, shape_words
+from archscope.report.graph_svg import svg_of
 from archscope.report.solids import is_figure, sides, svg_of_solids
 from archscope.zoo.catalogue import entries
 
@@ -307,11 +308,11 @@ def test_draw_writes_what_the_file_is_called(archscope: Callable, tmp_path) -> N
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--format", "png"), "unknown format 'png'"),
-        (("--output", "a.png"), "--output ends in .svg, .mmd or .dot, not 'a.png'; --format svg draws it"),
+        (("--format", "gif"), "unknown format 'gif'"),
+        (("--output", "a.gif"), "--output ends in .svg, .png, .pdf, .mmd or .dot, not 'a.gif'; --format svg draws it"),
         (("--style", "blocks"), "unknown style 'blocks'"),
         (("--style", "solids"), "resnet18 is not a chain of feature maps; use --style graph"),
-        (("--style", "graph", "--format", "dot"), "--style is of the svg"),
+        (("--style", "graph", "--format", "dot"), "--style is of svg, png and pdf"),
         (("--depth", "0"), "--depth is a whole number"),
     ],
 )

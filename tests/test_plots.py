@@ -153,7 +153,7 @@ def test_plot_writes_svg_and_png(archscope: Callable, tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("layer", "lenet", "-o", "a.svg"), "did you mean layers?"),
-        (("layers", "lenet", "-o", "a.pdf"), "--output ends in .svg or .png"),
+        (("layers", "lenet", "-o", "a.gif"), "--output ends in .svg, .png or .pdf"),
         (("layers", "all", "-o", "a.svg"), "takes 4 models at most, not 51: name fewer"),
         (("models", "lenet", "-o", "a.svg", "--sides", "28"), "--sides is for the plot scaling"),
         (("scaling", "lenet", "-o", "a.svg", "--input", "28"), "use --sides 128,160,192,224"),

@@ -349,7 +349,7 @@ def test_failed_points_in_the_command(archscope: Command) -> None:
     [
         ("lenet", "nothing is varied: write --over"),
         ("lenet --over input=32 --of mac", "did you mean macs?"),
-        ("lenet --over input=32 --plot x.pdf", "--plot draws .svg and .png"),
+        ("lenet --over input=32 --plot x.gif", "--plot draws .svg, .png and .pdf"),
         ("lenet --over input=32 --jobs 0", "--jobs is a whole number from 1 on"),
         ("lenet --over input=32 --output /nowhere/x.csv", "there is no folder /nowhere"),
         ("vgg* --over input=224", "one model at a time"),

@@ -35,7 +35,7 @@ def llm(
     cache: Cache = "transformers",
     memory: Memory = None,
     plot: Annotated[
-        str | None, typer.Option("--plot", help="Draw memory against context, as .svg or .png.", metavar="FILE")
+        str | None, typer.Option("--plot", help="Draw memory against context, as .svg, .png or .pdf.", metavar="FILE")
     ] = None,
     columns: Columns = None,
     format: As = "terminal",
@@ -57,7 +57,7 @@ def llm(
     shown.check(COLUMNS + HIDDEN)
     form = (plot or ".svg").rpartition(".")[2]
     if plot is not None:
-        choice("form of a plot", form, ("svg", "png"))
+        choice("form of a plot", form, ("svg", "png", "pdf"))
         may_write(plot, "--plot")
     setting = setting_of(context, batch, dtype, cache_dtype, cache, memory)
     usage = Usage(model, setting)

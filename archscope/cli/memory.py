@@ -58,7 +58,7 @@ def step_memory(
         str | None, typer.Option("--depth", "-d", help="Show modules down to this depth.", metavar="N")
     ] = None,
     plot: Annotated[
-        str | None, typer.Option("--plot", help="Draw the bytes over the step, as SVG.", metavar="FILE")
+        str | None, typer.Option("--plot", help="Draw the bytes over the step, as .svg, .png or .pdf.", metavar="FILE")
     ] = None,
     save: Annotated[str | None, typer.Option("--save", help="Keep the record as JSON.", metavar="FILE")] = None,
     columns: Columns = None,
@@ -81,8 +81,9 @@ def step_memory(
     for option, path in (("--plot", plot), ("--save", save)):
         if path is not None:
             may_write(path, option)
-    if plot is not None and not plot.lower().endswith(".svg"):
-        raise SpecError(f"--plot writes SVG: {plot} does not end in .svg")
+    form = (plot or ".svg").lower().rpartition(".")[2]
+    if form not in ("svg", "png", "pdf"):
+        raise SpecError(f"--plot draws .svg, .png and .pdf, not {plot!r}")
     examples, level = whole_number("--batch", batch), whole_number("--depth", depth)
     conditions = {
         "optimizer": None if inference else optimizer, "implementation": implementation, "loss": loss,
@@ -99,7 +100,9 @@ def step_memory(
     if save is not None:
         put(record.to_json() + "\n", save)
     if plot is not None:
+        from archscope.report.picture import picture_of
         from archscope.report.step_plot import memory_svg
 
-        put(memory_svg(record), plot)
+        drawn = memory_svg(record)
+        put(drawn if form == "svg" else picture_of(drawn, form), plot)
     shown.print(memory_table(record, tips, level))

@@ -28,8 +28,19 @@ from archscope.core.errors import SpecError
 
 app = typer.Typer()
 
-DRAWN = ("svg", "mermaid", "dot")
+PICTURES = ("svg", "png", "pdf")
+DRAWN = (*PICTURES, "mermaid", "dot")
 STYLES = ("auto", "solids", "graph")
+DIRECTIONS = ("down", "right")
+
+Width = Annotated[
+    str | None,
+    typer.Option(
+        "--width",
+        help="Of the picture, with readable text: 3.25in (a column), 8.5cm, 1280px (a slide).",
+        metavar="LENGTH",
+    ),
+]
 
 
 def _ending(output: str | None, known: tuple[str, ...]) -> str | None:
@@ -50,6 +61,13 @@ def draw(
     depth: Annotated[
         str | None, typer.Option("--depth", "-d", help="Show modules below this depth as one box.", metavar="N")
     ] = None,
+    level: Annotated[
+        str | None, typer.Option("--level", help="How much is shown: stage, block or layer.", metavar="LEVEL")
+    ] = None,
+    direction: Annotated[
+        str | None, typer.Option("--direction", help="Where the data goes: down or right.", metavar="DIRECTION")
+    ] = None,
+    width: Width = None,
     style: Annotated[str, typer.Option("--style", help=f"{', '.join(STYLES)}.", metavar="STYLE")] = "auto",
     format: Annotated[
         str | None, typer.Option("--format", "-f", help=f"{', '.join(DRAWN)}; default: svg.", metavar="FORMAT")
@@ -60,36 +78,56 @@ def draw(
 ) -> None:
     """One model as a picture: feature maps as solids for a chain of layers, else a graph.
 
+    With --width, direction and level are chosen so that all text has 6 points or more.
+
     \b
     archscope draw alexnet --output alexnet.svg
+    archscope draw resnet50 --output resnet50.pdf --width 3.25in      a column of a paper
+    archscope draw resnet50 --output resnet50.png --width 1280px      a slide
+    archscope draw torchvision:swin_t --level stage --direction right --output swin.pdf
     archscope draw resnet50 --format mermaid           for a ```mermaid block on GitHub
     archscope draw densenet121 --output dense.dot      for Graphviz
     archscope draw lenet --style graph --output lenet.svg
     """
-    from archscope.report.draw import DRAWINGS, svg_of
-    from archscope.report.graph import graph_of
-    from archscope.report.solids import is_figure, svg_of_solids
+    from archscope.report.draw import DRAWINGS
+    from archscope.report.fitting import Wish, drawn, graph_for, length
+    from archscope.report.levels import LEVELS
+    from archscope.report.solids import is_figure
     from archscope.sources.records import record_of
 
     form = choice("format", format or _ending(output, DRAWN) or "svg", DRAWN)
     ending = os.path.splitext(output or "")[1]
     if format is None and ending and _ending(output, DRAWN) is None:
-        raise SpecError(f"--output ends in .svg, .mmd or .dot, not {output!r}; --format svg draws it under any name")
+        raise SpecError(
+            f"--output ends in .svg, .png, .pdf, .mmd or .dot, not {output!r}; --format svg draws it under any name"
+        )
     choice("style", style, STYLES)
-    if style != "auto" and form != "svg":
-        raise SpecError(f"--style is of the svg; {form} is always a graph")
+    if style != "auto" and form not in PICTURES:
+        raise SpecError(f"--style is of svg, png and pdf; {form} is always a graph")
+    if width is not None and form not in PICTURES:
+        raise SpecError(f"--width is of svg, png and pdf; {form} has no size")
+    if level is not None and depth is not None:
+        raise SpecError("--level and --depth both say how much is shown: write one of them")
+    if style == "solids" and direction is not None:
+        raise SpecError("--direction is of graphs; solids stand in rows")
     if output is not None:
         may_write(output)
-    level = whole_number("--depth", depth)
+    elif form in ("png", "pdf"):
+        raise SpecError(f"a {form} needs a file: --output {model.rpartition(':')[2]}.{form}")
+    wish = Wish(
+        None if level is None else choice("level", level, LEVELS),
+        whole_number("--depth", depth),
+        None if direction is None else choice("direction", direction, DIRECTIONS) == "right",
+        style,
+    )
+    wide = None if width is None else length("--width", width)
     record = record_of(model, input, whole_number("--batch", batch), train)
-    graph = graph_of(record, level)
-    if style == "solids" and not is_figure(graph):
+    if form not in PICTURES:
+        put(DRAWINGS[form](graph_for(record, wish), bool(wish.right)), output)
+        return
+    if style == "solids" and not is_figure(graph_for(record, wish)):
         raise SpecError(f"{record.model} is not a chain of feature maps; use --style graph")
-    if form == "svg" and style != "auto":
-        text = (svg_of_solids if style == "solids" else svg_of)(graph)
-    else:
-        text = DRAWINGS[form](graph)
-    put(text, output)
+    put(drawn(record, wish, wide).bytes_of(form), output)
 
 
 @app.command(cls=OneCommand)
@@ -105,7 +143,9 @@ def plot(
             metavar="MODEL...",
         ),
     ],
-    output: Annotated[str, typer.Option("--output", "-o", help="A file that ends in .svg or .png.", metavar="FILE")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="A file that ends in .svg, .png or .pdf.", metavar="FILE")
+    ],
     input: Input = None,
     batch: Batch = None,
     train: Train = False,
@@ -114,6 +154,11 @@ def plot(
     sides: Annotated[
         str | None,
         typer.Option("--sides", help="For scaling: sides of the input, separated by commas.", metavar="SIDES"),
+    ] = None,
+    width: Width = None,
+    format: Annotated[
+        str | None,
+        typer.Option("--format", "-f", help="svg, png, pdf; by default from the name of --output.", metavar="FORMAT"),
     ] = None,
     fresh: Fresh = False,
     explain_cache: ExplainCache = False,
@@ -131,19 +176,22 @@ def plot(
 
     \b
     archscope plot models all --output models.svg
-    archscope plot layers alexnet resnet18 --output layers.png
+    archscope plot layers alexnet resnet18 --output layers.pdf --width 3.25in
     archscope plot scaling mobilenet-v1 --output scaling.svg
     archscope plot curves runs.jsonl --output curves.svg
     archscope plot speed 'runs.jsonl@recipe=d2l' --output speed.svg
     """
     from archscope.report import runs  # enters its plots
+    from archscope.report.fitting import length
     from archscope.report.plots import PLOTS, numbers_of, picture
 
     choice("plot", kind, tuple(PLOTS))
-    form = output.rpartition(".")[2].lower() if "." in output else ""
-    if form not in ("svg", "png"):
-        raise SpecError(f"--output ends in .svg or .png, not {output!r}")
+    form = _ending(output, PICTURES) if format is None else choice("format", format, PICTURES)
+    if form is None:
+        raise SpecError(f"--output ends in .svg, .png or .pdf, not {output!r}; --format png draws it under any name")
     may_write(output)
+    wide = None if width is None else length("--width", width)
+    size = {} if wide is None else {"inches": wide.points / 72, "dpi": wide.dpi}
     if PLOTS[kind].of == "runs":
         given = {"--input": input, "--batch": batch, "--train": train, "--sides": sides}
         if wrong := [option for option, value in given.items() if value]:
@@ -156,7 +204,7 @@ def plot(
                 f"archscope plot curves {files[0]} -o curves.svg, or plot speed, draws them"
             )
         shown = _traces(kind, models, input, batch, train, sides)
-    put(picture(kind, numbers_of(kind, shown), form), output)
+    put(picture(kind, numbers_of(kind, shown), form, **size), output)
 
 
 def _traces(kind: str, models: list[str], input: Any, batch: str | None, train: bool, sides: str | None) -> list[Any]:

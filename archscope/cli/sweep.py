@@ -33,7 +33,7 @@ Jobs = Annotated[str | None, typer.Option("--jobs", "-j", help="Processes (1).",
 Scheduler = Annotated[
     str | None, typer.Option("--scheduler", help="Run on a Dask cluster: tcp://HOST:PORT.", metavar="ADDRESS")
 ]
-PICTURES = ("svg", "png")
+PICTURES = ("svg", "png", "pdf")
 
 
 @app.command("sweep", cls=OneCommand)
@@ -51,7 +51,9 @@ def over_a_grid(
     precision: Precision = None,
     jobs: Jobs = None,
     scheduler: Scheduler = None,
-    plot: Annotated[str | None, typer.Option("--plot", help="Also draw it: a .svg or .png.", metavar="FILE")] = None,
+    plot: Annotated[
+        str | None, typer.Option("--plot", help="Also draw it: a .svg, .png or .pdf.", metavar="FILE")
+    ] = None,
     of: Annotated[str, typer.Option("--of", help="What the plot shows (macs).", metavar="KEY")] = "macs",
     columns: Columns = None,
     format: As = "terminal",
@@ -221,7 +223,7 @@ def _ending(path: str | None) -> str:
         return ""
     ending = path.rpartition(".")[2].lower()
     if ending not in PICTURES:
-        raise SpecError(f"--plot draws .svg and .png, not {path!r}")
+        raise SpecError(f"--plot draws .svg, .png and .pdf, not {path!r}")
     may_write(path, "--plot")
     return ending
 

@@ -21,6 +21,7 @@ from archscope.core.record import Layer, Shape, Tensor, Trace
 MOST = 60  # nodes: of a larger graph the blocks within blocks are closed
 TOO_MANY = 150  # beyond that every block is, and where there are more lines than GitHub's Mermaid takes (500)
 LINES = 300
+OUTPUTS = 4  # tensors that have a node each; more are one node
 
 # what is drawn in the node before it (or behind it) instead of in one of its own
 _BESIDE = re.compile(
@@ -164,18 +165,21 @@ class _Raw:
         trace = self.trace
         table = [row for row in rows(trace, depth, WHOLE | closed) if row.stop > row.start or row.inputs]
         params, macs = METRICS["params"].of(trace, table), METRICS["macs"].of(trace, table)
-        for tensor in trace.inputs:
-            self._enter(Node(len(self.nodes), "input", ("Input",), shape=tensor.shape, role="input"), (), (tensor,))
+        for name, tensor in zip(_numbered("input", len(trace.inputs)), trace.inputs, strict=True):
+            self._enter(Node(len(self.nodes), name, ("Input",), shape=tensor.shape, role="input"), (), (tensor,))
         enclosing = _enclosing(trace, table)
+        used = {tensor.id: i for i, op in enumerate(trace.ops) for tensor in op.inputs}  # by which operator last
         for i, row in enumerate(table):
             taken = self._taken(row)
             made = row.outputs if row.outputs else trace.ops[row.stop - 1].outputs if row.stop > row.start else ()
+            ran = trace.ops[row.start : row.stop]  # an object among the outputs may hold what others take
+            made += tuple(t for op in ran for t in op.outputs if used.get(t.id, 0) >= row.stop and t not in made)
             if row.stop == row.start or not visible(trace, row):  # an identity or a view: its input goes on
                 for tensor in made:
                     if tensor.id not in self.maker:
                         self.maker[tensor.id] = tuple(n for t in taken for n in self.maker.get(t.id, ()))
                 continue
-            if not taken:
+            if not taken and not params[i] and not macs[i]:
                 continue  # a constant: it does not come from the input
             whole = row.layer is not None and row.kind not in WHOLE and _has_inside(trace, row.layer)
             node = Node(
@@ -191,19 +195,32 @@ class _Raw:
             )
             self._enter(node, taken, made)
         last = trace.layers[0].outputs if trace.layers else ()
-        ends = [t for t in last if self.maker.get(t.id)]
+        ends = list({t.id: t for t in last if self.maker.get(t.id)}.values())
+        groups = [[end] for end in ends] if len(ends) <= OUTPUTS else [ends]
+        for name, group in zip(_numbered("output", len(groups)), groups, strict=True):
+            words = name if len(group) == 1 else f"{len(group)} outputs"
+            self._enter(Node(len(self.nodes), words, ("Output",), shape=group[0].shape, role="output"), group, ())
         if ends:
-            self._enter(Node(len(self.nodes), "output", ("Output",), shape=ends[0].shape, role="output"), ends, ())
+            self._without_dead_ends()
+
+    def _without_dead_ends(self) -> None:
+        """Leave out what has no weights and leads to no output, such as a mask that is made and not used."""
+        for number in sorted(self.nodes, reverse=True):
+            node = self.nodes[number]
+            if node.role == "layer" and not self.out.get(number) and not any(node.params) and not any(node.macs):
+                for edge in self.into.pop(number, ()):
+                    self.out[edge.source].pop(edge)
+                del self.nodes[number]
 
     def _taken(self, row: Row) -> list[Tensor]:
         """The tensors that a row takes from others: those that were made before it."""
         seen: dict[int, Tensor] = {}
         inside: set[int] = set()
         for op in self.trace.ops[row.start : row.stop]:
-            seen |= {t.id: t for t in op.inputs if t.id in self.maker and t.id not in inside and t.id not in seen}
+            seen |= {t.id: t for t in op.inputs if self.maker.get(t.id) and t.id not in inside and t.id not in seen}
             inside.update(t.id for t in op.outputs)
         if row.stop == row.start:
-            seen = {t.id: t for t in row.inputs if t.id in self.maker}
+            seen = {t.id: t for t in row.inputs if self.maker.get(t.id)}
         return list(seen.values())
 
     def _enter(self, node: Node, taken: Iterable[Tensor], made: Iterable[Tensor]) -> None:
@@ -265,6 +282,11 @@ class _Raw:
             source, target = (keep if end == drop else end for end in (edge.source, edge.target))
             if source != target:
                 self._link(Edge(source, target, edge.shape))
+
+
+def _numbered(word: str, count: int) -> list[str]:
+    """`input`, or `input 1` and `input 2`."""
+    return [word] if count == 1 else [f"{word} {i}" for i in range(1, count + 1)]
 
 
 def _is_merge(node: Node) -> bool:
@@ -466,21 +488,32 @@ def _single(blocks: Iterable[Block]) -> list[Block]:
     return out
 
 
-def graph_of(trace: Trace, depth: int | None = None) -> Graph:
-    """The graph of a trace. depth: modules that this many enclose are one node; None closes what is too much."""
+def graph_of(trace: Trace, depth: int | None = None, level: str = "") -> Graph:
+    """The graph of a trace. depth: modules that this many enclose are one node; None closes what is too much.
+
+    level: "layer" closes nothing, "block" every block.
+    """
     graph = _drawn(trace, depth)
-    if depth is not None:
+    if depth is not None or level == "layer":
         return graph
+    if level:
+        return _drawn(trace, None, frozenset(b.kind for b in graph.blocks if b.kind and not _holds_repeats(b, graph)))
     closed: frozenset[str] = frozenset()
-    for most, level in ((MOST, 2), (TOO_MANY, 1)):
+    for most, least in ((MOST, 2), (TOO_MANY, 1)):
         if len(graph.nodes) > most:
-            closed |= {block.kind for block in graph.blocks if block.level >= level and block.kind} - _NAMELESS
+            closed |= {block.kind for block in graph.blocks if block.level >= least and block.kind} - _NAMELESS
             graph = _drawn(trace, None, closed)
     deepest = max((layer.depth for layer in trace.layers), default=0)
     while (len(graph.nodes) > TOO_MANY or len(graph.edges) > LINES) and deepest > 1:
         deepest -= 1
         graph = _drawn(trace, deepest)
     return graph
+
+
+def _holds_repeats(block: Block, graph: Graph) -> bool:
+    """Whether blocks that repeat stand in a block, which is then more than one."""
+    inside = (b for b in graph.blocks if b.level > block.level and set(b.nodes) <= set(block.nodes))
+    return block.kind in _NAMELESS or any(b.times > 1 and b.kind for b in inside)
 
 
 def _drawn(trace: Trace, depth: int | None, closed: frozenset[str] = frozenset()) -> Graph:

@@ -1,4 +1,4 @@
-"""Where the nodes of a graph stand: layers from top to bottom, few crossings, straight ways.
+"""Where the nodes of a graph stand: layers from top to bottom or from left to right, few crossings, straight ways.
 
 Sugiyama, Tagawa, Toda 1981, Methods for visual understanding of hierarchical system structures: a node's layer is the
 longest way to it, edges over several layers pass through points of their own, each layer is ordered by the mean place
@@ -6,7 +6,7 @@ of its neighbours; then every place is moved towards its neighbours as far as th
 squares under separations, by pooling adjacent violators).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from statistics import median
@@ -18,6 +18,23 @@ GAP = 26.0  # between neighbours in a layer
 DROP = 40.0  # between layers: room for a shape beside the line
 SWEEPS = 24
 POINT = 10.0  # the width that a passing edge takes
+
+
+class _Pads(NamedTuple):
+    """The room between a frame and what is in it: before and behind it on the way of the data, and at its sides.
+
+    inner: the same for a frame within the frame.
+    """
+
+    before: float
+    behind: float
+    first: float
+    last: float
+    inner: tuple[float, float, float, float]
+
+
+_DOWN = _Pads(22.0, 19.0, 12.0, 12.0, (18.0, 7.0, 12.0, 12.0))  # the title before it
+_RIGHT = _Pads(14.0, 14.0, 24.0, 12.0, (10.0, 10.0, 20.0, 8.0))  # the title at its upper side
 
 
 class Box(NamedTuple):
@@ -62,8 +79,19 @@ class _Place:
     below: list["_Place"] = field(default_factory=list)
 
 
-def layered(graph: Graph, sizes: Mapping[int, tuple[float, float]], titles: Mapping[int, float]) -> Layout:
-    """Places for a graph. sizes: width and height by node id. titles: widths of the blocks' titles, by place."""
+def layered(
+    graph: Graph,
+    sizes: Mapping[int, tuple[float, float]],
+    titles: Mapping[int, float],
+    right: bool = False,
+    drop: float = DROP,
+) -> Layout:
+    """Places for a graph. sizes: width and height by node id. titles: widths of the blocks' titles, by place.
+
+    right: layers go from left to right. drop: the room between layers.
+    """
+    if right:  # laid out as if it went down, and turned at the end
+        sizes = {n: (height, width) for n, (width, height) in sizes.items()}
     places, ways = _places(graph, sizes)
     layers: list[list[_Place]] = [[] for _ in range(1 + max(p.layer for p in places))]
     for place in places:
@@ -77,8 +105,8 @@ def layered(graph: Graph, sizes: Mapping[int, tuple[float, float]], titles: Mapp
         height = max(place.height for place in layer)
         centre += 22.0 * starts.get(i, 0)
         tops.append(centre + height / 2)
-        centre += height + DROP + 16.0 * ends.get(i, 0)
-    return _laid(graph, places, ways, tops, titles)
+        centre += height + drop + 16.0 * ends.get(i, 0)
+    return _laid(graph, places, ways, tops, titles, right)
 
 
 def _places(graph: Graph, sizes: Mapping[int, tuple[float, float]]) -> tuple[list[_Place], list[list[_Place]]]:
@@ -195,40 +223,91 @@ def _rows_of(graph: Graph, places: Sequence[_Place]) -> tuple[dict[int, int], di
     return starts, ends
 
 
+class _Part(NamedTuple):
+    """A rectangle: left, right and upper, lower side as if layers went down."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+
 def _laid(
     graph: Graph,
     places: Sequence[_Place],
     ways: Sequence[Sequence[_Place]],
     tops: Sequence[float],
     titles: Mapping[int, float],
+    turned: bool,
 ) -> Layout:
-    boxes = {p.node: Box(p.x, tops[p.layer], p.width, p.height) for p in places if p.node is not None}
-    found: dict[int, Frame] = {}
+    parts = {
+        p.node: _Part(p.x - p.width / 2, p.x + p.width / 2, tops[p.layer] - p.height / 2, tops[p.layer] + p.height / 2)
+        for p in places
+        if p.node is not None
+    }
+    found: dict[int, _Part] = {}
     for i, block in sorted(enumerate(graph.blocks), key=lambda pair: -pair[1].level):
-        mine = set(block.nodes)
-        own = [boxes[n] for n in block.nodes]
-        low, high = min(b.y for b in own), max(b.y for b in own)
-        into = [way[1:-1] for edge, way in zip(graph.edges, ways, strict=True) if edge.target in mine]
-        passing = [p.x for way in into for p in way if low <= tops[p.layer] <= high]
-        inner = [f for f in found.values() if set(f.block.nodes) <= mine]
-        left = min([b.x - b.width / 2 for b in own] + [x - 4 for x in passing] + [f.x for f in inner]) - 12
-        right = max([b.x + b.width / 2 for b in own] + [x + 4 for x in passing] + [f.x + f.width for f in inner]) + 12
-        lack = max(0.0, titles[i] - (right - left)) / 2
-        top = min([b.y - b.height / 2 - 22.0 for b in own] + [f.y - 18 for f in inner])
-        bottom = max([b.y + b.height / 2 + 19.0 for b in own] + [f.y + f.height + 7 for f in inner])
-        found[i] = Frame(block, left - lack, top, right - left + 2 * lack, bottom - top)
+        inner = [part for j, part in found.items() if set(graph.blocks[j].nodes) <= set(block.nodes)]
+        found[i] = _frame(graph, block, parts, inner, ways, tops, titles[i], turned)
     frames = [found[i] for i in sorted(found)]
-    passed = [p.x for p in places]
-    left = min([b.x - b.width / 2 for b in boxes.values()] + [f.x for f in frames] + passed) - 16
-    right = max([b.x + b.width / 2 for b in boxes.values()] + [f.x + f.width for f in frames] + passed)
+    every = [*parts.values(), *frames]
+    left = min([part.left for part in every] + [p.x for p in places]) - 16
+    right = max([part.right for part in every] + [p.x for p in places]) + 16
+    bottom = max(part.bottom for part in every) + 16
+    top = min([0.0, *(part.top - 16 for part in frames)])
     tall: dict[int, float] = {}
     for place in places:
         tall[place.layer] = max(tall.get(place.layer, 0.0), place.height)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return (y - top, x - left) if turned else (x - left, y - top)
+
     lines = []
     for first, *middle, last in ways:  # straight past the nodes of its layer
-        past = [(p.x - left, tops[p.layer] + side * tall[p.layer] / 2) for p in middle for side in (-1, 1)]
+        past = [at(p.x, tops[p.layer] + side * tall[p.layer] / 2) for p in middle for side in (-1, 1)]
         start, end = tops[first.layer] + first.height / 2, tops[last.layer] - last.height / 2
-        lines.append([(first.x - left, start), *past, (last.x - left, end)])
-    bottom = max([b.y + b.height / 2 for b in boxes.values()] + [f.y + f.height for f in frames])
-    moved = {n: b._replace(x=b.x - left) for n, b in boxes.items()}
-    return Layout(moved, lines, [f._replace(x=f.x - left) for f in frames], right - left + 16, bottom + 16)
+        lines.append([at(first.x, start), *past, at(last.x, end)])
+    boxes = {n: Box(*_centre(part, at), *_size(part, turned)) for n, part in parts.items()}
+    edges = [at(part.left, part.top) for part in frames]
+    framed = [
+        Frame(block, *edge, *_size(part, turned)) for block, edge, part in zip(graph.blocks, edges, frames, strict=True)
+    ]
+    width, height = (bottom - top, right - left) if turned else (right - left, bottom - top)
+    return Layout(boxes, lines, framed, width, height)
+
+
+def _centre(part: _Part, at: Callable[[float, float], tuple[float, float]]) -> tuple[float, float]:
+    return at((part.left + part.right) / 2, (part.top + part.bottom) / 2)
+
+
+def _size(part: _Part, turned: bool) -> tuple[float, float]:
+    across, along = part.right - part.left, part.bottom - part.top
+    return (along, across) if turned else (across, along)
+
+
+def _frame(
+    graph: Graph,
+    block: Block,
+    parts: Mapping[int, _Part],
+    inner: Sequence[_Part],
+    ways: Sequence[Sequence[_Place]],
+    tops: Sequence[float],
+    title: float,
+    turned: bool,
+) -> _Part:
+    """The frame around a block's nodes, the frames within it and what passes through it. title: its width."""
+    mine, own = set(block.nodes), [parts[n] for n in block.nodes]
+    low, high = (f([(part.top + part.bottom) / 2 for part in own]) for f in (min, max))
+    into = [way[1:-1] for edge, way in zip(graph.edges, ways, strict=True) if edge.target in mine]
+    passing = [p.x for way in into for p in way if low <= tops[p.layer] <= high]
+    pads = _RIGHT if turned else _DOWN
+    before, behind, first, last = pads.inner
+    left = min([p.left for p in own] + [x - 4 for x in passing] + [f.left + pads.first - first for f in inner])
+    right = max([p.right for p in own] + [x + 4 for x in passing] + [f.right - pads.last + last for f in inner])
+    top = min([p.top for p in own] + [f.top + pads.before - before for f in inner])
+    bottom = max([p.bottom for p in own] + [f.bottom - pads.behind + behind for f in inner])
+    part = _Part(left - pads.first, right + pads.last, top - pads.before, bottom + pads.behind)
+    if turned:
+        return part._replace(bottom=max(part.bottom, part.top + title))
+    lack = max(0.0, title - (part.right - part.left)) / 2
+    return part._replace(left=part.left - lack, right=part.right + lack)

@@ -8,6 +8,7 @@ and Ito (2008); the background is transparent and the axes are of a grey that ca
 import hashlib
 import io
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ FAMILY_COLORS = {
 }  # fmt: skip
 HUES = [color for name, color in COLORS.items() if name not in ("grey", "yellow")]
 LINES = ("-", "--", "-.", ":")
+
+HIGH = 7.0  # inches: a plot that is meant to be higher has a line for each model, and keeps its height
+LEAST = 0.62  # of the height that was meant is left where a plot is narrow
 
 DRAWN = ("params", "macs", "activations")  # what is drawn of models and of layers
 
@@ -73,16 +77,26 @@ def digest(data: Data) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def picture(name: str, data: Data, form: str = "svg") -> bytes:
-    """A plot of its numbers, as the bytes of an svg or a png. Raises SpecError where matplotlib is missing."""
-    with canvas() as figure:
-        PLOTS[name].drawn(figure, data)
-        return bytes_of(figure, form, {"Description": f"archscope {name} {digest(data)}"})
+def picture(name: str, data: Data, form: str = "svg", inches: float | None = None, dpi: float = 200) -> bytes:
+    """A plot of its numbers, as the bytes of an svg, a png or a pdf. Raises SpecError where matplotlib is missing.
+
+    inches: its width, else that of its design; text has the same size in points. dpi: of a png.
+    """
+    with canvas(inches) as figure, warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        try:
+            PLOTS[name].drawn(figure, data)
+            return bytes_of(figure, form, {"Description": f"archscope {name} {digest(data)}"}, dpi)
+        except UserWarning as error:  # of matplotlib, where axes have no room
+            raise SpecError(f"the plot {name} has no room in that --width: a wider one, or fewer models") from error
 
 
 @contextmanager
-def canvas(**size: Any) -> Iterator[Any]:
-    """An empty figure in the style of all plots. Raises SpecError where matplotlib is missing."""
+def canvas(inches: float | None = None, **size: Any) -> Iterator[Any]:
+    """An empty figure in the style of all plots. inches: its width, whatever the plot sets.
+
+    Raises SpecError where matplotlib is missing.
+    """
     try:
         import matplotlib as mpl
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -91,23 +105,43 @@ def canvas(**size: Any) -> Iterator[Any]:
         raise SpecError("plots need matplotlib: pip install matplotlib") from error
     style: dict[Any, Any] = {**mpl.rcParamsDefault, **STYLE}  # whatever a user has set
     with mpl.rc_context(style):
-        figure = Figure(layout="constrained", **size)
+        figure = _of_width(Figure, inches)(layout="constrained", **size)
         FigureCanvasAgg(figure)
         yield figure
 
 
-def bytes_of(figure: Any, form: str, more: Mapping[str, str] | None = None) -> bytes:
-    """A figure as an svg or a png without a date. more: what else its metadata holds."""
+def _of_width(Figure: Any, inches: float | None) -> Any:
+    """A class of figures; with a width they keep it, and a part of the height that was meant."""
+    if inches is None:
+        return Figure
+
+    class Sized(Figure):
+        def set_size_inches(self, w: Any, h: float | None = None, forward: bool = True) -> None:
+            wide, high = w if h is None else (w, h)
+            part = 1.0 if high > HIGH else max(LEAST, inches / wide)
+            super().set_size_inches(inches, high * part, forward)
+
+    return Sized
+
+
+def bytes_of(figure: Any, form: str, more: Mapping[str, str] | None = None, dpi: float = 200) -> bytes:
+    """A figure as an svg, a png or a pdf without a date. more: what else its metadata holds. dpi: of a png."""
     out = io.BytesIO()
-    always: dict[str, Any] = {"Software": None} if form == "png" else {"Date": None, "Creator": "archscope"}
-    size = {"dpi": 200} if form == "png" else {}
-    figure.savefig(out, format=form, transparent=True, metadata={**always, **(more or {})}, **size)
+    always: dict[str, Any] = {
+        "png": {"Software": None},
+        "svg": {"Date": None, "Creator": "archscope"},
+        "pdf": {"CreationDate": None, "Creator": "archscope"},
+    }[form]
+    said = {"Subject" if form == "pdf" and key == "Description" else key: text for key, text in (more or {}).items()}
+    size = {"dpi": dpi} if form == "png" else {}
+    figure.savefig(out, format=form, transparent=True, metadata={**always, **said}, **size)
     return out.getvalue()
 
 
 STYLE = {
     "svg.hashsalt": "archscope",
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.0,
@@ -276,8 +310,11 @@ def layers(figure: Any, data: Data) -> None:
     figure.set_size_inches(min(14.0, max(7.0, (2.2 + 0.24 * min(longest, 60)) * len(many))), 6.4)
     axes = figure.subplots(3, len(many), sharex="col", squeeze=False)
     used = {group for m in many for group in m["groups"]}
+    room = figure.get_size_inches()[0] / len(many) - 0.7  # inches of an axis
+    named = [len(m["paths"]) <= min(50, room / 0.11) for m in many]  # a name takes as much as it is high
+    if not all(named):
+        figure.supxlabel("Layers in run order", fontsize=9)
     for column, one in enumerate(many):
-        few = len(one["paths"]) <= 50
         for row, key in enumerate(DRAWN):
             ax = axes[row][column]
             heights = [value or 0 for value in one[key]]
@@ -288,11 +325,9 @@ def layers(figure: Any, data: Data) -> None:
             if column == 0:
                 ax.set_ylabel(METRICS[key].title + (" (B)" if METRICS[key].form == "bytes" else ""))
             if row == 0:
-                ax.set_title(one["model"], fontsize=10)
-        if few:
+                ax.set_title(one["model"], fontsize=10 if room > 1.2 else 7)
+        if named[column]:
             axes[2][column].set_xticks(range(len(one["paths"])), one["paths"], rotation=90, fontsize=7)
-        else:
-            axes[2][column].set_xlabel("Layers in run order")
     handles = [_swatch(COLORS[GROUPS[g]], g) for g in GROUPS if g in used]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
 
@@ -442,7 +477,10 @@ def scaling(figure: Any, data: Data) -> None:
     ax.set_xlabel("Side of the input")
     ax.set_ylabel("MACs")
     ax.minorticks_off()
-    ax.legend(loc="upper left")
+    if figure.get_size_inches()[0] > 5:
+        ax.legend(loc="upper left")
+    else:
+        figure.legend(loc="outside lower center")
 
 
 def may_plot(name: str, models: int) -> None:

@@ -8,8 +8,10 @@ Lengths go with the square root: else a map of 224 hides one of 6.
 from typing import NamedTuple
 
 from archscope.core.record import Shape
-from archscope.report.draw import GREY, LOOKS, document, drawing, look_of, number, svg_of, tag, wide
+from archscope.report.draw import GREY, LOOKS, drawing, look_of
 from archscope.report.graph import Graph, Node, counts_words, kind_words, shape_words
+from archscope.report.graph_svg import svg_of
+from archscope.report.svg import document, number, tag, wide
 
 TALL = 132.0  # of the largest map
 LONG = 74.0  # of the most channels
@@ -71,18 +73,18 @@ def _solids(graph: Graph) -> list[Solid]:
             long = 3 + (LONG - 3) * (min(c, most) / most) ** 0.5
             tall, deep = (6 + (TALL - 6) * (side / largest) ** 0.5 for side in (h, w))
         name = "input" if node.role == "input" else node.path + (f" × {node.times}" if node.times > 1 else "")
-        kinds = kind_words(node).split(" · ") if node.role == "layer" else []
-        counts = counts_words(node).split(" · ") if node.role == "layer" else []
+        kinds = kind_words(node).split(" · ") if node.role != "input" else []
+        counts = counts_words(node).split(" · ") if node.role != "input" else []
         out.append(Solid(node, long, tall, deep, [w for w in (name, shape_words(node.shape), *kinds, *counts) if w]))
     return out
 
 
-def svg_of_solids(graph: Graph) -> str:
-    """The figure. Rows of about ACROSS; each solid with its name, shape, kinds and counts under it."""
+def svg_of_solids(graph: Graph, across: float = ACROSS) -> str:
+    """The figure. Rows of about `across`; each solid with its name, shape, kinds and counts under it."""
     solids = _solids(graph)
     groups = _groups(graph, solids)
     total = sum(solid.width for solid in solids)
-    count = max(1, round(total / ACROSS + 0.35))
+    count = max(1, round(total / across + 0.35))
     lines: list[list[tuple[int, list[Solid]]]] = [[]]
     for times, group in groups:  # what repeats stays in one line
         so_far = sum(s.width for _, these in lines[-1] for s in these)
@@ -173,6 +175,9 @@ def _darker(color: str, share: float) -> str:
 
 
 @drawing("svg")
-def svg(graph: Graph) -> str:
-    """Solids for a chain of feature maps, layers from top to bottom for everything else."""
-    return svg_of_solids(graph) if is_figure(graph) else svg_of(graph)
+def svg(graph: Graph, right: bool = False) -> str:
+    """Solids for a chain of feature maps, layers from top to bottom for everything else.
+
+    right: layers from left to right, also for a chain.
+    """
+    return svg_of_solids(graph) if is_figure(graph) and not right else svg_of(graph, right)

@@ -3,7 +3,7 @@
 from archscope.analysis.training import TERMS, memory_curve, peak
 from archscope.core.formats.base import show
 from archscope.core.record import Trace
-from archscope.report.draw import document, tag
+from archscope.report.svg import document, tag, wide
 
 WIDTH, HEIGHT, LEFT, TOP = 900.0, 360.0, 90.0, 40.0
 COLORS = {"parameter": "#0072B2", "buffer": "#767676", "input": "#D6C700", "optimizer state": "#56B4E9",
@@ -53,7 +53,9 @@ def memory_svg(trace: Trace) -> str:
         if phase.name != "recompute" and phase.stop > phase.start:
             body.append(tag("line", x1=x(phase.start), x2=x(phase.start), y1=TOP, y2=TOP + high, stroke=GREY,
                             stroke_dasharray="3 3"))  # fmt: skip
-            body.append(tag("text", phase.name, x=x(phase.start) + 3, y=TOP + high + 16, font_size=11, fill=GREY))
+            at, last = x(phase.start), x(phase.start) + wide(phase.name, 11) > WIDTH - 4  # no room behind its line
+            body.append(tag("text", phase.name, x=at - 3 if last else at + 3, y=TOP + high + 16, font_size=11,
+                            fill=GREY, text_anchor="end" if last else "start"))  # fmt: skip
     for part in (0.25, 0.5, 0.75, 1):
         label = show(int(top.nbytes * part), "bytes")
         body.append(tag("text", label, x=LEFT - 6, y=y(top.nbytes * part) + 4, font_size=11, fill=GREY,
