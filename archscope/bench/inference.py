@@ -12,7 +12,6 @@ import torch
 
 from archscope.analysis.metrics import totals
 from archscope.analysis.observed import works
-from archscope.bench.cost import bytes_of, roofline
 from archscope.bench.device import (
     Clock,
     Flags,
@@ -31,6 +30,8 @@ from archscope.bench.network import built
 from archscope.bench.peaks import peak_of
 from archscope.bench.recipes import Recipe
 from archscope.core.errors import ArchscopeError
+from archscope.core.record import Trace
+from archscope.operators import VIEWS
 from archscope.sources.loading import inputs_of
 from archscope.sources.records import record_of
 from archscope.sources.spec import parse
@@ -125,3 +126,23 @@ def _times(model: Any, x: torch.Tensor, flags: Flags, device: torch.device) -> l
             if time.perf_counter() - begun > ENOUGH:
                 break
     return clock.steps()
+
+
+def bytes_of(trace: Trace) -> list[int]:
+    """Bytes that each operator reads and writes, each tensor once; 0 for a view. Caches are ignored."""
+    return [
+        0 if op.name in VIEWS else sum({t.id: t.nbytes for t in (*op.inputs, *op.outputs)}.values()) for op in trace.ops
+    ]
+
+
+def roofline(trace: Trace, flops_per_second: float, bytes_per_second: float) -> float | None:
+    """Minimal seconds of the trace: each operator is limited by the device's rate or by its memory bandwidth.
+
+    Williams et al., CACM 52(4), 2009. None if the cost of an operator is unknown.
+    """
+    seconds = 0.0
+    for work, count in zip(works(trace), bytes_of(trace), strict=True):
+        if work is None:
+            return None
+        seconds += max(work.flops / flops_per_second, count / bytes_per_second)
+    return seconds

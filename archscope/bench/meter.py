@@ -42,7 +42,7 @@ class StepFlops(NamedTuple):
     unknown: tuple[str, ...] = ()
 
 
-def flops_of(step: Trace) -> StepFlops:
+def step_flops(step: Trace) -> StepFlops:
     """2 for each multiply-add of forward, loss and backward in the record of a step."""
     macs = {phase: macs for phase, (macs, _) in work_by_phase(step).items()}
     again = macs.get("recompute", 0)
@@ -144,7 +144,7 @@ class Meter:
         self.examples = examples
         if self.examples < 1:
             raise SpecError(f"examples is a whole number from 1 on, not {self.examples}")
-        self.flops = flops_of(step)
+        self.flops = step_flops(step)
         self.notes: list[str] = [CONVENTION]
         if self.flops.unknown:
             self.notes.append(f"lower bounds: the cost of {', '.join(self.flops.unknown)} is unknown")
@@ -232,7 +232,7 @@ class Meter:
             except Exception:  # whatever a forward has against another length
                 self.notes.append(LENGTHS)
                 return None
-            found[shorter] = flops_of(made)
+            found[shorter] = step_flops(made)
         (n, one), (half, two), (quarter, three) = found.items()
         forms = []
         for which in ("model", "hardware"):
@@ -309,8 +309,8 @@ class Meter:
             seconds / steps,
             model,
             hardware,
-            model / peak if peak else None,
-            hardware / peak if peak else None,
+            share(model, peak),
+            share(hardware, peak),
             bool(self.flops.unknown),
         )
 

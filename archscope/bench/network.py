@@ -1,34 +1,41 @@
 """A network to train: fitted to the data if its builder allows that, with weights initialised by a recipe."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 
 from archscope.analysis.metrics import totals
-from archscope.bench.cost import Cost, cost_of
 from archscope.bench.data import USUAL, check, data_of
 from archscope.bench.datasets.base import Data, Lookup, Needs
+from archscope.bench.meter import StepFlops, step_flops
 from archscope.bench.recipes import Recipe
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Trace
 from archscope.sources.loading import inputs_of
-from archscope.sources.records import record_of
+from archscope.sources.records import record_of, step_of
 from archscope.sources.spec import Spec, parse, written
 
 
 @dataclass(frozen=True)
 class Network:
     """A network before it has weights. layout: a letter per axis of its input. trace: in training mode, at the recipe's
-    input size. log: whether its outputs are log-probabilities."""
+    input size; side and batch are what it was asked for with. log: whether its outputs are log-probabilities."""
 
     spec: Spec
     needs: Needs
     layout: str
     trace: Trace
-    cost: Cost
+    side: str | None
+    batch: int | None
     log: bool
+
+    @cached_property
+    def flops(self) -> StepFlops:
+        """Of a step of one batch, by its record."""
+        return step_flops(step_of(self.spec, self.side, self.batch))
 
     @property
     def batch_norm(self) -> bool:
@@ -87,17 +94,14 @@ def _network(spec: Spec, recipe: Recipe) -> Network:
         raise SpecError(f"{spec.text} gives {got}; bench trains networks that give one row of scores an example")
     needs = Needs(tuple(shape), record.inputs[0].dtype, outputs[0].shape[1])
     last = {t.id: op.name for op in record.ops for t in op.outputs}.get(outputs[0].id, "")
-    return Network(spec, needs, layout, record, cost_of(record), last in ("aten.log_softmax", "aten._log_softmax"))
+    return Network(spec, needs, layout, record, side, batched, last in ("aten.log_softmax", "aten._log_softmax"))
 
 
 def per_example(network: Network) -> tuple[int | None, int | None]:
     """FLOPs (2·MACs) of one example: forward, and forward and backward; None where an operator's cost is unknown."""
     examples = network.trace.inputs[0].shape[network.layout.index("n")]
-    forward, train = network.cost.forward, network.cost.train
-    return (
-        None if forward is None else 2 * forward // examples,
-        None if train is None else 2 * train // examples,
-    )
+    flops = network.flops
+    return (None, None) if flops.unknown else (flops.forward // examples, flops.model // examples)
 
 
 def built(spec: Spec, recipe: Recipe, seed: int) -> nn.Module:

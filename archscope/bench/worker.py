@@ -16,6 +16,7 @@ from archscope.bench.datasets.base import Lookup
 from archscope.bench.device import Flags, device_of, is_out_of_memory, name_of, set_up
 from archscope.bench.job import Job
 from archscope.bench.loop import Diverged, Memory, Outcome, Plan, Report, summary, train
+from archscope.bench.meter import share
 from archscope.bench.network import built, fitted, per_example
 from archscope.bench.parallel import ALONE, Group
 from archscope.bench.recipes import Recipe
@@ -111,12 +112,8 @@ def rates(row: dict[str, Any], world: int) -> dict[str, Any]:
     """FLOP/s of all devices together and their share of the peak; None where a part is unknown."""
     speed, each = row.get("examples_per_second"), row.get("flops_per_example")
     rate = speed * each if speed and each else None
-
-    def share(most: float | None) -> float | None:
-        return rate / (most * world) if rate and most else None
-
     return {
         "flops_per_second": rate,
-        "mfu": share(row.get("peak_flops_measured")),
-        "mfu_published": share(row.get("peak_flops_published")),
+        "mfu": share(rate, row.get("peak_flops_measured"), world),
+        "mfu_published": share(rate, row.get("peak_flops_published"), world),
     }
