@@ -127,6 +127,35 @@ def test_resampling() -> None:
     assert fields_of(patches, (1, 1, 16, 16)) == [2, 2 + 2 * 2]
 
 
+def test_slices_that_begin_apart_see_more() -> None:
+    """Focus: 3, then two neighbours side by side: 3 + 1 = 4, jump 2; then 4 + (3 − 1)·2 = 8."""
+
+    def focus(m: Any, x: torch.Tensor) -> torch.Tensor:
+        x = m.first(x)
+        parts = [x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)]
+        return m.second(torch.cat(parts, 1))
+
+    model = Call(focus, first=nn.Conv2d(1, 2, 3), second=nn.Conv2d(8, 1, 3))
+    assert fields_of(model, (1, 1, 22, 22))[-1] == 8
+    assert strides_of(model, (1, 1, 22, 22))[-1] == 2
+    one = Call(lambda m, x: m.second(m.first(x)[..., 1::2]), first=nn.Conv1d(1, 1, 3), second=nn.Conv1d(1, 1, 3))
+    assert fields_of(one, (1, 1, 22))[-1] == 3 + 2 * 2
+    halves = Call(lambda m, x: m.after(x[..., ::2] - x[..., 1::2]), after=nn.Conv1d(1, 1, 3))
+    assert fields_of(halves, (1, 1, 20))[-1] == 2 + 2 * 2
+
+
+def test_channels_on_the_last_axis() -> None:
+    """Two windows of 3 one after the other: 3 + 2 = 5, down and across, wherever the input has its channels."""
+    image = Call(lambda m, x: m.b(m.a(x.permute(0, 3, 1, 2))), a=nn.Conv2d(3, 4, 3), b=nn.Conv2d(4, 4, (3, 5)))
+    assert fields_of(image, (1, 20, 16, 3))[-1] == (5, 7)
+    # steps before channels, the second dilated by 2: 3 + 2·2 = 7
+    steps = Call(lambda m, x: m.b(m.a(x.mT)).mT, a=nn.Conv1d(8, 8, 3), b=nn.Conv1d(8, 8, 3, dilation=2))
+    assert totals(trace(steps, ((1, 20, 8),)))["receptive_field"] == 7
+    # a layer for each step sees one step
+    each = Call(lambda m, x: m.b(m.a(x).transpose(1, 2)), a=nn.Linear(6, 8), b=nn.Conv1d(8, 8, 3))
+    assert fields_of(each, (1, 20, 6))[-2:] == [1, 3]
+
+
 def test_padding_moves_nothing() -> None:
     chain = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(1, 1, 3), nn.ZeroPad2d(2), nn.Conv2d(1, 1, 3))
     assert fields_of(chain, (1, 1, 16, 16)) == [1, 3, 3, 5]

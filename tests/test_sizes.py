@@ -157,6 +157,35 @@ class Even(nn.Module):
         return x * 2
 
 
+class LastStep(nn.Module):
+    """[N, T, 16] into an LSTM, and its last step into a layer: any number of steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(16, 32, batch_first=True), nn.Linear(32, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+class ChannelsLast(nn.Module):
+    """Two windows of 3 on [N, H, W, 3]: from 5 on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x.permute(0, 3, 1, 2))
+
+
+def test_the_axis_that_moves_is_that_of_steps_or_sides() -> None:
+    found = legal_sizes(Resized(LastStep(), [torch.empty(1, 20, 16)], name="last step"), 64)
+    assert (found.side, found.default, found.minimum, found.fits) == ("length", 20, 1, None)
+    found = legal_sizes(Resized(ChannelsLast(), [torch.empty(1, 20, 20, 3)], name="channels last"), 64)
+    assert (found.side, found.default, found.minimum, found.fits) == ("side", 20, 5, None)
+
+
 def test_branches_that_meet() -> None:
     found = legal_sizes(Resized(UNet(), [torch.empty(1, 1, 100, 100)], name="unet"), 64)
     assert found.minimum == 4

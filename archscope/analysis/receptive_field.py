@@ -23,13 +23,15 @@ class Field(NamedTuple):
     """Of one tensor. size, jump: per side of the input; behind an upsampling the size is a fraction, and rounded up
     to whole positions of the map that was enlarged it is what the position that sees most sees. coarse: of that map,
     per side its size and its jump. axes: for each axis of the tensor, the sides that lie on it
-    with their extents, ((side, extent), …). windowed: made by a sliding window, and so a feature map."""
+    with their extents, ((side, extent), …). windowed: made by a sliding window, and so a feature map. shift: by
+    how many positions of the input a slice with a step begins later, per side; empty where none does."""
 
     size: tuple[int | Fraction, ...]
     jump: tuple[int | Fraction, ...]
     axes: tuple[tuple[tuple[int, int], ...], ...]
     windowed: bool = False
     coarse: tuple[tuple[int, int], ...] = ()
+    shift: tuple[int | Fraction, ...] = ()
 
     @property
     def extent(self) -> tuple[int, ...]:
@@ -42,7 +44,7 @@ class Field(NamedTuple):
 
 def fields(trace: Trace, done: Sequence[Work | None]) -> dict[int, Field]:
     """The field of every tensor that has one, by tensor id. done: the work of each operator."""
-    known = at_first(trace.inputs)
+    known = at_first(trace.inputs, sides_of(trace.inputs, trace.ops, done))
     if trace.inputs and not known:
         return {}
     weights = {p.tensor.id for p in (*trace.params, *trace.buffers)}
@@ -52,16 +54,55 @@ def fields(trace: Trace, done: Sequence[Work | None]) -> dict[int, Field]:
     return known
 
 
-def at_first(inputs: Sequence[Tensor]) -> dict[int, Field]:
-    """Each position of an input sees itself; empty where the input has no sides, or there are several."""
+def at_first(inputs: Sequence[Tensor], sides: Sequence[int] | None = None) -> dict[int, Field]:
+    """Each position of an input sees itself; empty where the input has no sides, or there are several. sides: its axes
+    that are sides, None for all behind batch and channels."""
     known: dict[int, Field] = {}
     for tensor in inputs:
         n = len(tensor.shape) - 2
         if n < 1 or n > 3 or len(inputs) > 1 or tensor.dtype.startswith("int"):
             return {}
-        axes = ((), (), *(((side, tensor.shape[2 + side]),) for side in range(n)))
-        known[tensor.id] = Field((1,) * n, (1,) * n, axes)
+        places: list[tuple[tuple[int, int], ...]] = [()] * (n + 2)
+        for side, axis in enumerate(sides or range(2, n + 2)):
+            places[axis] = ((side, tensor.shape[axis]),)
+        known[tensor.id] = Field((1,) * n, (1,) * n, tuple(places))
     return known
+
+
+TURNS = frozenset(f"aten.{name}" for name in "permute transpose swapaxes movedim t mT numpy_T".split())
+
+
+def sides_of(inputs: Sequence[Tensor], ops: Sequence[Op], done: Sequence[Work | None]) -> tuple[int, ...] | None:
+    """The axes of the only input that the first window moves over, or that the first layer of a sequence takes as its
+    steps: (1, 2) of N×H×W×C, (1,) of N×T×C. None where it is as in N×C×H×W, or where nothing tells."""
+    if len(inputs) != 1 or not 3 <= len(inputs[0].shape) <= 5:
+        return None
+    n = len(inputs[0].shape) - 2
+    at = {inputs[0].id: tuple(range(n + 2))}  # where each axis of a tensor was
+    for op, did in zip(ops, done, strict=False):
+        if not op.inputs or op.inputs[0].id not in at:
+            continue
+        axes, found = at[op.inputs[0].id], None
+        if did is not None and did.reach is not None and did.macs and len(did.reach) == n:
+            found = axes[-n:]
+        elif op.name == "aten.linear":
+            found = axes[1:-1]
+        elif op.name in SEQUENCES and len(axes) == 3:
+            found = (axes[1] if op.args.get("batch_first") else axes[0],)
+        if found is not None:
+            return tuple(sorted(found)) if len(found) == n and sorted(found) != list(range(2, n + 2)) else None
+        if op.name in TURNS and op.name in AXES:
+            moved = AXES[op.name](**op.args)
+            if moved is None or any(len(joined) != 1 for joined in moved):
+                return None
+            axes = tuple([axes[joined[0]] for joined in moved])
+        elif op.outputs[0].shape != op.inputs[0].shape:
+            return None
+        at[op.outputs[0].id] = axes
+    return None
+
+
+SEQUENCES = frozenset(f"aten.{name}" for name in ("lstm", "gru", "rnn_tanh", "rnn_relu"))
 
 
 def onward(op: Op, did: Work | None, known: dict[int, Field], lost: set[int], weights: set[int]) -> None:
@@ -126,7 +167,7 @@ def _slide(op: Op, field: Field, reach: Reach) -> Field | None:
         axes = [at if shape[i] != 1 else () for i, at in enumerate(axes)]
     if not coarse and found != [(0, 1)] * len(size):
         coarse = tuple(found)
-    return Field(tuple(size), tuple(jump), tuple(axes), not whole, coarse)
+    return Field(tuple(size), tuple(jump), tuple(axes), not whole, coarse, field.shift)
 
 
 def _strided(op: Op, field: Field) -> Field | None:
@@ -134,11 +175,13 @@ def _strided(op: Op, field: Field) -> Field | None:
     axis = op.args.get("dim", 0) % len(field.axes)
     if len(field.axes[axis]) > 1:
         return None
-    axes, jump = list(field.axes), list(field.jump)
+    axes, jump, shift = list(field.axes), list(field.jump), list(field.shift or (0,) * len(field.size))
+    start = op.args.get("start") or 0
     for side, _ in field.axes[axis]:
+        shift[side] += (start if start >= 0 else op.inputs[0].shape[axis] + start) * jump[side]
         jump[side] *= op.args["step"]
         axes[axis] = ((side, op.outputs[0].shape[axis]),)
-    return field._replace(jump=tuple(jump), axes=tuple(axes))
+    return field._replace(jump=tuple(jump), axes=tuple(axes), shift=tuple(shift) if any(shift) else field.shift)
 
 
 def _resize(op: Op, field: Field) -> Field | None:
@@ -163,12 +206,19 @@ def _meet(op: Op, inputs: list[Field]) -> Field | None:
     extents = [field.extent if field.coarse else field.size for field in inputs]
     largest = [inputs[ends.index(max(ends))] for ends in zip(*extents, strict=True)]
     coarse = tuple([f.coarse[side] if f.coarse else (0, 1) for side, f in enumerate(largest)])
+    sizes, shift = [field.size[side] for side, field in enumerate(largest)], ()
+    if any([field.shift for field in inputs]):  # x[::2] and x[1::2] beside each other see two positions
+        starts = [field.shift or (0,) * len(sizes) for field in inputs]
+        shift = tuple(map(min, zip(*starts, strict=True)))
+        ends = [[a + b for a, b in zip(at, f.size, strict=True)] for at, f in zip(starts, inputs, strict=True)]
+        sizes = [max(each) - at for each, at in zip(zip(*ends, strict=True), shift, strict=True)]
     return Field(
-        tuple([field.size[side] for side, field in enumerate(largest)]),
+        tuple(sizes),
         widest.jump,
         tuple([((at[0][0], shape[i]),) if len(at) == 1 else at for i, at in enumerate(widest.axes)]),
         windowed=any([field.windowed for field in inputs]) and any(widest.axes),
         coarse=coarse if any(field.coarse for field in inputs) else (),
+        shift=shift,
     )
 
 

@@ -88,7 +88,10 @@ def _check(row: Row, params: int, work: tuple[int | None, int | None], train: bo
     seen = tuple([t.shape for t in row.outputs[: len(derived.shapes)]])
     if seen != derived.shapes[: len(seen)] or not seen:
         found.append(f"output {list(map(list, derived.shapes))} by formula, {list(map(list, seen))} observed")
-    counts = [("MACs", int(derived.macs), work[0]), ("FLOPs", derived.flops(train), work[1])]
+    flops = derived.flops(train)
+    if flops is not None and row.inputs[0].dtype.startswith("complex"):  # 4 products and 4 sums in place of 1 and 1
+        flops += 6 * int(derived.macs)
+    counts = [("MACs", int(derived.macs), work[0]), ("FLOPs", flops, work[1])]
     if row.layer is not None:
         counts.insert(0, ("parameters", int(derived.params), params))
     for name, expected, observed in counts:

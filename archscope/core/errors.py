@@ -17,8 +17,8 @@ class SpecError(ArchscopeError):
     """A model, key, size or option that cannot be understood: what was typed, and what to type instead."""
 
 
-class ShapeError(ArchscopeError, ValueError):
-    """An operator or a layer refuses its input, as PyTorch would.
+class ShapeError(ArchscopeError, ValueError, RuntimeError):
+    """An operator or a layer refuses its input, as PyTorch would: a forward catches it as PyTorch's own, too.
 
     expected, got: the two numbers that clash, where there are two.
     """

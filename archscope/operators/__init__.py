@@ -12,6 +12,8 @@ Counting semantics, version 1
     attention                   queries · keys · (d_qk + d_v) · heads; a causal mask is not discounted
     recurrent gates             steps · gates · h · (in + h)
 
+Of complex numbers a multiply–accumulate counts as one, and has 8 FLOPs: four multiplications and four additions.
+
 `flops` are 2 · macs plus the work below, one operation a unit:
 
     bias                        1 per output element
@@ -68,7 +70,7 @@ from archscope.operators.rule import (
 
 __all__ = [
     "AXES", "BY_OUTPUT", "CONSTANT", "COUNTING", "DENSE", "KEEPS", "RULES", "SHAPES", "SHOWN", "UPPER_BOUNDS", "VIEWS",
-    "ZERO", "Axes", "Reach", "Rule", "Work", "broadcast", "by_output", "op", "register_cost", "work",
+    "ZERO", "Axes", "Reach", "Rule", "Work", "broadcast", "by_output", "of_complex", "op", "register_cost", "work",
 ]  # fmt: skip
 
 COUNTING = 1  # version of the counting semantics above: one more whenever a rule counts differently
@@ -79,6 +81,18 @@ for _family in iter_modules(__path__):  # a file a family, each enters its rules
 
 def work(operator: Op) -> Work | None:
     """What a recorded operator did: its rule, or nothing for one that is zero by definition. None when unknown."""
+    done = _work(operator)
+    if done is not None and done.macs and operator.outputs and operator.outputs[0].dtype.startswith("complex"):
+        return of_complex(done)
+    return done
+
+
+def of_complex(done: Work) -> Work:
+    """A complex multiply–accumulate is one, of four multiplications and four additions."""
+    return done._replace(flops=done.flops + 6 * done.macs)
+
+
+def _work(operator: Op) -> Work | None:
     rule = RULES.get(operator.name)
     if rule is not None:
         args = operator.args

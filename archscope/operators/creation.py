@@ -9,5 +9,9 @@ free(
 free("empty empty_like new_empty empty_strided new_empty_strided tensor tril_indices triu_indices hann_window")
 free("fill fill_ zero_ zero clone copy copy_ to _to_copy type_as dequantize set_ resize_")
 free("randn rand randint randn_like rand_like randperm normal_ uniform_ bernoulli bernoulli_")
+free(
+    "multinomial poisson binomial _standard_gamma _sample_dirichlet exponential_ geometric_ cauchy_ log_normal_ random_"
+)
+free("random_ _is_all_true _is_any_true allclose isclose")
 free("is_same_size sym_size size numel item _local_scalar_dense equal is_nonzero _assert_async _assert_tensor_metadata")
 free("_efficientzerotensor _has_same_storage_numel")  # of forward-mode gradients

@@ -70,6 +70,12 @@ def transpose(self: Tensor, dim0: int = 0, dim1: int = 1) -> Axes:
     return tuple(axes)
 
 
+@moves("aten.mT")
+def last_two(self: Tensor) -> Axes:
+    # [*, b, a] = mT([*, a, b])
+    return transpose(self, -2, -1)
+
+
 @moves("aten.swapaxes", "aten.transpose_", "aten.t", field=False)
 def swapaxes(self: Tensor, axis0: int = 0, axis1: int = -1, **dims: int) -> Axes:
     # [b, a] = t([a, b])

@@ -2,9 +2,11 @@
 
 import functools
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
+from archscope.analysis.observed import works
+from archscope.analysis.receptive_field import sides_of
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Op, Trace
 from archscope.sources.inputs import Text, of_shape
@@ -52,10 +54,23 @@ class Resized:
         first = self._first()
         self.shape: tuple[int, ...] = tuple(first.shape) if first is not None else ()
         self.layout = layout or layout_of(self.shape, str(first.dtype) if first is not None else "")
+        if model is not None and self.layout in ("nct", "nchw", "ncdhw"):  # as long as the run does not say otherwise
+            self.letters, self.layout = "", self._laid_out()
         moves = [letter for letter in self.layout if letter in SIDES] or [x for x in self.layout if x == "t"]
         self.letters = "".join(moves)
         self.side = self.shape[self.layout.index(moves[0])] if moves else 0
         self.axes = tuple(self.layout.index(x) - len(self.layout) for x in moves)
+
+    def _laid_out(self) -> str:
+        """The layout of the first input: channels last where the model takes them there, steps where it has them."""
+        with suppress(ArchscopeError):
+            record = self.on(self.shape).trace
+            sides = sides_of(record.inputs, record.ops, works(record))
+            if sides is not None and len(sides) == len(self.shape) - 2:
+                rest = [axis for axis in range(len(self.shape)) if axis not in sides]
+                letters = dict(zip([*rest, *sides], "nc" + self.layout[2:], strict=True))
+                return "".join(letters[axis] for axis in range(len(self.shape)))
+        return self.layout
 
     def _first(self) -> Any:
         for value in (*self.arguments, *self.named.values()):

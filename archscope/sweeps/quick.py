@@ -231,6 +231,8 @@ class TotalsRun(MemoRun):
         for t in op.outputs:
             self.reach(t.id, after)
         if self.follows:
+            if op.name in receptive.TURNS and not any([field.windowed for field in self.fields.values()]):
+                raise NotQuick("axes are turned before the first window")
             receptive.onward(op, done, self.fields, self.lost, self.weights)
 
     def reach(self, key: int, layers: int) -> None:

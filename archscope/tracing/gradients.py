@@ -90,6 +90,8 @@ class GradientRun(Run):
         return known
 
     def kernel(self, overload: Overload, func: Any, args: Any, kwargs: Any) -> Any:
+        if self.casts.on:
+            raise NotImplementedError("autocast and gradients are followed with values only, on no meta tensors")
         if overload.constant and not self.real and args and isinstance(args[0], torch.Tensor) and is_meta(args[0]):
             overload = overload._replace(constant=False)  # ones like a sum: a gradient is where its tensor is
         return super().kernel(overload, func, args, kwargs)

@@ -25,7 +25,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from archscope.core.errors import ShapeError
 from archscope.core.record import Composite, Layer, Op, Param, Tensor, Trace
 from archscope.core.version import __version__
-from archscope.operators import UPPER_BOUNDS, VIEWS, ZERO, Work, work
+from archscope.operators import UPPER_BOUNDS, VIEWS, ZERO, Work, of_complex, work
+from archscope.tracing.autocast import Autocast
+from archscope.tracing.checks import ASKS, holding
 from archscope.tracing.compiler import no_compiler
 from archscope.tracing.devices import CPU, answers, device_of, is_meta, real_devices
 from archscope.tracing.dispatch import BY_VALUE, OVERLOADS, Overload, by_value, elements, overload_of
@@ -38,6 +40,7 @@ from archscope.tracing.values import refuse
 from archscope.tracing.weightless import KIND, META
 
 _ENLARGED = ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")  # are asked for one of several output sizes
+SHOWN = 3  # places in a note
 MANY = 1 << 22  # the same of integers and booleans: edges, lengths, masks
 
 _DTYPES = {d: str(d).removeprefix("torch.") for d in vars(torch).values() if isinstance(d, torch.dtype)}
@@ -67,6 +70,10 @@ class Run(TorchDispatchMode):
         self.decided: dict[str, None] = {}  # where a size or a branch came from values
         self.modules, self.name, self.rules, self.lazy, self.bound = modules, name, rules, lazy, bound
         self.bounded: dict[str, None] = {}  # modules in which a size was taken at its largest
+        self.drawn = False  # whether values were drawn, and are none that the user gave
+        self.checked: dict[str, None] = {}  # where a check of values was taken to hold
+        self.casts = Autocast(CPU)
+        self.packed: dict[int, tuple[Any, tuple[Tensor, ...]]] = {}  # what is packed in objects, by their id()
         self.sparse = False  # whether there was a sparse tensor
         self.assumed: dict[str, None] = {}  # other notes
         self.by_weights: dict[str, None] = {}  # where a size or a branch came from the values of weights
@@ -126,7 +133,18 @@ class Run(TorchDispatchMode):
             return tuple([self.plain(v) for v in value])
         if kind is torch.dtype:
             return _DTYPES[value]
+        if isinstance(value, torch.ScriptObject) and hasattr(value, "unpack"):
+            return self.unpacked(value)
         return value if isinstance(value, (int, float, complex)) else str(value)
+
+    def unpacked(self, value: Any) -> tuple[Tensor, ...]:
+        """The weight that a quantised operator has packed, and its bias."""
+        known = self.packed.get(id(value))
+        if known is None:
+            with torch._C._DisableTorchDispatch():
+                held = [t for t in value.unpack() if isinstance(t, torch.Tensor)]
+            known = self.packed[id(value)] = value, tuple([self.record(t) for t in held])
+        return known[1]
 
     def meta(self, value: Any) -> Any:
         """The same argument with every tensor on the meta device."""
@@ -162,6 +180,9 @@ class Run(TorchDispatchMode):
         if overload is None:
             overload = OVERLOADS[func] = overload_of(func)
         try:
+            if self.casts.on:
+                with self:
+                    args, kwargs = self.casts(func, args, kwargs or {})
             if self.sparse and any(t.layout in SPARSE for t in tensors_in((args, kwargs or {}))):
                 return self.with_sparse(overload, func, args, kwargs or {})
             if overload.rule is not None and self.rules:
@@ -197,6 +218,8 @@ class Run(TorchDispatchMode):
             self.take(key, value, named, inputs, live)
         assert overload.rule is not None
         done = overload.rule(**named)
+        if done.macs and live and live[0].is_complex():
+            done = of_complex(done)
         shapes = done.shapes
         if shapes is None or not live or done.dtype is not None:
             return self.kernel(overload, func, args, kwargs or {})
@@ -255,6 +278,10 @@ class Run(TorchDispatchMode):
             kwargs = {**kwargs, "device": CPU} if kwargs.get("device") is not None else kwargs
             if overload.name in ("aten.to", "aten.type_as") and len(args) > 1 and isinstance(args[1], torch.Tensor):
                 func, args = torch.ops.aten.to.dtype, [args[0], args[1].dtype]
+        if overload.name in ASKS and (not real or self.drawn) and (answer := holding()) is not None:
+            self.checked.setdefault(f"{self.stack[-1] or self.name} ({line_now()})")
+            self.keep(overload, self.named(overload, args, kwargs), ())
+            return answer
         as_view = overload.joins and isinstance(args[0], torch.Tensor) and args[0].is_contiguous()
         if overload.composite and not (real and overload.priced) and not as_view:
             taken_apart = self.taken_apart(overload, func, args, kwargs, CPU if real else META)
@@ -264,7 +291,8 @@ class Run(TorchDispatchMode):
             self.save(tensors_in(args[:1]) if overload.in_place else tensors_in(kwargs.values()))
         named = self.named(overload, args, kwargs)  # in place, an operator may change the shape that it was given
         from_weights = real and not self.learned.isdisjoint(map(id, tensors))
-        if (self.real or from_weights) and (overload.decides or overload.name in BY_VALUE) and by_value(overload, args):
+        decides = (self.real or from_weights) and (overload.decides or overload.name in BY_VALUE)
+        if decides and by_value(overload, args) and (self.real or overload.name not in ASKS or holding() is None):
             line = line_now()
             where = f" ({line})" if line else ""
             deciding = self.decided if self.real else self.by_weights
@@ -454,7 +482,15 @@ class Run(TorchDispatchMode):
             found.append(f"sizes that depend on values are taken at their largest, in {where}")
         if self.by_weights:
             found.append(f"sizes and branches depend on the values of weights, by {'; '.join(self.by_weights)}")
-        own = {p.tensor.id for p in self.params}
+        if self.checked:
+            places = [*self.checked]
+            more = f" and {len(places) - SHOWN:,} more" if len(places) > SHOWN else ""
+            found.append(f"checks of values are taken to hold, in {', '.join(places[:SHOWN])}{more}")
+        held = {t.id: t.numel for _, tensors in self.packed.values() for t in tensors}
+        if held:
+            count = sum(held.values())
+            found.append(f"{count:,} numbers are packed in quantised layers, and no parameters of the model")
+        own = held.keys() | {p.tensor.id for p in self.params}
         others = [t for i, t in enumerate(self.alive) if type(t) is nn.Parameter and i not in own and not is_lazy(t)]
         if others:
             found.append(

@@ -12,6 +12,7 @@ from torch import nn
 
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Param, Trace
+from archscope.tracing.autocast import Autocast
 from archscope.tracing.caches import held_by
 from archscope.tracing.collector import gc_paused
 from archscope.tracing.devices import believed
@@ -148,7 +149,7 @@ class Once(NamedTuple):
         modules = list(model.named_modules(remove_duplicate=False))
         lazy = any([is_lazy(p) for _, module in modules for _, p in own_tensors(module, "_parameters")])
         run = kind(modules, self.name, self.rules and kind is Run, lazy, False)
-        run.real, run.limit = True, self.memory
+        run.real, run.limit, run.drawn = True, self.memory, bool(source.drawn)
         run.taken = sum(t.numel() * t.element_size() for t in run.alive if not is_lazy(t))
         record = self.ran(run, model, given)
         return replace(record, notes=(*record.notes, source.sentence(run.decided)))
@@ -167,6 +168,9 @@ class Once(NamedTuple):
             if "torch._dynamo" in sys.modules:  # a compiled function runs as it was written
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(believed(given.device))
+            if not run.real:
+                run.casts = Autocast(given.device)
+                stack.enter_context(run.casts.instead())
             if run.lazy:
                 stack.enter_context(materialized_apart())
             for block in (taken(),) if run.gradients else (torch.inference_mode(), refused()):

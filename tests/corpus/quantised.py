@@ -1,6 +1,7 @@
 """Weights and activations of few bits."""
 
 import warnings
+from typing import Any
 
 import torch
 from torch import nn
@@ -141,3 +142,42 @@ class LearnedStep(Base):
     def forward(self, x):
         y = x / self.step
         return self.linear((y + (y.round() - y).detach()).clamp(-8, 7) * self.step)
+
+
+@one([(1, 3, 8, 8)], params=0, macs=36 * 4 * 3 * 9 + 144 * 2, shapes=[(1, 2)],
+     uncounted="it does not know quantised kernels", answer="depends on values")  # fmt: skip
+class StaticallyQuantised(nn.Module):
+    """6 x 6 places of 4 x 3 x 9, then 144 x 2, in integers."""
+
+    def __init__(self):
+        super().__init__()
+        tools = torch.ao.quantization
+        net = nn.Sequential(
+            tools.QuantStub(), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2), tools.DeQuantStub()
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            settings: Any = net.eval()
+            settings.qconfig = tools.get_default_qconfig(torch.backends.quantized.engine)
+            ready = tools.prepare(net)
+            ready(torch.rand(1, 3, 8, 8))
+            self.net = tools.convert(ready)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@one([(1, 5, 4)], params=0, macs=5 * 4 * 3 * (4 + 3), shapes=[(1, 5, 3)],
+     uncounted="it does not know quantised kernels")  # fmt: skip
+class DynamicallyQuantisedLSTM(nn.Module):
+    """Five steps of four gates of 3 x (4 + 3)."""
+
+    def __init__(self):
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            net = nn.Sequential(nn.LSTM(4, 3, batch_first=True))
+            self.lstm = torch.ao.quantization.quantize_dynamic(net, {nn.LSTM}, torch.qint8)[0]
+
+    def forward(self, x):
+        return self.lstm(x)[0]

@@ -128,3 +128,26 @@ class StepOfAnEnvironment(nn.Module):
     def forward(self, x):
         action = int(self.policy(x).argmax())
         return x + [0.0, 1.0, 2.0][action]
+
+
+@both(shapes=[(2,), (2, 1)])
+class CheckedGaussian(Base):
+    """Normal checks its arguments and the value whose density is asked for; no value is needed but for that."""
+
+    def forward(self, x):
+        hidden = self.body(x).tanh()
+        draw = Independent(Normal(self.policy(hidden), torch.ones(3), validate_args=True), 1, validate_args=True)
+        return draw.log_prob(torch.zeros(2, 3)), self.value(hidden)
+
+
+@both(shapes=[(2, 3), (2, 1)])
+class Asserts(Base):
+    """assert, torch._assert and raise, on what cannot be known: all are taken to hold."""
+
+    def forward(self, x):
+        assert (x > -1).all() and not x.isnan().any(), "observations"
+        hidden = self.body(x).tanh()
+        torch._assert((hidden <= 1).all(), "tanh")
+        if hidden.isinf().any():
+            raise ValueError("infinite")
+        return self.policy(hidden), self.value(hidden)
