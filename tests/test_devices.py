@@ -112,3 +112,24 @@ assert torch._dynamo.config
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+def test_networks_of_the_zoo_and_of_torchvision_load_no_compiler() -> None:
+    """torchvision imports one function of the compiler, which is given to it when it is called."""
+    pytest.importorskip("torchvision", reason="its networks are traced")
+    code = """
+import sys
+import archscope
+names = ["lenet", "resnet18", "lstm"] + ["torchvision:" + n for n in ("vit_b_16", "swin_t", "convnext_tiny")]
+for name in names:
+    model, inputs = archscope.load(name)
+    archscope.trace(model, inputs)
+found = [m for m in sys.modules if m.startswith(("torch._dynamo", "torch._inductor"))]
+assert not found, found
+import torch, torchvision
+assert torchvision.ops.roi_align.__module__ == "torchvision.ops.roi_align"
+from torch._dynamo.utils import is_compile_supported, counters
+assert sys.modules["torch._dynamo.utils"].counters is counters
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

@@ -4,7 +4,8 @@ They want `torch._dynamo.disable` alone, which says that a function is not to be
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -55,3 +56,38 @@ class no_compiler:
     def __exit__(self, *error: object) -> None:
         if self.stub is not None:
             _leave(self.stub)
+
+
+class _Utils(ModuleType):
+    """What stands for `torch._dynamo.utils` while torchvision is imported, which wants a single function of it."""
+
+    @staticmethod
+    def is_compile_supported(device_type: str) -> Any:
+        return import_module(UTILS).is_compile_supported(device_type)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        _give_way(self)
+        return getattr(import_module(UTILS), name)
+
+
+UTILS = f"{NAME}.utils"
+
+
+def _give_way(stub: ModuleType) -> None:
+    if sys.modules.get(UTILS) is stub:
+        del sys.modules[UTILS]
+
+
+@contextmanager
+def imported_lightly() -> Iterator[None]:
+    """Within this block importing torchvision does not load the compiler, which takes longer than itself."""
+    if NAME in sys.modules or UTILS in sys.modules:
+        yield
+        return
+    stub = sys.modules[UTILS] = _Utils(UTILS)
+    try:
+        yield
+    finally:
+        _give_way(stub)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from archscope.tracing.collector import gc_paused
+from archscope.tracing.compiler import no_compiler
 from archscope.tracing.devices import is_meta
 from archscope.tracing.layer_cache import META, cached_layers
 
@@ -63,7 +64,8 @@ def without_weights() -> Iterator[None]:
         for owner, name, replace in replaced:
             setattr(owner, name, replace(getattr(owner, name), here))
         try:
-            yield
+            with no_compiler():
+                yield
         finally:
             for owner, name, original in saved:
                 setattr(owner, name, original)

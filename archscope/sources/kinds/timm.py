@@ -34,8 +34,11 @@ class Timm(Source):
 
 
 def _timm() -> Any:
+    from archscope.tracing.compiler import imported_lightly
+
     try:
-        return import_module("timm")
+        with imported_lightly():
+            return import_module("timm")
     except ImportError as error:
         raise SpecError("timm is not installed; `pip install timm` brings its models") from error
 

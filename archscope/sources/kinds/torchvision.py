@@ -51,7 +51,10 @@ class Torchvision(Source):
 
 
 def _models() -> Any:
-    import torchvision.models
+    from archscope.tracing.compiler import imported_lightly
+
+    with imported_lightly():
+        import torchvision.models
 
     return torchvision.models
 
