@@ -13,7 +13,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision.ops
+from timm.layers.drop import DropPath
 from torch import nn
+from torchvision.models.convnext import LayerNorm2d
 from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
 
 from archscope.analysis import verification as verify
@@ -43,22 +45,6 @@ class Case(NamedTuple):
 
     build: Callable[[], nn.Module]
     inputs: tuple[Any, ...]
-
-
-class LayerNorm2d(nn.LayerNorm):
-    """torchvision's, under the name that its closed form has."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return F.layer_norm(input.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias).permute(
-            0, 3, 1, 2
-        )
-
-
-class DropPath(nn.Module):
-    """timm's, which does nothing in evaluation."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
 
 
 class Attention(nn.Module):

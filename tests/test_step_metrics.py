@@ -108,7 +108,7 @@ def test_the_commands(archscope: Callable[..., Any], net: Path) -> None:
                      "peak_memory": PEAK_ADAMW}]  # fmt: skip
     shown = archscope("table", "net.py:Net", "--train-step").out
     assert "Training step: sgd (foreach), fp32, cross-entropy where the output is N×C" in shown
-    rows = json.loads(archscope("trace", "net.py:Net", "--train-step", "-f", "json").out)
+    rows = json.loads(archscope("trace", "net.py:Net", "--train-step", "-f", "json").out)["layers"]
     assert sum(row["training_macs"] for row in rows) == TRAINING
     for arguments, said in (
         (["--optimizer", "adam"], "are of a training step: add --train-step"),

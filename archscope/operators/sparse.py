@@ -4,7 +4,7 @@ from archscope.core.record import Op
 from archscope.operators.rule import Work, by_output, free
 
 
-@by_output("sparse.mm")
+@by_output("aten._sparse_mm")
 def mm(operator: Op) -> Work:
     # [n, p] = mm(sparse [n, m], [m, p]): p products an entry; [n, p] = mm([n, m], sparse [m, p]): n an entry
     macs = operator.args["entries"] * operator.args["each"]

@@ -51,4 +51,4 @@ def product_of(overload: Overload, args: Any, kwargs: Any) -> Product | None:
     shape = (*a[:-1], *b[-1:]) if len(b) > 1 else a[:-1]
     rows = (b[-1] if len(b) > 1 else 1) if one else prod(a[:-1])  # of the other factor that meet each entry
     arguments = {"self": left, "other": right, "entries": entries(left if one else right), "each": rows}
-    return Product("sparse.mm", {**arguments, **({"added": added} if added is not None else {})}, shape)
+    return Product("aten._sparse_mm", {**arguments, **({"added": added} if added is not None else {})}, shape)
