@@ -96,6 +96,7 @@ _provide("html", "core.formats.html", "render")
 _provide("printed table", "core.formats", "printed")
 _provide("totals", "analysis.metrics", "totals")
 _provide("layer table", "analysis.by_layer", "layer_table")
+_provide("soundness", "analysis.soundness", "sound")
 _provide("diagnosis", "shapes.doctor", "diagnose")
 _provide("explanation", "shapes.doctor", "explanation")
 

@@ -336,7 +336,10 @@ def test_a_bug_is_one_line_too(archscope: Command, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("archscope.tracing.tracer.trace", broken)
     ran = archscope("trace", "lenet")
     assert ran.code == 1
-    assert ran.err == "archscope: this is a bug: ZeroDivisionError: of all things (ARCHSCOPE_DEBUG=1 shows where)\n"
+    assert ran.err == (
+        "archscope: this is a bug: ZeroDivisionError: of all things; please report it with what "
+        "`ARCHSCOPE_DEBUG=1 archscope trace lenet` prints\n"
+    )
     monkeypatch.setenv("ARCHSCOPE_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         from archscope.cli.group import _message_of

@@ -379,3 +379,26 @@ def test_a_pipe_that_is_closed(tmp_path: Path) -> None:
     code = f"{sys.executable} -m archscope sweep lenet --over batch=1:40 --format csv | head -1"
     ran = subprocess.run(code, shell=True, capture_output=True, text=True, cwd=tmp_path)
     assert ran.stdout.startswith("batch,input,depth") and "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("how", ["gone", "twice", "other", "type"])
+def test_a_damaged_record_of_a_part_is_run_again(tmp_path: Path, how: str) -> None:
+    target = tmp_path / "grid.jsonl"
+    run = sweep(net, {"width": [1, 2, 3, 4]}, 8, output=str(target))
+    for _ in range(3):
+        next(run)
+    run.close()  # type: ignore[attr-defined]
+    part = tmp_path / "grid.jsonl.part/records"
+    lines = part.read_text(encoding="utf-8").splitlines(keepends=True)
+    if how == "gone":
+        del lines[1]
+    elif how == "twice":
+        lines.insert(1, lines[0])
+    elif how == "other":
+        lines[1] = lines[1].replace('"width":2', '"width":3')
+    else:
+        lines[1] = lines[1].replace('"params":', '"params":"x","p":')
+    part.write_text("".join(lines), encoding="utf-8")
+    again = list(sweep(net, {"width": [1, 2, 3, 4]}, 8, output=str(target)))
+    assert [row["params"] for row in again] == [27 * width + width for width in (1, 2, 3, 4)]  # a kernel of 3×3×3
+    assert [row["width"] for row in rows_of(target)] == [1, 2, 3, 4]

@@ -20,6 +20,7 @@ from torch.utils.benchmark import Timer
 
 from archscope.bench.datasets import cache_folder
 from archscope.bench.peaks import PRECISIONS
+from archscope.core import files, limits
 from archscope.core.errors import SpecError
 from archscope.core.files import save
 
@@ -271,9 +272,10 @@ def _cached(what: str, device: torch.device, measured: Callable[[], float]) -> f
     key = f"{name_of(device)}{threads}, torch {torch.__version__}, {what}"
     path = cache_folder() / "peaks.json"
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        known = json.loads(files.text(path, limits.SETTINGS))
+    except (OSError, ValueError, RecursionError):
         known = {}
+    known = known if isinstance(known, dict) else {}
     if isinstance(known.get(key), float):
         return known[key]
     known[key] = measured()

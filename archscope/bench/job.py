@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from archscope.bench.recipes import Recipe
-from archscope.bench.results import SCHEMA
+from archscope.bench.row_schema import SCHEMA
 from archscope.core.version import __version__
 
 DEFINES = ("model", "recipe", "data", "data_dir", "device", "seed", "flags", "batches")  # the result of a run

@@ -13,10 +13,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from archscope.bench.row_schema import row_of
+from archscope.core import files, limits
 from archscope.core.errors import SpecError
 from archscope.core.table import Column, Table, unknown
-
-SCHEMA = 1
 
 MFU = "MFU: 2·MACs of forward and backward per second, as a share of the fastest matrix product on this device."
 WAIT = "Data wait: share of the time spent on making batches."
@@ -122,23 +122,21 @@ def read(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
 
 def _rows(path: str) -> Iterable[dict[str, Any]]:
     try:
-        text = Path(os.path.expanduser(path)).read_text(encoding="utf-8")
+        text = files.text(path, limits.RUNS)
     except (OSError, UnicodeDecodeError) as error:
         what = getattr(error, "strerror", None) or "it is not text"
         raise SpecError(f"cannot read {path}: {what}") from error
-    for number, line in enumerate(text.splitlines(), 1):
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            schema = row["schema"]
-        except (ValueError, KeyError, TypeError):
-            if number == len(text.splitlines()) and not text.endswith("\n"):
-                continue
-            raise SpecError(f"{path}, line {number}, is not a row of archscope bench") from None
-        if schema > SCHEMA:
-            raise SpecError(f"{path}, line {number}, has schema {schema}; this archscope reads up to {SCHEMA}")
-        yield row
+            yield row_of(line)
+        except SpecError as error:
+            raise SpecError(f"{path}, line {number}: {error}") from error
+        except ValueError as error:
+            if number < len(lines):  # an unfinished last line is no error
+                raise SpecError(f"{path}, line {number}, is not a row of archscope bench: {error}") from error
 
 
 def _chosen(text: str) -> tuple[str, dict[str, str]]:
@@ -277,7 +275,7 @@ def _infer_notes(block: list[Mapping[str, Any]]) -> Iterable[str]:
     rate, width = block[0].get("peak_flops_measured"), block[0].get("bandwidth_measured")
     if rate and width:
         yield f"measured: {rate / 1e9:,.1f} GFLOP/s in matrix products, {width / 1e9:,.1f} GB/s in copies"
-    yield from (f"{row['model']}, batch {row['batch']}: {row['error']}" for row in block if row.get("error"))
+    yield from (f"{row['model']}, batch {row.get('batch')}: {row['error']}" for row in block if row.get("error"))
 
 
 GOOD = ("ok", "oom_reduced")
@@ -369,4 +367,4 @@ def _made_with(row: Mapping[str, Any]) -> str:
     if published:
         source = str(row.get("peak_source")).partition(", ")[0]
         text += f"Published peak: {published / 1e12:,.1f} TFLOP/s ({source}). "
-    return f"{text}archscope {row['archscope']}, torch {row['torch']}."
+    return f"{text}archscope {row['archscope']}, torch {row.get('torch')}."

@@ -13,7 +13,9 @@ import typer
 from archscope.cli.group import OneCommand as OneCommand
 from archscope.cli.group import terminal_width as terminal_width
 from archscope.cli.group import use_color as use_color
+from archscope.core import limits
 from archscope.core.errors import ArchscopeError, SpecError
+from archscope.core.files import content
 from archscope.core.formats import RENDERERS
 
 FORMATS = tuple(RENDERERS)
@@ -262,7 +264,9 @@ class Shown:
 
     def write(self, writer: Callable[..., str], *shown: Any) -> None:
         """Print what a writer, `writer(*shown, width=…, color=…)`, makes."""
-        put(writer(*shown, **self.options), self.output)
+        from archscope.core.formats.base import inert
+
+        put(inert(writer(*shown, **self.options)), self.output)
 
 
 def put(text: str | bytes, output: str | None = None) -> None:
@@ -309,7 +313,11 @@ def enter_costs() -> None:
     folder = Path.cwd()
     for place in (folder, *folder.parents):
         for file in (place / "archscope.toml", place / "pyproject.toml"):
-            if file.is_file() and re.search(rb"\bcost\b", file.read_bytes()):
+            try:
+                states = file.is_file() and re.search(rb"\bcost\b", content(file, limits.SETTINGS))
+            except OSError:
+                continue  # a command that needs the file says why it cannot be read
+            if states:
                 from archscope.gate.budget import find
 
                 find()

@@ -1,8 +1,10 @@
 """The group of commands: errors as one line and an exit code, and what the terminal can show. Imported by `--help`."""
 
 import os
+import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -78,14 +80,17 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             code = _refuse("interrupted", 130)
         except Exception as error:
-            code = _refuse(*_message_of(error))
+            code = _refuse(*_message_of(error, kwargs.get("args", args[0] if args else None) or sys.argv[1:]))
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _message_of(error: Any) -> tuple[str, int]:
-    """A usage error of typer (or of the click inside it), an interruption, or a bug: one sentence and the exit code."""
+def _message_of(error: Any, words: Sequence[str] = ()) -> tuple[str, int]:
+    """A usage error of typer (or of the click inside it), an interruption, or a bug: one sentence and the exit code.
+
+    words: of the command.
+    """
     if type(error).__name__ == "Abort":
         return "interrupted", 130
     if hasattr(error, "format_message"):
@@ -103,7 +108,8 @@ def _message_of(error: Any) -> tuple[str, int]:
     if os.environ.get("ARCHSCOPE_DEBUG"):
         raise error
     text = f"{type(error).__name__}: {error}".splitlines()[0]
-    return f"this is a bug: {text[:200]} (ARCHSCOPE_DEBUG=1 shows where)", 1
+    again = shlex.join(["archscope", *words])[:500]
+    return f"this is a bug: {text[:200]}; please report it with what `ARCHSCOPE_DEBUG=1 {again}` prints", 1
 
 
 def _explain(error: Any) -> None:
@@ -122,7 +128,9 @@ def _refuse(message: str, code: int) -> int:
     """One line on stderr."""
     if sys.stderr is not None:
         try:
-            print(f"archscope: {' '.join(message.split())}", file=sys.stderr, flush=True)
+            from archscope.core.formats.base import one_line
+
+            print(f"archscope: {one_line(' '.join(message.split()))}", file=sys.stderr, flush=True)
         except OSError:
             pass  # stderr is closed, too
     return code

@@ -16,6 +16,7 @@ which need not be whole, is a `ratio`: its value is a Fraction, and so is that o
 
 import functools
 import operator
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Union, cast
@@ -194,7 +195,7 @@ def _latex(node: Number, letters: bool) -> tuple[str, int]:
     if node.kind == "symbol" and not letters:
         return _latex(node.value, letters)
     if node.kind == "symbol":
-        name, _, index = node.parts[0].partition("_")
+        name, _, index = (re.sub(r"[^\w.,+'’ -]", "", part) for part in node.parts[0].partition("_"))  # no commands
         upright = name if len(name) == 1 or name.isdigit() else rf"\mathrm{{{name}}}"
         return (rf"{upright}_{{\mathrm{{{index}}}}}" if index else upright), _ATOM
     (left, left_binds), (right, right_binds) = (_latex(part, letters) for part in node.parts)

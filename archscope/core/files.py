@@ -1,7 +1,35 @@
-"""Writing files."""
+"""Reading files within limits, and writing them whole or not at all."""
 
+import errno
 import os
 import stat
+from contextlib import suppress
+
+
+def content(path: str | os.PathLike[str], most: int) -> bytes:
+    """The bytes of a file of at most `most` bytes; "~" is expanded.
+
+    Raises OSError as it comes, and for a longer file and for a pipe or a device, where reading may never end.
+    """
+    full = os.path.expanduser(path)
+    if "\0" in os.fspath(full):
+        raise OSError(errno.EINVAL, "no file has such a name")
+    plain = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # to open a pipe waits for its writer
+    with open(os.open(full, os.O_RDONLY | plain), "rb") as stream:
+        about = os.fstat(stream.fileno())
+        if stat.S_ISDIR(about.st_mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe or a device, not a file")
+        data = stream.read(most + 1) if about.st_size <= most else b""
+    if max(about.st_size, len(data)) > most:
+        raise OSError(errno.EFBIG, f"it has {about.st_size:,} bytes, and {most:,} are the most")
+    return data
+
+
+def text(path: str | os.PathLike[str], most: int, encoding: str = "utf-8") -> str:
+    """The text of a file, each line ended by a line feed. Raises UnicodeDecodeError, and what `content` raises."""
+    return content(path, most).decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def save(text: str | bytes, path: str | os.PathLike[str]) -> None:
@@ -27,6 +55,6 @@ def save(text: str | bytes, path: str | os.PathLike[str]) -> None:
             os.chmod(part, stat.S_IMODE(mode))
         os.replace(part, target)
     except BaseException:
-        if os.path.exists(part):
+        with suppress(OSError):
             os.unlink(part)
         raise

@@ -18,10 +18,11 @@ from math import isfinite, prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from archscope.core import limits
+from archscope.core.files import content
 from archscope.core.registry import PROVIDED
+from archscope.core.saved_record import SCHEMA, body_of
 from archscope.core.table import unknown
-
-SCHEMA = 2  # of the JSON form; a reader refuses a newer one. 1: a forward; 2: a whole step of training
 
 Shape = tuple[int, ...]
 
@@ -220,42 +221,38 @@ class Trace:
 
     @classmethod
     def from_json(cls, text: str | Path) -> "Trace":
-        """Read a trace from JSON text or from a file. Raises ValueError when it is not a trace of this version."""
-        if isinstance(text, Path):
-            text = text.read_text(encoding="utf-8")
-        try:
-            body = json.loads(text)
-            schema = body["archscope_trace"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError("not an archscope trace") from error
-        if schema > SCHEMA:
-            raise ValueError(f"the trace has version {schema}; this archscope reads up to {SCHEMA}")
-        tensors = {int(i): Tensor(int(i), tuple(shape), dtype) for i, (shape, dtype) in body["tensors"].items()}
+        """Read a trace from JSON text or from a file. Raises ValueError, saying what is wrong, where it is no trace of
+        this version or is damaged, and OSError as it comes."""
+        body = body_of(content(text, limits.RECORD) if isinstance(text, Path) else text)
+        tensors = {i: Tensor(i, shape, dtype) for i, (shape, dtype) in body.tensors.items()}
 
-        def group(ids: list[int]) -> tuple[Tensor, ...]:
-            return tuple(tensors[i] for i in ids)
+        def group(ids: tuple[int, ...]) -> tuple[Tensor, ...]:
+            return tuple([tensors[i] for i in ids])
+
+        def named(listed: list[tuple[str, int, bool]]) -> tuple[Param, ...]:
+            return tuple(Param(n, tensors[i], t) for n, i, t in listed)
 
         return cls(
-            model=body["model"],
-            inputs=group(body["inputs"]),
-            params=tuple(Param(n, tensors[i], t) for n, i, t in body["params"]),
-            buffers=tuple(Param(n, tensors[i], t) for n, i, t in body["buffers"]),
+            model=body.model,
+            inputs=group(body.inputs),
+            params=named(body.params),
+            buffers=named(body.buffers),
             layers=tuple(
                 Layer(path, call, kind, depth, _decode(config, tensors), group(ins), group(outs), start, stop)
-                for path, call, kind, depth, config, ins, outs, start, stop in body["layers"]
+                for path, call, kind, depth, config, ins, outs, start, stop in body.layers
             ),
-            ops=tuple(Op(n, group(i), group(o), _decode(a, tensors)) for n, i, o, a in body["ops"]),
-            modules=body["modules"],
-            train=body["train"],
-            versions=body["versions"],
-            notes=tuple(body.get("notes", ())),
-            composites=tuple(Composite(n, _decode(a, tensors), i, j) for n, a, i, j in body.get("composites", ())),
-            spelled={int(i): n for i, n in body["spelled"].items()} if "spelled" in body else None,
-            cache=tuple(Param(n, tensors[i], t) for n, i, t in body.get("cache", ())),
-            phases=tuple(Phase(*phase) for phase in body.get("phases", ())),
-            storages=tuple(Storage(i, n, b, d, r, h, tuple(ids)) for i, n, b, d, r, h, ids in body.get("storages", ())),
-            owners={int(i): layer for i, layer in body.get("owners", {}).items()},
-            step=_decode(body.get("step", {}), tensors),
+            ops=tuple(Op(n, group(i), group(o), _decode(a, tensors)) for n, i, o, a in body.ops),
+            modules=body.modules,
+            train=body.train,
+            versions=body.versions,
+            notes=body.notes,
+            composites=tuple(Composite(n, _decode(a, tensors), i, j) for n, a, i, j in body.composites),
+            spelled=body.spelled,
+            cache=named(body.cache),
+            phases=tuple(Phase(*phase) for phase in body.phases),
+            storages=tuple(Storage(*storage) for storage in body.storages),
+            owners=body.owners,
+            step=_decode(body.step, tensors),
         )
 
     def to_frame(self) -> Any:

@@ -35,6 +35,7 @@ from typing import Annotated, Any, NamedTuple
 from msgspec import Meta, Struct, ValidationError, convert, defstruct, to_builtins
 
 from archscope.analysis import metrics
+from archscope.core import files, limits
 from archscope.core.errors import SpecError
 from archscope.core.table import unknown
 from archscope.core.units import NUMBER, amount
@@ -210,8 +211,7 @@ def load_config(path: str, table: str) -> Config | None:
     """The config under a table of a file, None where the file has no such table. Raises SpecError, naming the line."""
     name = shown(path)
     try:
-        with open(path, encoding="utf-8") as stream:
-            text = stream.read()
+        text = files.text(path, limits.SETTINGS)
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
     if table and not re.search(r"tool\s*\.\s*\"?archscope|\[\s*tool\s*\]", text):

@@ -29,8 +29,10 @@ from msgspec import Meta, MsgspecError, Struct, ValidationError
 from msgspec.json import Decoder
 
 from archscope.analysis.metrics import METRICS, STEP_METRICS
+from archscope.core import limits
 from archscope.core.errors import ArchscopeError
 from archscope.core.files import save
+from archscope.core.files import text as text_in
 
 NAME = "archscope.lock"
 SCHEMA = 1  # of the file; a reader refuses a newer one
@@ -313,8 +315,7 @@ def read(path: str) -> Lock:
     """The lock in a file. Raises LockError for a file that is not there or not whole."""
     name = shown(path)
     try:
-        with open(path, encoding="utf-8") as stream:
-            return parse(stream.read(), name)
+        return parse(text_in(path, limits.LOCK), name)
     except FileNotFoundError:
         raise LockError(f"there is no {name}; `archscope lock MODEL` writes it") from None
     except UnicodeDecodeError as error:

@@ -7,7 +7,6 @@ junit    XML: a test case for each model, and for each limit of its budgets
 json     flat, for DVC and CML: {"lenet.params": 61706, "lenet.params.change": 0, …, "ok": true}
 """
 
-import json as json_format
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from archscope.analysis.texts import uncounted, without_cost
 from archscope.core.errors import SpecError
 from archscope.core.formats import escaped, text_of
+from archscope.core.formats.base import inert, json_text
 from archscope.core.registry import Registry
 from archscope.gate.changes import layers_table, totals_table
 from archscope.gate.drift import Change, Drift, following, sentence, totals_text
@@ -181,7 +181,7 @@ def verdict_of(result: Result) -> str:
 
 
 def _one_line(line: str) -> str:
-    return "".join(c for c in line if c.isprintable())
+    return inert("".join(c for c in line if c.isprintable()))
 
 
 # -------------------------------------------------------------------------------------------------------- GitHub
@@ -291,7 +291,7 @@ def junit(result: Result) -> str:
     from xml.sax.saxutils import escape, quoteattr
 
     def clean(value: str) -> str:
-        return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", value)
+        return "".join(c for c in value if c.isprintable() or c == "\n")
 
     cases, failures, errors = [], 0, 0
     for outcome in result.outcomes:
@@ -310,7 +310,7 @@ def junit(result: Result) -> str:
             failures, errors = failures + (kind == "failure"), errors + (kind == "error")
             body = "\n".join(line for finding, rest in bad for line in (finding.text, *rest))
             first = quoteattr(clean(f"{outcome.model}: {bad[0][0].text}"))
-            cases.append(f"    <testcase {head}>\n      <{kind} message={first}>{escape(clean(body))}</{kind}>")
+            cases.append(f"    <testcase {head}>\n      <{kind} message={first}>{escape(clean(inert(body)))}</{kind}>")
             cases.append("    </testcase>")
     count = f'tests="{sum("<testcase" in case for case in cases)}" failures="{failures}" errors="{errors}"'
     lines = ['<?xml version="1.0" encoding="utf-8"?>', f"<testsuites {count}>"]
@@ -335,4 +335,4 @@ def json(result: Result) -> str:
             flat[f"{name}.problem"] = "; ".join(problems)
         flat[f"{name}.ok"] = not outcome.fails
     flat["ok"] = not result.fails
-    return json_format.dumps(flat, indent=2, ensure_ascii=False) + "\n"
+    return json_text(flat)

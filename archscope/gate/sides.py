@@ -152,8 +152,11 @@ def _is_lock(path: str) -> bool:
     """Whether a file is a lock or means to be one."""
     if path.endswith(".lock"):
         return True
-    with open(path, "rb") as stream:
-        return stream.read(64).lstrip(b"\xef\xbb\xbf").startswith(b'{"archscope_lock"')
+    try:
+        with open(path, "rb") as stream:  # `isfile` said that it is no pipe
+            return stream.read(64).lstrip(b"\xef\xbb\xbf").startswith(b'{"archscope_lock"')
+    except OSError as error:
+        raise SpecError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 # ------------------------------------------------------------------------------------------------------------ git

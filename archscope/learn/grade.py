@@ -6,8 +6,6 @@ saved by a spreadsheet are read too: semicolons or tabs, quotes, a byte order ma
 `34.944`.
 """
 
-import csv as csv_format
-import io
 import re
 import unicodedata
 from collections import Counter
@@ -15,8 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from archscope.core import limits
 from archscope.core.arithmetic import evaluate
+from archscope.core.cells import bars, separated, within
 from archscope.core.errors import SpecError
+from archscope.core.files import content
 from archscope.core.record import Shape, Trace
 from archscope.core.table import Column, Table
 from archscope.layers import LAYERS, Derived
@@ -57,10 +58,13 @@ class Mark(NamedTuple):
 def sheet_of(path: str) -> Sheet:
     """Read a worksheet, Markdown or CSV. Raises SpecError where it is not one."""
     try:
-        text = _decoded(Path(path).read_bytes())
+        text = _decoded(content(path, limits.SHEET))
     except OSError as error:
         raise SpecError(f"cannot read {path}: {error.strerror or error}") from error
-    lines = _md_lines(text) if re.search(r"^\s*\|.*\|\s*$", text, re.MULTILINE) else _csv_lines(text)
+    try:
+        lines = _md_lines(text) if re.search(r"^[ \t]*\|.*\|[ \t]*$", text, re.MULTILINE) else _csv_lines(text)
+    except ValueError as error:
+        raise SpecError(f"{path} is no worksheet that can be read: {error}") from error
     at = next((i for i, cells in enumerate(lines) if {"layer", OUTPUT, PARAMS} <= {c.lower() for c in cells}), 0)
     pairs = [[cell for cell in cells if cell] for cells in lines[:at]]
     head = {pair[0].lower(): pair[1] for pair in pairs if len(pair) == 2}
@@ -87,20 +91,20 @@ def _decoded(raw: bytes) -> str:
 def _md_lines(text: str) -> list[list[str]]:
     """The cells of a pipe table; a line `- model: ...` is a pair."""
     out = []
-    for line in map(str.strip, text.splitlines()):
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if line.startswith("|"):
-            cells = [cell.strip().strip("`*") for cell in line.strip("|").split("|")]
+            cells = [re.sub(r"\\([^\w\s])", r"\1", cell).strip("`*") for cell in bars(line)]
             if not all(re.fullmatch(r":?-+:?", cell) for cell in cells):
-                out.append(cells)
+                out.append((number, cells))
         elif pair := re.match(r"[-*]\s*(\w+)\s*:\s*(.*)", line):
-            out.append([pair[1], pair[2].strip("`")])
-    return out
+            out.append((number, [pair[1], pair[2].strip("`")]))
+    return [cells for _, cells in within(out)]
 
 
 def _csv_lines(text: str) -> list[list[str]]:
     first = next((line for line in text.splitlines() if "layer" in line.lower()), "")
-    read = csv_format.reader(io.StringIO(text), delimiter=max(";\t,", key=first.count))
-    return [[cell.strip() for cell in cells] for cells in read if any(cells)]
+    plain = re.compile(r"'(?=[=+@-]|::)")  # as `cell_text` writes what is no formula
+    return [[plain.sub("", cell, count=1) for cell in cells] for _, cells in separated(text, ";\t,", first)]
 
 
 # ------------------------------------------------------------------------------------------------- reading an answer
@@ -114,6 +118,8 @@ def _last(text: str) -> str:
 def number_of(text: str) -> int | None:
     """`34,944`, `34.944`, `34 944`, `34944.0`, `11·11·3·96 + 96`, or the number behind the last `=`; None otherwise."""
     bare = re.sub(r"[\s'’_\u00a0\u2009\u202f]+", "", _last(text))
+    if re.search(rf"\d{{{limits.DIGITS + 1}}}", bare):
+        return None
     if re.fullmatch(r"\d{1,3}(?:[.,]\d{3})+", bare):
         return int(re.sub(r"[.,]", "", bare))
     if re.fullmatch(r"\d+(?:[.,]0+)?", bare):
@@ -125,7 +131,7 @@ def number_of(text: str) -> int | None:
         value = evaluate(sum_of_products)
     except (SyntaxError, ValueError, TypeError):
         return None
-    return value if isinstance(value, int) and value >= 0 else None
+    return value if isinstance(value, int) and 0 <= value < 10**limits.DIGITS else None
 
 
 def shapes_of(text: str) -> list[Shape]:
@@ -134,9 +140,10 @@ def shapes_of(text: str) -> list[Shape]:
     parts = re.split(r"\s*[x×X✕⨯*·⋅]\s*", text)
     if len(parts) > 1:
         sides = tuple(side for part in parts if (side := number_of(part)) is not None)
-        return [sides] if len(sides) == len(parts) else []
+        return [sides] if len(sides) == len(parts) <= limits.AXES else []
     listed, whole = [part for part in re.split(r"[,;\s]+", text) if part], number_of(text)
-    found = [tuple(map(int, listed))] if listed and all(part.isdecimal() for part in listed) else []
+    plain = listed and all(part.isdecimal() and len(part) <= limits.DIGITS for part in listed)
+    found = [tuple(map(int, listed))] if plain and len(listed) <= limits.AXES else []
     return list(dict.fromkeys([*found, *([(whole,)] if whole is not None else [])]))
 
 

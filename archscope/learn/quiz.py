@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from archscope.analysis.row import rows
 from archscope.analysis.verification import WHOLE, as_layer, check
+from archscope.core.formats import escaped
+from archscope.core.formats.base import cell_text, one_line
 from archscope.core.record import Shape, Trace
 
 GIVEN = (
@@ -152,15 +154,20 @@ _TASK = (
 
 
 def _md(header: Mapping[str, str], keys: Sequence[str], lines: Sequence[Mapping[str, str]]) -> str:
-    widths = [max(len(key), *(len(line[key]) for line in lines), 10 if key in ASKED else 0) for key in keys]
+    widths = [
+        max(len(key), *(len(escaped(line[key], "md")) for line in lines), 10 if key in ASKED else 0) for key in keys
+    ]
 
     def row(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(f'{cell:<{width}}' for cell, width in zip(cells, widths, strict=True))} |"
+        return f"| {' | '.join(f'{cell:<{width}}' for cell, width in zip(map(md, cells), widths, strict=True))} |"
+
+    def md(text: str) -> str:
+        return escaped(text, "md")
 
     out = [
-        f"# Worksheet: {header['model']}",
+        f"# Worksheet: {md(header['model'])}",
         "",
-        *(f"- {key}: `{value}`" for key, value in header.items()),
+        *(f"- {key}: `{one_line(value).replace('`', '')}`" for key, value in header.items()),
         "",
         _TASK,
         "",
@@ -172,7 +179,7 @@ def _md(header: Mapping[str, str], keys: Sequence[str], lines: Sequence[Mapping[
 def _csv(header: Mapping[str, str], keys: Sequence[str], lines: Sequence[Mapping[str, str]]) -> str:
     out = io.StringIO()
     writer = csv_format.writer(out, lineterminator="\n")
-    writer.writerows(header.items())
+    writer.writerows((key, cell_text(value)) for key, value in header.items())
     writer.writerow(keys)
-    writer.writerows([line[key] for key in keys] for line in lines)
+    writer.writerows([cell_text(line[key]) for key in keys] for line in lines)
     return out.getvalue()

@@ -62,6 +62,12 @@ FAILED = "disagrees"
 
 def judged(line: Line, input: str = "") -> list[Judged]:
     """Every figure of a row. input: of the whole table, for rows that do not give theirs."""
+    return [one._replace(line=line) for one in _judged(line._replace(number=0), input)]
+
+
+@functools.lru_cache(maxsize=256)
+def _judged(line: Line, input: str) -> list[Judged]:
+    """The same for every row that says the same."""
     known = candidates(line.model)
     found = _best(line, known, input)
     if (not found or any(one.verdict != "agrees" for one in found)) and (more := in_torchvision(line.model)):
@@ -101,10 +107,20 @@ def _judge(line: Line, cell: Cell, known: Known, input: str) -> Judged:
     return one._replace(because=_distance(nearest_value, total, cell))
 
 
-@functools.lru_cache(maxsize=64)
 def run(spec: str, input: str = "") -> Trace:
     """The record of a network on an input. Raises what the run raises."""
-    return record_of(spec, input or None)
+    found = _ran(spec, input)
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _ran(spec: str, input: str) -> Trace | Exception:
+    try:
+        return record_of(spec, input or None)
+    except Exception as error:
+        return error.with_traceback(None)
 
 
 def _key(cell: Cell) -> str:

@@ -9,7 +9,6 @@ that it was printed with. Its unit stands in the cell or in the heading; where i
 remain possible. Nothing here knows a model.
 """
 
-import csv
 import re
 import unicodedata
 from fractions import Fraction
@@ -17,6 +16,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from archscope.core import files, limits
+from archscope.core.cells import Grid, bars, separated, within
 from archscope.core.errors import SpecError
 from archscope.peers.published import Rounded, rounded
 
@@ -48,12 +49,15 @@ class Line(NamedTuple):
 def lines_of(path: str | Path) -> list[Line]:
     """The rows of the tables in a file. Raises SpecError where it cannot be read or holds no table of figures."""
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+        text = files.text(path, limits.TABLE, "utf-8-sig")
     except UnicodeDecodeError as error:
         raise SpecError(f"{path} is not text in UTF-8: the table is in a Markdown or CSV file") from error
     except OSError as error:
         raise SpecError(f"cannot read {path}: {error.strerror or error}") from error
-    grids = _markdown(text) or _separated(text)
+    try:
+        grids = _markdown(text) or _separated(text)
+    except ValueError as error:
+        raise SpecError(f"{path} holds no table that can be read: {error}") from error
     if not grids:
         raise SpecError(f"{path} holds no table: write Markdown (| Model | Params (M) | FLOPs (G) |) or CSV")
     found = [line for (_, heading), *body in grids for at, row in body if (line := _line(at, row, heading))]
@@ -66,9 +70,9 @@ def lines_of(path: str | Path) -> list[Line]:
 
 # -------------------------------------------------------------------------------------------------------- the grid
 
-Grid = list[tuple[int, list[str]]]  # line in the file, and its cells; the first one is the heading
+# the first row of a grid is the heading
 
-_RULE = re.compile(r"\s*\|?(\s*:?-+:?\s*\|)*\s*:?-+:?\s*\|?\s*")
+_RULE = re.compile(r"\|?(:?-+:?\|)*:?-+:?\|?")
 
 
 def _markdown(text: str) -> list[Grid]:
@@ -76,25 +80,20 @@ def _markdown(text: str) -> list[Grid]:
     grids: list[Grid] = []
     for with_bars, group in groupby(enumerate(text.splitlines(), 1), lambda line: "|" in line[1]):
         block = list(group) if with_bars else []
-        first = next((i for i, (_, line) in enumerate(block) if i and _RULE.fullmatch(line)), None)
+        first = next((i for i, (_, line) in enumerate(block) if i and _is_rule(line)), None)
         if first is not None:
-            grids.append([(at, _cells(line)) for at, line in block[first - 1 :] if not _RULE.fullmatch(line)])
+            grids.append(within((at, bars(line)) for at, line in block[first - 1 :] if not _is_rule(line)))
     return grids
 
 
-def _cells(line: str) -> list[str]:
-    inner = re.sub(r"(?<!\\)\|$", "", line.strip().removeprefix("|"))
-    return [cell.replace("\\|", "|").strip() for cell in re.split(r"(?<!\\)\|", inner)]
+def _is_rule(line: str) -> bool:
+    return _RULE.fullmatch("".join(line.split())) is not None
 
 
 def _separated(text: str) -> list[Grid]:
     """A CSV text as one table; none where its first line has no second cell."""
     first = next((line for line in text.splitlines() if line.strip()), "")
-    rows = csv.reader(text.splitlines(), delimiter=max(",;\t|", key=first.count), skipinitialspace=True)
-    try:
-        grid = [(rows.line_num, [cell.strip() for cell in row]) for row in rows if any(map(str.strip, row))]
-    except csv.Error:
-        return []
+    grid = separated(text, ",;\t|", first, skip=True)
     return [grid] if len(grid) > 1 and len(grid[0][1]) > 1 else []
 
 
@@ -206,4 +205,4 @@ def _digits(text: str) -> str | None:
         text = re.sub(r"[,' ]", "", text)
     elif re.fullmatch(r"\d+,\d+", text):
         text = text.replace(",", ".")
-    return text if len(text) <= 24 and re.fullmatch(r"\d+(?:\.\d+)?", text) else None
+    return text if len(text) <= limits.DIGITS and re.fullmatch(r"\d+(?:\.\d+)?", text) else None

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from archscope.core.formats.base import one_line
 from archscope.core.registry import Registry
 from archscope.report.graph import Block, Graph, Node, block_words, counts_words, kind_words, name_in, shape_words
 
@@ -109,7 +110,7 @@ def mermaid(graph: Graph, right: bool = False) -> str:
 
 
 def _mermaid_text(text: str) -> str:
-    text = text.replace("#", "#35;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
+    text = one_line(text).replace("#", "#35;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
     return text.replace("`", "'")
 
 
@@ -128,7 +129,7 @@ def dot(graph: Graph, right: bool = False) -> str:
     ]
     for indent, item in nested(graph):
         if isinstance(item, Node):
-            look, text = LOOKS[look_of(item)], _quoted("\n".join(words_of(graph, item)))
+            look, text = LOOKS[look_of(item)], _quoted(*words_of(graph, item))
             out.append(f'{indent}n{item.id} [label={text} fillcolor="{look.fill}" color="{look.line}"];')
         elif isinstance(item, Block):
             out.append(f"{indent}subgraph cluster_{graph.blocks.index(item)} {{")
@@ -142,5 +143,6 @@ def dot(graph: Graph, right: bool = False) -> str:
     return "\n".join([*out, "}"]) + "\n"
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+def _quoted(*lines: str) -> str:
+    """Lines of text as a quoted string of DOT."""
+    return '"' + "\\n".join(one_line(line).replace("\\", "\\\\").replace('"', '\\"') for line in lines) + '"'

@@ -19,6 +19,7 @@ from archscope.analysis.metrics.parameters import DENSE
 from archscope.analysis.row import Row, rows
 from archscope.analysis.verification import WHOLE
 from archscope.core.errors import SpecError
+from archscope.core.formats.base import one_line
 from archscope.core.record import Trace
 from archscope.core.registry import Registry
 from archscope.peers.published import figures
@@ -104,7 +105,8 @@ def canvas(inches: float | None = None, **size: Any) -> Iterator[Any]:
     except ImportError as error:
         raise SpecError("plots need matplotlib: pip install matplotlib") from error
     style: dict[Any, Any] = {**mpl.rcParamsDefault, **STYLE}  # whatever a user has set
-    with mpl.rc_context(style):
+    with mpl.rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # an empty box stands for it
         figure = _of_width(Figure, inches)(layout="constrained", **size)
         FigureCanvasAgg(figure)
         yield figure
@@ -142,6 +144,7 @@ STYLE = {
     "svg.hashsalt": "archscope",
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
+    "text.parse_math": False,  # a name with $ is no formula
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.0,
@@ -494,4 +497,13 @@ def numbers_of(name: str, traces: Sequence[Any]) -> Data:
     """The numbers of a plot. Raises SpecError for more models than it has room for."""
     if name != "scaling" and PLOTS[name].of == "models":
         may_plot(name, len(traces))
-    return PLOTS[name].numbers(traces)
+    return _plain(PLOTS[name].numbers(traces))
+
+
+def _plain(value: Any) -> Any:
+    """The same numbers, with names on one line."""
+    if isinstance(value, str):
+        return one_line(value)
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value

@@ -10,7 +10,19 @@ from typing import Any
 from archscope.bench import results
 from archscope.bench.results import GOOD, blocks, busy, groups, title_of, trainings
 from archscope.core.errors import SpecError
-from archscope.report.plots import GREY, HUES, PLOTS, Data, area_of, bubbles, color_of, labelled, plot_of, scaled, ticks
+from archscope.report.plots import (
+    GREY,
+    HUES,
+    Data,
+    area_of,
+    bubbles,
+    color_of,
+    labelled,
+    numbers_of,
+    plot_of,
+    scaled,
+    ticks,
+)  # fmt: skip
 
 PANELS = 6  # blocks in a plot
 LINES = 6  # networks in a panel, a colour each
@@ -75,7 +87,7 @@ def drawable(rows: Sequence[Row]) -> dict[str, tuple[str, Data]]:
     out = {}
     for name in ("curves", "speed"):
         try:
-            out[name] = (name, PLOTS[name].numbers(rows))
+            out[name] = (name, numbers_of(name, rows))
         except SpecError:  # only tables: no epochs, runs without training, more settings than fit
             continue
     return out

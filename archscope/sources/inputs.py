@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
+from archscope.core import limits
 from archscope.core.errors import SpecError
 from archscope.core.record import BYTES
 from archscope.core.table import unknown
 
-MOST = 1 << 40  # elements of an input; more is a typing error
 DTYPES = [name for name in BYTES if not name.startswith(("q", "uq")) and name != "complex32"]
 
 
@@ -174,7 +174,7 @@ def _set(given: Given, text: str) -> Given:
 
 
 def _may_fit(shape: Sequence[int]) -> None:
-    if prod(shape) > MOST:
+    if prod(shape) > limits.INPUT:
         raise SpecError(f"an input of {'×'.join(map(str, shape))} fits no machine: {prod(shape):,} elements")
 
 

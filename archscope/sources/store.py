@@ -11,6 +11,7 @@ renamed, so that any number of processes may write at once and be killed at any 
 import functools
 import hashlib
 import json
+import operator
 import os
 import stat
 import sys
@@ -21,7 +22,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from archscope.core import limits
 from archscope.core.record import Trace
+from archscope.core.registry import PROVIDED
 from archscope.core.version import __version__, torch_version
 from archscope.sources import watch
 from archscope.sources.conditions import current
@@ -30,7 +33,6 @@ from archscope.sources.inputs import Text, texts_of
 
 FORMAT = 1  # of an entry
 LIMIT = 256  # MB of all entries, unless $ARCHSCOPE_CACHE_SIZE says otherwise
-LARGEST = 1 << 28  # bytes of one record; a larger one is no entry
 HEAD = b"archscope record "
 ROOT = HOME  # of archscope's code
 ROOMS = ("core", "layers", "operators", "sources", "tracing", "zoo")  # whose code decides what a record holds
@@ -189,8 +191,8 @@ class Stored(NamedTuple):
     def trace(self) -> Trace | None:
         """The record, None where it is damaged."""
         try:
-            found = checked(Trace.from_json(self.text))
-        except Exception:  # whatever is wrong with it
+            found = checked(self.text)
+        except ValueError:
             return _say("the entry is damaged")
         return replace(found, cached=True, versions=self.versions or found.versions)
 
@@ -308,34 +310,23 @@ def read(path: str) -> Entry | None:
 def _load(path: str) -> Any:
     """The data in a file of the store, None where there is none or it is damaged."""
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        flags = [getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_BINARY", "O_NONBLOCK")]
+        handle = os.open(path, functools.reduce(operator.or_, flags, os.O_RDONLY))
         with open(handle, "rb") as stream:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 return None
             head = stream.read(len(HEAD) + 65)
-            packed = stream.read(LARGEST)
+            packed = stream.read(limits.RECORD)
         if head != HEAD + hashlib.sha256(packed).hexdigest().encode() + b"\n":
             return None
-        return json.loads(zlib.decompressobj().decompress(packed, LARGEST))
+        return json.loads(zlib.decompressobj().decompress(packed, limits.RECORD))
     except (OSError, ValueError, LookupError, TypeError, zlib.error, RecursionError, MemoryError):
         return None
 
 
-def checked(trace: Trace) -> Trace:
-    """The record itself. Raises ValueError or TypeError for one that no run can have given."""
-    tensors = [*trace.inputs, *(p.tensor for p in (*trace.params, *trace.buffers))]
-    tensors += [t for call in (*trace.layers, *trace.ops) for t in (*call.inputs, *call.outputs)]
-    for tensor in set(tensors):
-        if not all(type(side) is int and side >= 0 for side in tensor.shape) or type(tensor.dtype) is not str:
-            raise ValueError("a shape is none")
-    for part in (*trace.layers, *trace.composites):
-        if not 0 <= part.start <= part.stop <= len(trace.ops):
-            raise ValueError("a part is outside of the run")
-    texts = [trace.model, *trace.notes, *(o.name for o in trace.ops), *(y.path for y in trace.layers)]
-    texts += [*trace.modules, *trace.modules.values(), *trace.versions.values(), *(y.kind for y in trace.layers)]
-    if not trace.layers or not all(type(text) is str for text in texts) or type(trace.train) is not bool:
-        raise TypeError("a text is none")
-    return trace
+def checked(text: str) -> Trace:
+    """The record of a text. Raises ValueError for one that no run can have given."""
+    return PROVIDED["soundness"](Trace.from_json(text))
 
 
 def _used(path: str) -> None:

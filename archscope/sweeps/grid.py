@@ -41,6 +41,17 @@ def key_of(name: str, arguments: Iterable[str] = ()) -> str:
     return f"arg_{name}" if name in (*TOTALS, *STEP_METRICS, "error", "side", "trial") else name
 
 
+def columns(point: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a record that says where it lies."""
+    found: dict[str, Any] = {}
+    for name, value in point.items():
+        if name != INPUT:
+            found[key_of(name)] = value
+        elif type(value) is int:
+            found["side"] = value
+    return found
+
+
 class Grid(Sequence[dict[str, Any]]):
     """Every combination of the values of some axes; a point is a value for each name."""
 

@@ -17,7 +17,7 @@ from archscope.sources.loading import forward_arguments, inputs_of, loaded
 from archscope.sources.records import reason, step_of, traced
 from archscope.sources.spec import Spec
 from archscope.sweeps.factory import Subject, subject_of
-from archscope.sweeps.grid import INPUT, Grid, grid_of, key_of
+from archscope.sweeps.grid import Grid, columns, grid_of
 
 AT_ONCE = 64  # points whose models are built together; the first ones come sooner
 
@@ -122,17 +122,6 @@ def _without_values(model: Any, arguments: Any, named: Any) -> tuple[Any, Any]:
     if not all(map(is_meta, made.tensors)):
         raise NotQuick
     return made.arguments, made.named
-
-
-def columns(point: Mapping[str, Any]) -> Record:
-    """The part of a record that says where it lies."""
-    found = {}
-    for name, value in point.items():
-        if name != INPUT:
-            found[key_of(name)] = value
-        elif type(value) is int:
-            found["side"] = value
-    return found
 
 
 def failed(point: Mapping[str, Any], subject: Subject, why: str) -> Record:

@@ -30,7 +30,7 @@ from archscope.sources.inputs import Text
 from archscope.sources.spec import Spec, parse
 from archscope.sweeps.conditions import Condition
 from archscope.sweeps.factory import Subject
-from archscope.sweeps.grid import Grid, grid_of, key_of
+from archscope.sweeps.grid import Grid, columns, grid_of, key_of
 from archscope.sweeps.run import Record, records
 from archscope.sweeps.store import Store, kept, signature
 
@@ -165,7 +165,7 @@ class Search:
         first = 0
         if output is not None:
             about = signature(self.subject, self.trials) | {"where": self.where and self.where.text}
-            store = Store(output, about)
+            store = Store(output, about, self._place)
             for record in store.done():
                 first = record["trial"] + 1
                 self.see(record)
@@ -178,6 +178,13 @@ class Search:
             return
         yield from kept(store, filter(self.see, numbered))
         store.finish()
+
+    def _place(self, number: int, record: Record, before: Record | None) -> Mapping[str, Any]:
+        """What the record of a trial has; trials that do not meet the conditions are left out."""
+        trial = record["trial"]
+        if type(trial) is not int or not (-1 if before is None else before["trial"]) < trial < len(self.trials):
+            raise ValueError(f"there is no trial {trial} here")
+        return {"trial": trial, **columns(self.trials[trial])}
 
     def _numbered(self, found: Iterable[Record], first: int) -> Iterator[Record]:
         for trial, record in enumerate(found, first):

@@ -16,18 +16,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from archscope.analysis.metrics import METRICS, TOTALS
+from archscope.core import files, limits
 from archscope.core.errors import SpecError
 from archscope.core.registry import Registry
 from archscope.core.table import unknown
 from archscope.core.version import __version__
 from archscope.sweeps.factory import Subject
-from archscope.sweeps.grid import Grid
+from archscope.sweeps.grid import Grid, columns
 
 GROUP = 256  # records that are written together, unless they come slowly
 ROWS = 4096  # records that go into a Parquet file at a time
 
 Record = dict[str, Any]
 Records = Callable[[], Iterator[Record]]  # all of them, each time it is called
+Place = Callable[[int, Record, Record | None], Mapping[str, Any]]
 
 WRITERS: Registry[Callable[[Path, Records, Path], None]] = Registry("format ending in")
 writer = WRITERS.register
@@ -107,10 +110,35 @@ def signature(subject: Subject, points: Any) -> dict[str, Any]:
     return found
 
 
-class Store:
-    """A file of records that is being written."""
+def _record(line: bytes) -> Record:
+    """A record of a line, with totals of the right types. Raises ValueError for anything else."""
+    from msgspec import MsgspecError, convert, defstruct
+    from msgspec import json as fast
 
-    def __init__(self, path: str, about: Mapping[str, Any]) -> None:
+    if not _SCHEMA:
+        kinds: dict[str, Any] = {"model": str, "error": str | None, "unknown": dict[str, int] | None}
+        kinds |= {"input": list[Any] | None, "macs_is_lower_bound": bool | None, "receptive_field": Any}
+        forms = {key: float | None if one.form == "share" else int | None for key, one in METRICS.items()}
+        _SCHEMA.append(defstruct("Totals", [(key, kinds.get(key, forms.get(key, Any))) for key in (*TOTALS, "error")]))
+    try:
+        record = fast.decode(line, type=Record)
+        convert(record, _SCHEMA[0])
+    except (MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    return record
+
+
+_SCHEMA: list[Any] = []
+
+
+class Store:
+    """A file of records that is being written.
+
+    place: (number, record, the one before it or None) -> what a record with that number has. Raises LookupError,
+    TypeError or ValueError for a record that cannot stand there.
+    """
+
+    def __init__(self, path: str, about: Mapping[str, Any], place: Place) -> None:
         self.target = Path(os.path.realpath(os.path.expanduser(path)))
         suffix = self.target.suffix.lower()
         if suffix not in WRITERS:
@@ -121,14 +149,15 @@ class Store:
             except ImportError as error:
                 raise SpecError("Parquet needs pyarrow: pip install pyarrow; .csv and .jsonl do not") from error
         self.write = WRITERS[suffix]
+        self.place = place
         self.folder = self.target.with_name(f"{self.target.name}.part")
         self.file, note = self.folder / "records", self.folder / "sweep.json"
         about = json.loads(json.dumps({**about, "records": "JSON lines"}))
         if note.exists():
             try:
-                before = json.loads(note.read_text(encoding="utf-8"))
+                before = json.loads(files.text(note, limits.SETTINGS))
                 wrong = [key for key in about if before.get(key) != about[key]]
-            except (ValueError, AttributeError):
+            except (OSError, ValueError, AttributeError, RecursionError):
                 wrong = ["sweep.json"]
             if wrong:
                 raise SpecError(
@@ -140,21 +169,22 @@ class Store:
             note.write_text(json.dumps(about), encoding="utf-8")
 
     def done(self) -> Iterator[Record]:
-        """The records that are there. What follows the last whole one, cut off by a kill, is removed."""
+        """The records of an earlier run. What follows the last one that is whole and in its place is removed."""
         if not self.file.exists():
             return
-        from msgspec import MsgspecError, json
-
-        decode, size = json.Decoder(Record).decode, 0
+        if not self.file.is_file():
+            raise SpecError(f"{self.folder.name}/{self.file.name} is no file: remove {self.folder.name}")
+        number, size, before = 0, 0, None
         with open(self.file, "rb") as lines:
-            for line in lines:
+            while line := lines.readline(limits.TABLE):
                 try:
-                    record = decode(line)
-                except (MsgspecError, UnicodeDecodeError, RecursionError):
+                    record = _record(line)
+                    here = json.loads(_text(self.place(number, record, before)))
+                except (ValueError, LookupError, TypeError):
                     break
-                if not line.endswith(b"\n"):
+                if not line.endswith(b"\n") or any(record.get(key) != value for key, value in here.items()):
                     break
-                size += len(line)
+                number, size, before = number + 1, size + len(line), record
                 yield record
         if size < self.file.stat().st_size:
             os.truncate(self.file, size)
@@ -166,11 +196,19 @@ class Store:
         with open(self.file, "ab") as lines:
             lines.write(json.Encoder().encode_lines(records))
 
+    def _records(self) -> Iterator[Record]:
+        """All records, which `done` has looked at or this process has written."""
+        from msgspec import json
+
+        decode = json.Decoder(Record).decode
+        with open(self.file, "rb") as lines:
+            yield from map(decode, lines)
+
     def finish(self) -> None:
         """The sweep has ended: the file replaces the folder."""
-        if next(self.done(), None) is not None:
+        if self.file.exists() and next(self._records(), None) is not None:
             new = self.folder / "new"
-            self.write(self.file, self.done, new)
+            self.write(self.file, self._records, new)
             os.replace(new, self.target)
         shutil.rmtree(self.folder)
 
@@ -185,7 +223,11 @@ def resumed(
 
     points: something with a length, and slices. run: points -> records.
     """
-    return _resumed(Store(path, signature(subject, points)), points, run)
+
+    def place(number: int, record: Record, before: Record | None) -> Mapping[str, Any]:
+        return columns(points[number])
+
+    return _resumed(Store(path, signature(subject, points), place), points, run)
 
 
 def _resumed(store: Store, points: Any, run: Callable[..., Iterator[Record]]) -> Iterator[Record]:

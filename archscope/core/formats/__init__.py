@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from archscope.core.formats import latex, md
-from archscope.core.formats.base import RENDERERS, SHOW, WRITERS, heading, renderer, show, writer
+from archscope.core.formats.base import RENDERERS, SHOW, WRITERS, heading, inert, renderer, show, writer
 from archscope.core.registry import import_folder
 from archscope.core.table import Table
 
@@ -25,7 +25,8 @@ def text_of(table: Table, format: str, **options: Any) -> str:
     """The table in one of the formats of RENDERERS. Raises ValueError, naming the right ones, on an unknown format."""
     if format not in RENDERERS:
         raise ValueError(f"unknown format {format!r}: there is {', '.join(RENDERERS)}")
-    return RENDERERS[format](table, **options)
+    text = RENDERERS[format](table, **options)
+    return text if format in ("csv", "json") else inert(text)
 
 
 def printed(table: Table) -> str:

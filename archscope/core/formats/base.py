@@ -12,7 +12,9 @@
 Unknown is empty, in every form; a lower bound has ≥ before it.
 """
 
+import json
 import numbers
+import re
 from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any
@@ -45,6 +47,35 @@ def one_line(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text.strip()
     return "".join(c for c in " ".join(text.split()) if c.isprintable() or c == " ")
+
+
+def inert(text: str) -> str:
+    """The same lines, none of which the runner of GitHub Actions takes for a command, as it does `::error::` at a
+    line's beginning."""
+    return _COMMAND.sub(r"\1: ", text) if "::" in text else text
+
+
+_COMMAND = re.compile(r"^([^\S\n]*):(?=:)", re.MULTILINE)
+
+
+def cell_text(value: str) -> str:
+    """A text as a cell of CSV: on one line, and with a ' before it where a spreadsheet would take it for a formula, or
+    GitHub's runner for a command."""
+    text = one_line(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "::")) else text
+
+
+def json_text(body: Any) -> str:
+    """JSON for people and programs: indented, and without a character that moves the cursor."""
+    return still_json(json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
+
+
+def still_json(text: str) -> str:
+    """The same JSON, with escapes for the characters that move the cursor and that JSON allows."""
+    return _MOVES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+_MOVES = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def _text(value: Any, unit: str) -> str:

@@ -4,7 +4,7 @@ import io
 import json
 from typing import Any
 
-from archscope.core.formats.base import raw, renderer
+from archscope.core.formats.base import cell_text, raw, renderer, still_json
 from archscope.core.table import Table
 
 
@@ -18,7 +18,9 @@ def render(table: Table) -> str:
     def cell(value: Any) -> Any:
         value = raw(value)
         as_json = isinstance(value, bool | list | dict)
-        return json.dumps(value, ensure_ascii=False) if as_json else value
+        if isinstance(value, str):
+            return cell_text(value)
+        return still_json(json.dumps(value, ensure_ascii=False)) if as_json else value
 
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

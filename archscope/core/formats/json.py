@@ -1,13 +1,12 @@
 """JSON, the raw values: shapes as lists, unknown as null."""
 
-import json
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
 from archscope.core.document import Document, Equation
 from archscope.core.expression import Expr, symbol
-from archscope.core.formats.base import raw, renderer, writer
+from archscope.core.formats.base import json_text, raw, renderer, writer
 from archscope.core.table import Table
 
 SCHEMA = 1  # of the objects that `whole` writes; docs/reference/schema.json describes all JSON
@@ -16,22 +15,18 @@ SCHEMA = 1  # of the objects that `whole` writes; docs/reference/schema.json des
 @renderer("json")
 def render(table: Table) -> str:
     """A list of objects, one a row: raw values, shapes as lists, unknown as null."""
-    return _text(_rows(table))
+    return json_text(_rows(table))
 
 
 def whole(table: Table, rows: str, about: Mapping[str, Any], versions: Mapping[str, str]) -> str:
     """One object: what the rows are about, the rows under their name, the notes and the versions."""
     head = {"schema": SCHEMA, **{key: raw(value) for key, value in about.items()}}
-    return _text({**head, rows: _rows(table), "notes": list(table.notes), "versions": dict(versions)})
+    return json_text({**head, rows: _rows(table), "notes": list(table.notes), "versions": dict(versions)})
 
 
 def _rows(table: Table) -> list[dict[str, Any]]:
     keys = [column.key for column in table.columns + table.hidden]
     return [{key: raw(row.get(key)) for key in keys} for row in table.rows]
-
-
-def _text(body: Any) -> str:
-    return json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 @writer("json")
@@ -43,7 +38,7 @@ def write(document: Document) -> str:
         if section.tables:
             body["tables"] = list(map(_rows, section.tables))
         sections.append({**body, "notes": list(section.notes)})
-    return _text({"title": document.title, "sections": sections})
+    return json_text({"title": document.title, "sections": sections})
 
 
 def _json_equation(one: Equation) -> dict[str, Any]:

@@ -191,18 +191,19 @@ def write(document: Document, width: int | None = None, color: bool = False) -> 
             min(width or _WIDEST, _WIDEST), initial_indent=first, subsequent_indent=rest, break_long_words=False,
             break_on_hyphens=False,
         )  # fmt: skip
-        return [line for text in texts for line in wrap.wrap(text)]
+        return [line for text in texts for line in wrap.wrap(one_line(text))]
 
-    out = [f"{bold}{document.title}{plain}", *folded(document.about)]
+    out = [f"{bold}{one_line(document.title)}{plain}", *folded(document.about)]
     for section in document.sections:
-        out += ["", f"{bold}{section.title}{plain}", *folded(section.about)]
+        out += ["", f"{bold}{one_line(section.title)}{plain}", *folded(section.about)]
         names = max([len(one.name) for one in section.equations], default=0)
         if section.equations and not section.brief:
             out.append("")
         for one in section.equations:
             mark = f"  [{numbers[one.source]}]" if one.source and not section.brief else ""
-            lead = f"  {one.name:<{names}}  "
+            lead = f"  {one_line(one.name):<{names}}  "
             parts, unit = steps(one, section.brief), f" {one.unit}" if one.unit else ""
+            parts = [one_line(part) for part in parts]
             whole = " = ".join(parts) + unit
             if width is not None and len(lead) + len(whole) + len(mark) > width and len(parts) > 1:
                 indent = len(lead) + (len(parts[0]) if one.letter else -1)

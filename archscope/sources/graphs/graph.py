@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from archscope.core import limits
 from archscope.core.errors import SpecError
 from archscope.core.record import BYTES
 from archscope.sources.graphs.wire import MARK, without_weights
@@ -17,7 +18,6 @@ from archscope.sources.graphs.wire import MARK, without_weights
 DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
           10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16",
           17: "float8_e4m3fn", 18: "float8_e4m3fnuz", 19: "float8_e5m2", 20: "float8_e5m2fnuz"}  # fmt: skip
-MOST_ELEMENTS = 1 << 40
 
 
 class Node(NamedTuple):
@@ -139,7 +139,7 @@ def _initializer(one: Any, folder: Path) -> Initializer:
     if dtype is None:
         raise ValueError(f"{one.name!r} is of type {one.data_type}, which is not supported")
     count = prod(shape)
-    if any(side < 0 for side in shape) or count > MOST_ELEMENTS:
+    if any(side < 0 for side in shape) or count > limits.INPUT:
         raise ValueError(f"{one.name!r} claims {'×'.join(map(str, shape))} elements, which no tensor has")
     wanted = count * BYTES[dtype]
     if one.data_location == 1:
@@ -165,7 +165,7 @@ def _initializer(one: Any, folder: Path) -> Initializer:
 def _declared(one: Any) -> Declared:
     kind = one.type.tensor_type
     sides = tuple(side.dim_value if side.HasField("dim_value") else None for side in kind.shape.dim)
-    if any(side is not None and not 0 <= side <= MOST_ELEMENTS for side in sides):
+    if any(side is not None and not 0 <= side <= limits.INPUT for side in sides):
         raise ValueError(f"{one.name!r} has a shape that no tensor has")
     return Declared(sides, DTYPES.get(kind.elem_type, ""))
 

@@ -8,9 +8,7 @@ fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 from collections.abc import Iterator
 from typing import Any
 
-KEPT = 1 << 16  # bytes of a tensor's data that are kept: shapes, sizes, scales
-MOST = 1 << 28  # bytes of a graph without its weights
-DEEPEST = 32
+from archscope.core import limits
 
 # message: the fields that are messages which may hold tensors
 INSIDE = {
@@ -27,7 +25,7 @@ MARK = "bytes left out: "
 
 def without_weights(data: Any, message: str = "model", level: int = 0) -> bytes:
     """The same message without the data of large tensors. Raises ValueError for bytes that are no message."""
-    if level > DEEPEST:
+    if level > limits.DEPTH:
         raise ValueError("it is nested too deeply")
     out, left_out = bytearray(), 0
     for number, kind, start, begin, end in fields(data):
@@ -35,12 +33,12 @@ def without_weights(data: Any, message: str = "model", level: int = 0) -> bytes:
         if kind == 2 and inner is not None:
             value = without_weights(data[begin:end], inner, level + 1)
             out += varint(number << 3 | 2) + varint(len(value)) + value
-        elif kind == 2 and message == "tensor" and number in DATA and end - begin > KEPT:
+        elif kind == 2 and message == "tensor" and number in DATA and end - begin > limits.ONNX_DATA:
             left_out += end - begin
         else:
             out += data[start:end]
-        if len(out) > MOST:
-            raise ValueError(f"its graph alone has more than {MOST:,} bytes")
+        if len(out) > limits.RECORD:
+            raise ValueError(f"its graph alone has more than {limits.RECORD:,} bytes")
     if left_out:
         text = f"{MARK}{left_out}".encode()
         out += varint(DOC_STRING << 3 | 2) + varint(len(text)) + text

@@ -8,20 +8,18 @@ folder brings along (`auto_map`) is not run.
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import lru_cache
 from glob import glob
 from pathlib import Path
 from typing import Any
 
+from archscope.core import files, limits
 from archscope.core.errors import SpecError
 from archscope.core.table import did_you_mean
 from archscope.sources.inputs import Given
 from archscope.sources.kinds import transformers
 from archscope.sources.source import SOURCES, Source
 
-MOST_BYTES = 1 << 24  # of a config.json
-MOST = 1 << 40  # a number in it; more is damage
-MOST_LAYERS = 100_000
 OTHERS = "json|py|pt2|onnx|safetensors|gguf"  # files that are other sources'
 
 
@@ -82,25 +80,24 @@ def class_and_config(name: str, arguments: dict[str, Any]) -> tuple[Any, Any]:
 
 def read(name: str) -> dict[str, Any]:
     """The values of a configuration. Raises SpecError for a file that is none, or holds numbers that no model has."""
-    return _read(str(file_of(name)), name)
-
-
-@cache
-def _read(path: str, name: str) -> dict[str, Any]:
-    full = Path(path)
+    full = file_of(name)
     if not full.is_file():
-        raise SpecError(f"there is no {path}" if full.name == "config.json" else f"there is no folder or file {name}")
+        raise SpecError(f"there is no {full}" if full.name == "config.json" else f"there is no folder or file {name}")
+    about = full.stat()
+    return _read(full.absolute(), str(full), about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read(full: Path, path: str, changed: int, size: int) -> dict[str, Any]:
     try:
-        if full.stat().st_size > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
-        values = json.loads(full.read_text(encoding="utf-8"))
+        values = json.loads(files.text(full, limits.CONFIG))
         if not isinstance(values, dict):
             raise ValueError("it holds no keys and values")
         for key, number in _numbers(values):
-            if abs(number) > (MOST_LAYERS if "layers" in key else MOST):
+            if abs(number) > (limits.LAYERS if "layers" in key else limits.INPUT):
                 raise ValueError(f"{key} is {number}, which no model has")
     except (OSError, ValueError, RecursionError) as error:
-        raise SpecError(f"{path} cannot be read as a configuration: {error}") from error
+        raise SpecError(f"{path} cannot be read as a configuration: {str(error)[:200]}") from error
     return values
 
 

@@ -3,10 +3,11 @@
 Its weights are read as tensors only: what would have to be unpickled, and could run anything, is refused.
 """
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -36,21 +37,37 @@ class ExportedPrograms(Source):
         return {}
 
 
-@cache
 def _program(path: str) -> Any:
     """Raises SpecError for a file that holds no program, or one that would have to be unpickled."""
-    import torch
-
-    full = Path(path).expanduser()
+    full = Path(path).expanduser().absolute()
     if not full.is_file():
         raise SpecError(f"there is no file {path}")
+    about = full.stat()
+    return _loaded(full, path, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=8)
+def _loaded(full: Path, path: str, changed: int, size: int) -> Any:
+    import torch
+
     try:
-        with _tensors_only(), warnings.catch_warnings():
+        with _tensors_only(), _quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.export.load(full)
     except Exception as error:
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SpecError(f"{path} holds no exported program that can be read: {text}") from error
+        raise SpecError(f"{path} holds no exported program that can be read: {text[:200]}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what PyTorch logs of a file that it cannot read: the error says it."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from archscope.core import limits
 from archscope.core.weights import Stored
 from archscope.sources.weights.safetensors import opened, refused, short
 
@@ -30,9 +31,6 @@ TEXT, ARRAY, UINT32 = 8, 9, 4
 MOST_AXES = 4
 LEAST_TENSOR = 8 + 4 + 8 + 4 + 8  # bytes of the entry of a tensor: an empty name, one axis, its type, its offset
 LEAST_PAIR = 8 + 4 + 1  # bytes of a key with its value
-NESTED = 8  # levels of arrays in arrays
-LONGEST = 1 << 16  # bytes of a name
-MOST_TEXTS = 1 << 22  # texts in a list: tokens of a vocabulary
 COMPUTED = ("rope_freqs", "rope_factors_long", "rope_factors_short")  # from the configuration, no parameters
 
 
@@ -64,20 +62,20 @@ class _Reader:
 
     def text(self) -> str:
         length = self.u64()
-        if length > LONGEST:
-            raise refused(self.path, f"a name has {length:,} bytes, and {LONGEST:,} are the most")
+        if length > limits.GGUF_NAME:
+            raise refused(self.path, f"a name has {length:,} bytes, and {limits.GGUF_NAME:,} are the most")
         return self.take(length).decode("utf-8", "replace")
 
     def skip_value(self, kind: int, level: int = 0) -> None:
         if kind == TEXT:
             self.skip(self.u64())
-        elif kind == ARRAY and level < NESTED:
+        elif kind == ARRAY and level < limits.GGUF_DEPTH:
             inner, count = self.u32(), self.u64()
             if inner in WIDTHS:
                 self.skip(WIDTHS[inner] * count)
                 return
-            if count > MOST_TEXTS:
-                raise refused(self.path, f"a list has {count:,} texts, and {MOST_TEXTS:,} are the most")
+            if count > limits.GGUF_TEXTS:
+                raise refused(self.path, f"a list has {count:,} texts, and {limits.GGUF_TEXTS:,} are the most")
             for _ in range(count):
                 self.skip_value(inner, level + 1)
         elif kind in WIDTHS:

@@ -12,6 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from archscope.core import files, limits
 from archscope.core.registry import Registry
 from archscope.core.weights import BESIDE, Stored
 
@@ -20,7 +21,6 @@ Config = dict[str, Any]
 Explained = dict[str, tuple[int, str]]
 PACKINGS: Registry[Callable[[dict[str, Stored], Config], Explained]] = Registry("packing")
 
-MOST_CONFIG = 1 << 24  # bytes of a config.json
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 SCALES = ("weight_scale_inv", "weight_scale", "weight_scale_2", "weight_zero_point", "input_scale", "weight_shape",
           "weight_global_scale", "input_global_scale", "activation_scale", "k_scale", "v_scale",
@@ -51,9 +51,7 @@ def with_parameters(tensors: Iterable[Stored], config: Path) -> tuple[list[Store
 def quantization(config: Path) -> Config:
     """`quantization_config` of a file, empty where there is none."""
     try:
-        if config.stat().st_size > MOST_CONFIG:
-            return {}
-        found = json.loads(config.read_text(encoding="utf-8"))
+        found = json.loads(files.text(config, limits.CONFIG))
         inner = found.get("text_config")
         found = found.get("quantization_config") or (inner or {}).get("quantization_config")
     except (OSError, ValueError, AttributeError, RecursionError):

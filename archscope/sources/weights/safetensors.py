@@ -10,11 +10,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from archscope.core import limits
 from archscope.core.errors import SpecError
 from archscope.core.weights import Stored
-
-MOST_HEADER = 100_000_000  # bytes, as the format says
-MOST_AXES = 64
 
 # type: its name in PyTorch, and bits an element
 DTYPES = {
@@ -43,8 +41,8 @@ def read(path: str) -> list[Stored]:
         length = int.from_bytes(file.read(8), "little")
         if size < 8:
             raise refused(path, f"it has {size} bytes, and the length of a header alone takes 8")
-        if length > min(size - 8, MOST_HEADER):
-            most = f"the file has {size:,}" if length > size - 8 else f"at most {MOST_HEADER:,} are allowed"
+        if length > min(size - 8, limits.HEADER):
+            most = f"the file has {size:,}" if length > size - 8 else f"at most {limits.HEADER:,} are allowed"
             raise refused(path, f"its header would have {length:,} bytes, and {most}: it is damaged or cut off")
         text = file.read(length)
     try:
@@ -64,7 +62,7 @@ def _checked(path: str, found: list[tuple[int, int, str, Any]], room: int) -> li
         if entry.dtype not in DTYPES:
             raise refused(path, f"{short(name)} is of an unknown type {short(entry.dtype)}")
         dtype, width = DTYPES[entry.dtype]
-        if len(entry.shape) > MOST_AXES or any(not 0 <= side < 1 << 63 for side in entry.shape):
+        if len(entry.shape) > limits.AXES or any(not 0 <= side < 1 << 63 for side in entry.shape):
             raise refused(path, f"{short(name)} has a shape that no tensor has")
         claimed = prod(entry.shape) * width
         if claimed != 8 * (end - begin):
@@ -92,10 +90,10 @@ def read_index(path: str) -> list[Stored]:
 
     full = Path(path).expanduser()
     with opened(full, path) as file:
-        text = file.read(MOST_HEADER + 1)
+        text = file.read(limits.HEADER + 1)
     try:
-        if len(text) > MOST_HEADER:
-            raise ValueError(f"it has more than {MOST_HEADER:,} bytes")
+        if len(text) > limits.HEADER:
+            raise ValueError(f"it has more than {limits.HEADER:,} bytes")
         names = msgspec.json.decode(text, type=Index).weight_map
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise refused(path, f"it is no index: {error}") from error
