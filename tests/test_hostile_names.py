@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import replace
@@ -287,3 +288,37 @@ def test_the_checks_can_fail() -> None:
     for line in ("::error::x", "  ::warning::y"):
         with pytest.raises(AssertionError):
             still(f"a\n{line}")
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: apt-get install chromium")
+def test_the_page_in_a_browser(folder: Any, archscope: Any) -> None:
+    """No name becomes an element, a dialog or a request; every view is opened, and the search field gets the names."""
+    sync = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright")
+    with sync.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for model in (HTML[0], HTML[1], HTML[2], MARKDOWN[0]):
+            folder(model)
+            ran = archscope("report", "--models", "net.json,lenet.json", "--html", "page.html", "--bench", "runs.jsonl")
+            assert ran.code == 0, ran.err
+            heard: list[str] = []
+            page = browser.new_page()
+            page.on("dialog", lambda dialog, heard=heard: (heard.append(dialog.message), dialog.dismiss()))
+            page.on("console", lambda message, heard=heard: heard.append(message.text))
+            page.on("pageerror", lambda error, heard=heard: heard.append(str(error)))
+            file = Path("page.html").absolute().as_uri()
+            page.on("request", lambda request, heard=heard: heard.append(request.url))
+            page.goto(file)
+            page.wait_for_selector("html[data-ready=yes][data-plot=yes]", timeout=20_000)
+            for tab in page.query_selector_all("a[href^='#']"):
+                tab.evaluate("tab => tab.click()")
+                page.wait_for_timeout(30)
+            page.wait_for_timeout(200)
+            assert [text for text in heard if not text.startswith((file, "data:", "blob:"))] == []
+            assert page.evaluate("document.querySelectorAll('img[src=x], [onerror], [onload]').length") == 0
+            assert page.evaluate("[...document.scripts].filter(s => s.textContent.startsWith('alert')).length") == 0
+            assert model.split()[0] in page.evaluate("document.body.innerText")
+            page.close()
+        browser.close()

@@ -27,8 +27,17 @@ def _as_text(params: list[Any]) -> list[Any]:
     return params
 
 
+def _encodable(text: str) -> str:
+    """The text with the characters that the output can encode: typer writes its help as UTF-8 everywhere."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "archscope").decode(encoding)
+
+
 class OneCommand(TyperCommand):
     """A command whose values are all text."""
+
+    def get_help(self, ctx: Any) -> str:
+        return _encodable(super().get_help(ctx))
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _as_text(super().get_params(ctx))
@@ -36,6 +45,9 @@ class OneCommand(TyperCommand):
 
 class Commands(TyperGroup):
     """The commands in their given order; every error is one line on stderr and an exit code."""
+
+    def get_help(self, ctx: Any) -> str:
+        return _encodable(super().get_help(ctx))
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _as_text(super().get_params(ctx))

@@ -4,7 +4,8 @@ import codecs
 
 # for streams without such characters; Gauss wrote [x] for ⌊x⌋
 _PLAIN = {"×": "x", "·": "*", "−": "-", "–": "-", "─": "-", "⌊": "[", "⌋": "]", "⌈": "ceil(", "⌉": ")", "✓": "y",
-          "✗": "n", "γ": "gamma", "β": "beta", "ᵀ": "'", "²": "^2", "→": "->", "≤": "<=", "≥": ">="}  # fmt: skip
+          "✗": "n", "γ": "gamma", "β": "beta", "ᵀ": "'", "²": "^2", "→": "->", "≤": "<=", "≥": ">=",
+          "…": "..."}  # fmt: skip
 
 
 def spelled(error: UnicodeError) -> tuple[str, int]:

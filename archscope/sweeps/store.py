@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -166,7 +167,12 @@ class Store:
                 )
         else:
             self.folder.mkdir(exist_ok=True)
-            note.write_text(json.dumps(about), encoding="utf-8")
+            try:
+                files.save(json.dumps(about), note)
+            except OSError:
+                with suppress(OSError):
+                    self.folder.rmdir()  # where nothing else is in it
+                raise
 
     def done(self) -> Iterator[Record]:
         """The records of an earlier run. What follows the last one that is whole and in its place is removed."""
