@@ -11,6 +11,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from archscope.core.errors import ArchscopeError, ShapeError
 
+LONGEST_WORD, LONGEST = 300, 1200  # characters of what is printed on stderr
+
 
 class _Text:
     """Returns the text as it was typed, because archscope reads it itself. Newer versions of typer load pydantic for
@@ -142,10 +144,17 @@ def _refuse(message: str, code: int) -> int:
         try:
             from archscope.core.formats.base import one_line
 
-            print(f"archscope: {one_line(' '.join(message.split()))}", file=sys.stderr, flush=True)
+            print(f"archscope: {_short(one_line(' '.join(message.split())))}", file=sys.stderr, flush=True)
         except OSError:
             pass  # stderr is closed, too
     return code
+
+
+def _short(message: str) -> str:
+    """The sentence without the inside of words, such as names in files, that no terminal has room for."""
+    words = (word if len(word) <= LONGEST_WORD else f"{word[:60]}…{word[-60:]}" for word in message.split(" "))
+    whole = " ".join(words)
+    return whole if len(whole) <= LONGEST else f"{whole[: LONGEST // 2]} … {whole[-LONGEST // 2 :]}"
 
 
 def _drop_the_rest() -> None:

@@ -219,9 +219,10 @@ def load_config(path: str, table: str) -> Config | None:
     toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         found: Any = toml.loads(text)
-    except (toml.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, or of a number with more digits than Python reads
         at = re.search(r" \(at line (\d+), column \d+\)| \(at end of document\)", str(error))
-        line = at.group(1) if at and at.group(1) else str(len(text.splitlines()))
+        digits = (str(i) for i, each in enumerate(text.splitlines(), 1) if re.search(r"\d{4300}", each))
+        line = at.group(1) if at and at.group(1) else next(digits, str(len(text.splitlines())))
         what = str(error).replace(at.group(), "") if at else str(error)
         raise SpecError(f"{name} line {line}: this is not TOML: {what[:1].lower()}{what[1:]}") from error
     for part in table.split(".") if table else ():

@@ -213,6 +213,6 @@ def of_json_lines(data: bytes, chance: Random) -> bytes:
         i = chance.randrange(len(lines))
         try:
             lines[i] = values(tree(lines[i]), chance)
-        except ValueError:  # damaged already
+        except (ValueError, RecursionError):  # damaged already
             continue
     return ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass")
