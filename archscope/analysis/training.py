@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from archscope.analysis.observed import cached, works
 from archscope.core.record import Layer, Phase, Storage, Trace
+from archscope.core.saved_record import ROLES
 
-TERMS = ("parameter", "gradient", "optimizer state", "saved", "temporary", "input", "buffer")  # the roles of storages
+TERMS = ROLES  # the parts of a peak
 
 
 class Peak(NamedTuple):

@@ -64,7 +64,10 @@ class Expr:
         return Expr("//", (self, other), self.value // _value(other))
 
     def __int__(self) -> int:
-        return self.value
+        whole = int(self.value)
+        if whole != self.value:
+            raise ValueError(f"{self.value} is no whole number")
+        return whole
 
     __index__ = __int__
 

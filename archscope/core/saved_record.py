@@ -6,11 +6,12 @@ msgspec checks the types, and says where one is wrong: `$.layers[3][6]`.
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from math import prod
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from archscope.core import limits
 
 SCHEMA = 2  # of the JSON form; a reader refuses a newer one. 1: a forward; 2: a whole step of training
+ROLES = ("parameter", "gradient", "optimizer state", "saved", "temporary", "input", "buffer")  # of a storage
 
 
 def body_of(text: str | bytes) -> Any:
@@ -64,7 +65,7 @@ def _decoder() -> Any:
             ("spelled", dict[int, str] | None, None),
             ("cache", named, []),
             ("phases", list[tuple[str, number, number]], []),
-            ("storages", list[tuple[number, number, int, number | None, str, bool, ids]], []),
+            ("storages", list[tuple[number, number, int, number | None, Literal[ROLES], bool, ids]], []),
             ("owners", dict[int, number], {}),
             ("step", values, {}),
         ]

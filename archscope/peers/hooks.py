@@ -39,10 +39,19 @@ def hooked(trace: Trace, hooks: Mapping[str, Hook]) -> list[Layer]:
         if under is not None and layer.depth > under:
             continue
         under = None
-        if kind_of(layer) in hooks:
+        if kind_of(layer) in hooks and _is_of_torch(layer, hooks[kind_of(layer)]):
             found.append(layer)
             under = layer.depth
     return found
+
+
+def _is_of_torch(layer: Layer, hook: Hook) -> bool:
+    """Whether a module has the arguments that PyTorch's class of that name has; tools know no other."""
+    try:
+        hook(layer)
+    except (LookupError, TypeError, ValueError, ArithmeticError):
+        return False
+    return True
 
 
 def enter_calls(ledger: Ledger, hooks: Mapping[str, Hook]) -> tuple[list[bool], int]:

@@ -302,7 +302,9 @@ def read(path: str) -> Entry | None:
         if not isinstance(key, dict) or not isinstance(record, str):
             return None
         entry = Entry(key, depends, record)
-        return entry if entry.asked else None
+        asked = entry.asked
+        texts = all(isinstance(text, str) for text in (asked.model, *asked.inputs, asked.values, asked.method))
+        return entry if texts and type(asked.batch) in (int, type(None)) and type(asked.train) is bool else None
     except (ValueError, LookupError, TypeError):
         return None
 

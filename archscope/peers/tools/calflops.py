@@ -37,6 +37,7 @@ from archscope.peers.hooks import (
     Part,
     enter_calls,
     functions_of,
+    hooked,
     norm_elements,
     not_seen_by_wrappers,
     note_on_calls,
@@ -65,8 +66,8 @@ def convention(trace: Trace) -> Account:
         return refused("calflops fails: it asks the first parameter for its device, and there is none")
     products, more = Ledger(trace), Ledger(trace)  # multiply-adds, which it doubles, and single operations
     seen, _ = enter_calls(products, RECURRENT)
-    for layer in trace.layers:
-        for reason, amount in _extra(layer) if layer.kind in RECURRENT else ():
+    for layer in hooked(trace, RECURRENT):
+        for reason, amount in _extra(layer):
             more.enter(reason, amount, layer.path or layer.kind)
     for composite in trace.composites:
         if composite.name == "aten.einsum" and not any(seen[composite.start : composite.stop]):
