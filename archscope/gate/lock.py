@@ -105,7 +105,7 @@ def without_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that differ from their defaults; sides that are all equal as one number."""
     kept: dict[str, Any] = {}
     for key, value in config.items():
-        if key in SIDES and isinstance(value, list | tuple) and value and len(set(value)) == 1:
+        if key in SIDES and isinstance(value, list | tuple) and value and all(one == value[0] for one in value):
             value = value[0]
         if key not in DEFAULTS or DEFAULTS[key] != value or type(DEFAULTS[key]) is not type(value):
             kept[key] = value
