@@ -5,7 +5,8 @@
     python benchmarks/memory.py --output memory.jsonl           continues an earlier run
 
 One line of JSON a model and condition: the four figures of `real_step`, a step on the CPU that counts by itself, and
-derived less measured. The last line says how many residuals are not 0.
+derived less measured. Then a table, which `--write` puts into docs/explanation/measured.md. The last line says how many
+residuals are not 0.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pool
+from measured_page import write_section
 from residuals import classification
 
 from archscope.sources.records import reason
@@ -28,7 +30,7 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "adamw, checkpoints": {"optimizer": "adamw", "checkpoint": True},
 }
 LARGEST = 350 * 10**6  # parameters; a real step of Adam has them five times, and the one of two steps is measured
-SIDES = {"inception_v3": 96, "vgg": 32, "alexnet": 64}  # torchvision: by the beginning of the name; others 32
+SIDES = {"inception_v3": None, "vgg": 32, "alexnet": 64}  # torchvision: by the beginning of the name; others 32
 
 
 def side_of(model: str) -> int | None:
@@ -45,9 +47,9 @@ def blocks(model: Any) -> list[str]:
     """The outermost modules with several layers that are not the model, its stages or a list of them."""
     from torch import nn
 
-    plain = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    plain = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # not their subclasses: a dense block is one module
     inside = [(path, one) for path, one in model.named_modules() if path and list(one.children())]
-    chosen = [path for path, one in inside if not isinstance(one, plain)]
+    chosen = [path for path, one in inside if type(one) not in plain]
     return [path for path in chosen if not any(path.startswith(f"{other}.") for other in chosen)]
 
 
@@ -88,12 +90,31 @@ def died(arguments: tuple[Any, ...]) -> list[dict[str, Any]]:
     return [{"model": arguments[0], "condition": name, "note": "the process died"} for name in arguments[1]]
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a row a condition, how many models have which residual; below, what is not 0 and what was not run."""
+    lines = ["| condition | models | every residual 0 | not 0 |", "| :-- | --: | --: | --: |"]
+    for name in CONDITIONS:
+        found = [row for row in rows if row["condition"] == name and "residual" in row]
+        exact = sum(not any(row["residual"]) for row in found)
+        lines.append(f"| {name} | {len(found)} | {exact} | {len(found) - exact} |")
+    lines.append("")
+    for row in rows:
+        if any(row.get("residual", ())):
+            lines.append(f"- {row['model']}, {row['condition']}: {', '.join(f'{n:+,}' for n in row['residual'])} bytes")
+    failed: dict[str, str] = {row["model"]: row["note"] for row in rows if "residual" not in row}
+    lines += [f"- {model} was not run: {note}" for model, note in failed.items()]
+    sizes = [row["measured"][2] for row in rows if "measured" in row]
+    lines.append(f"\nReal peaks of {min(sizes):,} to {max(sizes):,} bytes; batch 2, small sides, fp32, foreach.")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*")
     parser.add_argument("--only", nargs="*", choices=list(CONDITIONS), default=list(CONDITIONS))
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--write", action="store_true", help="write the table into docs/explanation/measured.md")
     given = parser.parse_args()
     models = [spec.text for spec in expand(given.models or ["all", *classification()])]
     rows = pool.read(given.output)
@@ -102,6 +123,9 @@ def main() -> None:
     rows += pool.run(measured, work, given.jobs, died, given.output)
     for row in rows:
         print(json.dumps(row, ensure_ascii=False))
+    print(table(rows))
+    if given.write:
+        write_section("memory", table(rows))
     residuals = [row for row in rows if any(row.get("residual", ()))]
     failed = [row for row in rows if "residual" not in row]
     exact = len(rows) - len(residuals) - len(failed)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 from typer.testing import CliRunner
 
@@ -108,22 +109,63 @@ class Block(nn.Module):
 
 
 def test_a_transformer_layer_saves_what_korthikanti_derive() -> None:
+    """sbh(34 + 5as/h) bytes, term by term: Korthikanti et al. 2022, arXiv 2205.05198, section 4.1 and equation 1."""
     s, b, h, a = 64, 2, 32, 4
     model = nn.Sequential(nn.Linear(h, h), Block(h, a))
     trace = step(model, (b, s, h), precision="bf16")
     saved = {one.path: one.saved for one in shares(trace)}
     sbh, scores = s * b * h, a * s * s * b
-    # attention: qkv's input 2, q and k 4, v 2, projection's input 2, mask 1; softmax 2, its mask 1, dropout's output 2
-    assert saved["1.softmax"] + saved["1.drop_scores"] == (2 + 1 + 2) * scores
-    # MLP: up's input 2, GELU's 8, down's 8, mask 1
-    assert saved["1.up"] == saved["1.gelu"] == 8 * sbh
-    masks = [one for one in trace.storages if one.role == "saved" and one.nbytes == sbh]
-    assert len(masks) == 2
-    # each layer norm: its input 2 (of the first it is the block's input, made by the layer before)
-    block = sum(n for path, n in saved.items() if path == "1" or path.startswith("1."))
-    # besides: mean and inverse standard deviation of each row in 32 bit, and the output, the next layer's input
-    statistics, output = 2 * 2 * 4 * s * b, 2 * sbh
-    assert block + saved["0"] == 34 * sbh + 5 * scores + statistics + output
+    statistics = 2 * 4 * s * b  # of a layer norm, which the paper leaves out: mean and inverse deviation in 32 bit
+    # layer norms: the input of each, 2; of the first it is the output of the layer before
+    assert saved["0"] == 2 * sbh
+    # attention: the input of the three products 2, q and k 4, v 2, the projection's input 2, dropout's mask 1: 11
+    assert saved["1.ln1"] == 2 * sbh + statistics
+    own = (4 + 2 + 2) * sbh  # q, k and v as products take them and the projection's input are made between the layers
+    assert saved["1.drop"] == 1 * sbh
+    # and per score: softmax's output 2, dropout's mask 1, dropout's output 2
+    assert saved["1.softmax"] == 2 * scores
+    assert saved["1.drop_scores"] == (1 + 2) * scores
+    # MLP: the input of the first product 2, of GELU 8, of the second product 8, dropout's mask 1: 19
+    assert saved["1.ln2"] == 2 * sbh + statistics
+    assert (saved["1.up"], saved["1.gelu"], saved["1.drop_mlp"]) == (8 * sbh, 8 * sbh, 1 * sbh)
+    # and so are the second layer norm's input 2, and the block's output 2, the first term of the layer behind it
+    assert saved["1"] == own + (2 + 2) * sbh
+    block = sum(n for path, n in saved.items() if path in ("0", "1") or path.startswith("1."))
+    assert block - 2 * statistics - 2 * sbh == 34 * sbh + 5 * scores == sbh * (34 + 5 * a * s // h)
+
+
+def test_vit_large_with_foreach_adam_takes_five_times_its_parameters() -> None:
+    # pytorch/tutorials#2568: 1.2 + 1.2 + 2.4 + 1.2 GB
+    model, inputs = archscope.load("torchvision:vit_l_16", batch=1)
+    top = peak(archscope.trace_step(model, inputs, optimizer="adam"))
+    parameters = 4 * 304_326_632  # torchvision's own page
+    assert top.phase == "optimizer"
+    assert [top.terms[role] for role in ("parameter", "temporary")] == [parameters] * 2
+    # the class token's gradient stays a view of that of all 197 tokens of 1024
+    assert top.terms["gradient"] == parameters + 4 * (197 - 1) * 1024
+    counters = 4 * 296  # one for each of 296 parameters
+    assert top.terms["optimizer state"] == 2 * parameters + counters
+    assert [round(n / 1e9, 1) for n in (parameters, 2 * parameters)] == [1.2, 2.4]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_llama_2_7b_in_bf16_with_adamw_takes_54_gb() -> None:
+    """4 × 13.5 GB without activations: torchtune#389."""
+    transformers = pytest.importorskip("transformers", reason="the model is built by transformers")
+    from archscope.tracing.weightless import weightless
+
+    with weightless():
+        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(use_cache=False))
+    ids = torch.zeros(1, 8, dtype=torch.int64)
+    trace = archscope.trace_step(model, {"input_ids": ids}, optimizer="adamw", precision="bf16",
+                                 implementation="for-loop")  # fmt: skip
+    layer = 4 * 4096**2 + 3 * 4096 * 11008 + 2 * 4096  # q, k, v, o; gate, up, down; two norms
+    size = 2 * (2 * 32000 * 4096 + 32 * layer + 4096)
+    assert size == 2 * 6_738_415_616
+    terms = peak(trace).terms
+    assert terms["parameter"] == terms["gradient"] == size
+    assert terms["optimizer state"] == 2 * size + 4 * 291  # and a counter of steps for each of 291 parameters
+    assert round(4 * size / 1e9) == 54
 
 
 def test_the_table_and_its_notes() -> None:

@@ -64,6 +64,24 @@ def test_checkpoint_accumulation_and_gradients_that_stay(conditions: dict[str, A
     assert not conditions or measured != derived()
 
 
+@pytest.mark.parametrize(
+    ("spec", "conditions"),
+    [
+        ("mnist-cnn", {"channels_last": True}),
+        ("inception-block", {"channels_last": True}),
+        ("torchvision:squeezenet1_1", {"frozen": ["features.0.*", "features.3.*"]}),
+        ("lenet", {"frozen": ["*.weight"], "accumulate": 2}),
+        ("lenet", {"frozen": ["conv*"], "set_to_none": False}),
+    ],
+)
+def test_frozen_layers_and_channels_last(spec: str, conditions: dict[str, Any]) -> None:
+    side = 32 if spec.startswith("torchvision") else None
+    derived, measured = both(spec, side, optimizer="adam", **conditions)
+    assert derived == measured
+    plain = both(spec, side, optimizer="adam")[0]
+    assert derived != plain or "channels_last" in conditions  # bytes are the same in another order
+
+
 def net() -> nn.Module:
     return nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 3))
 

@@ -7,6 +7,7 @@ of oneDNN) is no tensor, and not counted.
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import torch
@@ -107,6 +108,8 @@ def real_step(
     first: bool = False,
     trail: list[tuple[str, int]] | None = None,
     precision: str = "fp32",
+    frozen: Sequence[str] = (),
+    channels_last: bool = False,
 ) -> Measured:
     """Train a model on the CPU for one step, or for two unless `first`, and return the bytes of the last one.
 
@@ -116,7 +119,12 @@ def real_step(
     dtype, lower = PRECISIONS[precision]
     materialise(model)
     model.train().to(dtype=dtype)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and not any(fnmatchcase(name, one) for one in frozen))
     arguments, named = real(tuple(arguments), dtype), real(dict(named or {}), dtype)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        arguments = tuple(one.to(memory_format=torch.channels_last) if one.dim() == 4 else one for one in arguments)
     checkpointed({module: path for path, module in model.named_modules()}, checkpoint)
     live = LiveBytes(trail)
     live.see([list(model.parameters()), list(model.buffers()), arguments, named])
