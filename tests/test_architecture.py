@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "shapes": {"core", "operators", "tracing", "analysis", "sources"},
     "gate": {"core", "operators", "tracing", "analysis", "sources", "zoo"},
     "sweeps": {"core", "operators", "tracing", "analysis", "sources"},
-    "bench": {"core", "operators", "tracing", "analysis", "sources"},
+    "bench": {"core", "operators", "tracing", "analysis", "sources", "shapes"},
     "learn": {"core", "layers", "analysis", "sources", "shapes"},
     "report": {"core", "analysis", "sources", "zoo", "peers", "shapes", "sweeps", "bench"},
     "__init__": {"core", "tracing", "operators", "analysis", "sources", "shapes", "gate", "sweeps", "bench"},
@@ -46,7 +46,7 @@ TORCH += ("sweeps.moulds", "sweeps.quick")
 TORCH += ("sources.graphs.",)
 TORCH += tuple(
     f"bench.{name}"
-    for name in "prepare checkpoint device parallel data network loop worker inference meter callbacks".split()
+    for name in "prepare checkpoint device parallel data network loop worker inference meter callbacks memory".split()
 )
 LATER = (
     "operators.indexing",

@@ -182,6 +182,18 @@ def peak_memory(device: torch.device) -> dict[str, int | None]:
     }
 
 
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory that a device has, or that are free on the CPU; None where it does not say."""
+    if device.type == "cpu":
+        try:
+            lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        except (OSError, StopIteration):
+            return None
+    properties = getattr(getattr(torch, device.type), "get_device_properties", None)
+    return getattr(properties(device), "total_memory", None) if properties is not None else None
+
+
 def _resident() -> int | None:
     try:
         import resource

@@ -10,6 +10,7 @@ from torch import nn
 from archscope.analysis.metrics import totals
 from archscope.bench.data import USUAL, check, data_of
 from archscope.bench.datasets.base import Data, Lookup, Needs
+from archscope.bench.memory import side_of
 from archscope.bench.meter import StepFlops, step_flops
 from archscope.bench.recipes import Recipe
 from archscope.core.errors import ArchscopeError, SpecError
@@ -74,7 +75,7 @@ def fitted(text: str, recipe: Recipe, dataset: str, lookup: Lookup = USUAL) -> t
 
 
 def _network(spec: Spec, recipe: Recipe) -> Network:
-    side = str(recipe.side) if recipe.side else None
+    side = side_of(recipe)
     given = inputs_of(spec, side)
     if not given:
         raise SpecError(f"{spec.text} has no default input: write example_inputs() beside it, such as (1, 3, 224, 224)")

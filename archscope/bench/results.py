@@ -21,6 +21,7 @@ from archscope.core.table import Column, Table, unknown
 MFU = "MFU: 2·MACs of forward and backward per second, as a share of the fastest matrix product on this device."
 WAIT = "Data wait: share of the time spent on making batches."
 MEMORY = "Memory: peak of tensors on an accelerator, or of the whole process on a CPU."
+PREDICTED = "Predicted: the most that the tensors of a step hold by its record, without the data set."
 TRAINING = (
     Column("model", "Model"),
     Column("params", "Parameters", "scaled", priority=7),
@@ -36,6 +37,7 @@ TRAINING = (
     Column("step_ms_p99", "p99", "count", unit="ms", priority=6),
     Column("data_wait_share", "Data wait", "share", priority=5, means=WAIT),
     Column("peak_memory", "Memory", "bytes", priority=6, means=MEMORY),
+    Column("predicted_memory", "Predicted", "bytes", priority=6, means=PREDICTED),
     Column("flops_per_second", "FLOP/s", "scaled", priority=5),
     Column("mfu", "MFU", "share", priority=2, means=MFU),
     Column("mfu_published", "of published", "share", priority=7),
@@ -45,9 +47,9 @@ TRAINING = (
 TRAINING_HIDDEN = tuple(
     Column(key, key)
     for key in """recipe data device device_name world_size precision seed seeds batch micro_batch epochs_done
-    validation_accuracy test_loss best_epoch train_s eval_s warmup_s compile_s prepare_s wall_s peak_memory_process
-    flops_per_example peak_flops_measured peak_flops_published peak_source synthetic resumed sample error key schema
-    torch archscope""".split()
+    fitting_batch validation_accuracy test_loss best_epoch train_s eval_s warmup_s compile_s prepare_s
+    wall_s peak_memory_process flops_per_example peak_flops_measured peak_flops_published peak_source
+    synthetic resumed sample error key schema torch archscope""".split()
 )
 INFERENCE = (
     Column("model", "Model"),
@@ -259,7 +261,11 @@ def _table(block: list[Mapping[str, Any]]) -> Table:
     infer = block[0].get("kind") == "infer"
     listed = list(map(shown, block)) if infer else [merged(group) for group in groups(block)]
     columns, hidden = columns_of(infer)
-    empty = {key for key in ("spread", "flags", "mfu_published") if not any(row.get(key) for row in listed)}
+    empty = {
+        key
+        for key in ("spread", "flags", "mfu_published", "predicted_memory")
+        if not any(row.get(key) for row in listed)
+    }
     empty |= {"status"} if all(row["status"] == "ok" for row in listed) else set()
     return Table(
         title=title_of(block[0]),
@@ -303,7 +309,7 @@ def readable(row: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if "_ms" in key or key in ("train_loss", "test_loss", "intensity", "examples_per_second"):
             out[key] = float(f"{value:.4g}")
-        elif key in ("flops_per_second", "params", "peak_memory"):
+        elif key in ("flops_per_second", "params", "peak_memory", "predicted_memory"):
             out[key] = round(value)
     return out
 
@@ -340,6 +346,8 @@ def notes_of(
             yield f"{row['model']}: {row['error']}"
         if row.get("status") == "oom_reduced":
             yield f"{row['model']}: memory was short: {row['micro_batch']} examples at a time, {row['batch']} in a step"
+            if row.get("fitting_batch"):
+                yield f"{row['model']}: by the record of a step a batch of {row['fitting_batch']} fits"
             if row.get("batch_norm"):
                 yield f"{row['model']} normalises over each part, not over the whole batch"
         if row.get("sample"):

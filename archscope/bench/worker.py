@@ -4,6 +4,7 @@ import os
 import platform
 import time
 import traceback
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from archscope.bench.datasets.base import Lookup
 from archscope.bench.device import Flags, device_of, is_out_of_memory, name_of, set_up
 from archscope.bench.job import Job
 from archscope.bench.loop import Diverged, Memory, Outcome, Plan, Report, summary, train
+from archscope.bench.memory import largest_batch, predicted_peak
 from archscope.bench.meter import share
 from archscope.bench.network import built, fitted, per_example
 from archscope.bench.parallel import ALONE, Group
@@ -41,6 +43,7 @@ def run(job: Job, group: Group = ALONE, report: Report = lambda event: None) -> 
         "system": f"{platform.system()} {platform.machine()}", "load_average": _load(),
     }  # fmt: skip
     outcome = Outcome()
+    network = device = None
     path = Path(job.checkpoints) / f"{job.key}.pt" if job.checkpoints else None
     try:
         device = device_of(job.device, group.local)
@@ -60,6 +63,8 @@ def run(job: Job, group: Group = ALONE, report: Report = lambda event: None) -> 
             "forward_flops_per_example": forward, "flops_per_example": both,
         }  # fmt: skip
         row |= peak(device, flags, job.peak_tflops)
+        batch = min(-(-recipe.batch // group.world), len(data.train))
+        row["predicted_memory"] = _known(predicted_peak, network.spec, recipe, flags, device, batch)
         model = built(network.spec, recipe, job.seed)
         plan = Plan(recipe, network.needs.shape, network.layout, device, flags, job.seed, group, job.warmup, path,
                     job.resume, job.key)  # fmt: skip
@@ -83,8 +88,21 @@ def run(job: Job, group: Group = ALONE, report: Report = lambda event: None) -> 
         status = "oom" if is_out_of_memory(error) else "error"
         text = (str(error).strip().splitlines() or [""])[0]
         row |= {"status": status, "error": f"{type(error).__name__}: {text}"}
+    if row["status"] in ("oom", "oom_reduced") and network is not None and device is not None:
+        row["fitting_batch"] = fits = _known(largest_batch, network.spec, recipe, flags, device)
+        if row["status"] == "oom":
+            row["error"] += f"; by the record of a step a batch of {fits} fits: --batch {fits}" if fits else ""
     row |= summary(outcome) | {"wall_s": time.perf_counter() - begun}
     return row | rates(row, group.world)
+
+
+def _known(derive: Callable[..., Any], *given: Any) -> Any:
+    """What a record says, None where there is no record: a training does not depend on it."""
+    try:
+        with user_code():
+            return derive(*given)
+    except Exception:
+        return None
 
 
 def _interrupted(path: Path | None, outcome: Outcome) -> str:

@@ -6,7 +6,6 @@ import typer
 
 from archscope.cli.base import (
     As,
-    Batch,
     Columns,
     OneCommand,
     Shown,
@@ -39,7 +38,9 @@ def bench_models(
     epochs: Annotated[
         str | None, typer.Option("--epochs", "-e", help="Passes over the training set.", metavar="N")
     ] = None,
-    batch: Batch = None,
+    batch: Annotated[
+        str | None, typer.Option("--batch", "-b", help="Examples in a step; max: what fits the device.", metavar="N")
+    ] = None,
     seeds: Annotated[
         str, typer.Option("--seeds", help="Runs of each network, with seeds 0 to N-1.", metavar="N")
     ] = "1",
@@ -85,6 +86,7 @@ def bench_models(
     archscope bench lenet,resnet18-d2l --epochs 1 --output runs.jsonl
     archscope bench mnist-cnn --dataset digits --recipe adam@epochs=20 --seeds 3
     archscope bench lenet --resume                 after Ctrl-C
+    archscope bench resnet18 --batch max           the largest batch that fits, as `archscope fit` has it
     archscope bench 'vgg*' --infer --batches 1,32
     archscope bench compare runs.jsonl             recorded results as tables
     archscope bench compare runs.jsonl --curves    one row per epoch
@@ -111,7 +113,10 @@ def bench_models(
         rows = results.read(models[1:])
         _print(shown, [results.curves(rows)] if curves else None, rows)
         return
-    given = {"epochs": whole_number("--epochs", epochs), "batch": whole_number("--batch", batch)}
+    most = batch == "max"
+    if most and infer:
+        raise SpecError("--batch max is for a training; --batches has the batch sizes of --infer")
+    given = {"epochs": whole_number("--epochs", epochs), "batch": None if most else whole_number("--batch", batch)}
     flags = {
         "precision": precision, "channels_last": channels_last, "compile": compile, "fused": not no_fused,
         "deterministic": deterministic, "threads": whole_number("--threads", threads) or 0,
@@ -124,7 +129,7 @@ def bench_models(
     }  # fmt: skip
     _check(dataset, device, precision, compile)
     count = 1 if infer else whole_number("--seeds", seeds) or 1
-    jobs = _jobs(models, "adam" if infer else recipe, {} if infer else given, range(count), common)
+    jobs = _jobs(models, "adam" if infer else recipe, {} if infer else given, range(count), common, most)
 
     from archscope.bench.progress import shown as progress
 
@@ -155,17 +160,31 @@ def _check(dataset: str, device: str, precision: str, compile: str) -> None:
 
 
 def _jobs(
-    models: list[str], recipe: str, given: dict[str, int | None], seeds: range, common: dict[str, Any]
+    models: list[str],
+    recipe: str,
+    given: dict[str, int | None],
+    seeds: range,
+    common: dict[str, Any],
+    most: bool = False,
 ) -> list[Any]:
-    """A job for each network and seed."""
+    """A job for each network and seed. most: with the largest batch that fits the device."""
     from archscope.bench.job import Job
     from archscope.bench.recipes import recipe_of
     from archscope.sources.spec import expand
 
-    chosen = [
-        (spec.text, recipe_of(recipe, spec.name if spec.in_zoo else spec.text, given).to_dict())
-        for spec in expand(models)
-    ]
+    chosen = []
+    for spec in expand(models):
+        name = spec.name if spec.in_zoo else spec.text
+        fields = recipe_of(recipe, name, given)
+        if most:
+            from archscope.bench.device import Flags, device_of
+            from archscope.bench.memory import largest_batch
+
+            batch = largest_batch(spec, fields, Flags(**common["flags"]), device_of(common["device"]))
+            if batch is None:
+                raise SpecError(f"not even one example of {spec.text} fits the device: give a smaller side, @side=N")
+            fields = recipe_of(recipe, name, given | {"batch": batch})
+        chosen.append((spec.text, fields.to_dict()))
     return [Job(text, fields, seed=seed, **common) for text, fields in chosen for seed in seeds]
 
 
