@@ -15,6 +15,8 @@ from archscope.sources.guard import user_code
 from archscope.sources.inputs import Given, Input, Text, parse_inputs, texts_of
 from archscope.sources.spec import Spec, parse
 
+REAL = "_archscope_real"  # attribute of a model that was built with its weights
+
 
 class Loaded(NamedTuple):
     """A model built without weights, and the arguments of its forward on the meta device."""
@@ -150,17 +152,29 @@ def built(spec: Spec) -> Any:
     """The model, without weights. Raises SpecError and TraceError."""
     import torch
 
-    from archscope.tracing.weightless import NAME, weightless
+    from archscope.tracing.values import MEMORY
+    from archscope.tracing.weightless import NAME, weightless, within
+
+    def build() -> Any:
+        with user_code():
+            return spec.source.build(spec.name, spec.arguments)
 
     try:
         try:
-            with weightless(), user_code():
-                model = spec.source.build(spec.name, spec.arguments)
-        except RuntimeError as error:
-            if "device meta" not in str(error):
+            with weightless():
+                model = build()
+        except (RuntimeError, TraceError) as error:
+            if not _reads_values(error):
                 raise
-            with weightless(), user_code(), torch.device("meta"):  # it runs a part of itself while it is built
-                model = spec.source.build(spec.name, spec.arguments)
+            try:
+                with weightless(), torch.device("meta"):  # it runs a part of itself while it is built
+                    model = build()
+            except (RuntimeError, TraceError) as second:
+                if not _reads_values(second):
+                    raise
+                with within(MEMORY):  # it reads values that it has computed
+                    model = build()
+                object.__setattr__(model, REAL, True)
     except ArchscopeError:
         raise
     except (ValueError, ZeroDivisionError) as error:
@@ -174,6 +188,11 @@ def built(spec: Spec) -> Any:
         model = _running(model, method, spec.name)
     object.__setattr__(model, NAME, spec.text)
     return model
+
+
+def _reads_values(error: Exception) -> bool:
+    """Whether PyTorch refused a tensor without values."""
+    return re.search(r"\bmeta (tensor|device)|device[ '\"]*meta", str(error)) is not None
 
 
 def _running(model: Any, method: str, name: str) -> Any:

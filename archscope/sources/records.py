@@ -13,7 +13,7 @@ from archscope.sources import shipped, store, watch
 from archscope.sources.conditions import current, under
 from archscope.sources.guard import user_code
 from archscope.sources.inputs import Text
-from archscope.sources.loading import Loaded, loaded
+from archscope.sources.loading import REAL, Loaded, loaded
 from archscope.sources.spec import Spec, parse
 
 
@@ -103,7 +103,8 @@ def traced(spec: Spec, model: Loaded, train: bool = False) -> Trace:
         values = current().values
         how: dict[str, Any] = {"name": spec.text, "train": train, "bound": bound, "values": values}
         record = tracer.trace(model.model, model.arguments, model.named, **how)
-    notes = (*record.notes, *notes, *([spec.note] if spec.note else []))
+    built = ("it was built with its weights: its constructor reads values",) if model.model.__dict__.get(REAL) else ()
+    notes = (*record.notes, *notes, *spec.source.notes(model.model), *built, *([spec.note] if spec.note else []))
     return replace(record, notes=notes) if notes else record
 
 

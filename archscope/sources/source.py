@@ -97,6 +97,10 @@ class Source:
         """The circumstances that a run needs, with the notes that they add to the record."""
         return nullcontext(())
 
+    def notes(self, model: Any) -> tuple[str, ...]:
+        """What a record says of a built model: what was taken to build it."""
+        return ()
+
     def guess(self, model: Any, text: str) -> tuple[Given, ...]:
         """Inputs for a built model without default inputs. text: the input as typed, "" where there is none."""
         return ()

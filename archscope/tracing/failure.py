@@ -101,7 +101,16 @@ _NO_AUTOGRAD = (
 _VALUE = (DataDependentOutputException,)
 _WANTS_VALUES = ("meta tensor", "data-dependent", "data-independent", "item()")
 # what PyTorch says of tensors without values, where it has no kernel for them
-_NO_KERNEL = ("Meta", "meta", "fake impl", "FakeTensor", "not allocated yet", "Cannot access data pointer", "numpy")
+_NO_KERNEL = (
+    "Meta",
+    "meta",
+    "fake impl",
+    "FakeTensor",
+    "not allocated yet",
+    "unallocated",
+    "Cannot access data pointer",
+    "numpy",
+)
 
 
 def explained(run: "Run", error: Exception, rerun: Rerun) -> ArchscopeError:

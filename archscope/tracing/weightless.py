@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
+from archscope.core.errors import TraceError
 from archscope.tracing.collector import gc_paused
 from archscope.tracing.compiler import no_compiler
 from archscope.tracing.devices import is_meta
@@ -70,6 +72,25 @@ def without_weights() -> Iterator[None]:
             for owner, name, original in saved:
                 setattr(owner, name, original)
             torch.set_rng_state(random)
+
+
+@contextmanager
+def within(limit: int) -> Iterator[None]:
+    """Raises TraceError within this block where the parameters of modules take more bytes than this."""
+    register, taken = nn.Module.register_parameter, 0
+
+    def counted(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal taken
+        taken += 0 if parameter is None or isinstance(parameter, UninitializedParameter) else parameter.nbytes
+        if taken > limit:
+            raise TraceError(f"to build it with its weights needs more than {limit / 2**30:.1f} GiB")
+        register(module, name, parameter)
+
+    nn.Module.register_parameter = counted  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 def _placed(original: Callable[..., Any], here: int) -> Callable[..., Any]:

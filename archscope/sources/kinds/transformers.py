@@ -4,7 +4,6 @@ A name is a configuration class (its bare model is built), a model class (`Llama
 configuration is the default one), or a model type (`bert`). Nothing is looked up on the network.
 """
 
-import inspect
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,12 +14,12 @@ from typing import Any
 
 from archscope.core.errors import SpecError
 from archscope.core.table import did_you_mean
-from archscope.sources.inputs import Given, Input
+from archscope.sources.inputs import Given
 from archscope.sources.source import SOURCES, Keys, Source, in_files
+from archscope.sources.transformers_defaults import completed
+from archscope.sources.transformers_inputs import inputs_of
 
-TOKENS = 128  # of a default text; what a model holds at most, where that is less
-SECONDS = 1  # of a default sound
-RATE = 16_000  # samples of sound a second
+TAKEN = "_archscope_taken"  # sentences on values that a configuration did not state
 
 
 @SOURCES.register("transformers")
@@ -46,6 +45,9 @@ class Transformers(Source):
 
     def running(self, name: str) -> AbstractContextManager[tuple[str, ...]]:
         return running()
+
+    def notes(self, model: Any) -> tuple[str, ...]:
+        return model.__dict__.get(TAKEN, ())
 
     def decoder(self, spec: Any) -> Any:
         name = causal(_class(spec.name), spec.name)
@@ -123,7 +125,9 @@ def _config(name: str, arguments: dict[str, Any]) -> Any:
     except Exception as error:
         raise SpecError(f"{kind.__name__} has no default: {type(error).__name__}: {error}") from error
     known_arguments(plain, arguments)
-    return kind(**arguments)
+    config = kind(**arguments)
+    config.__dict__[TAKEN] = completed(config, arguments)
+    return config
 
 
 def known_arguments(config: Any, arguments: dict[str, Any]) -> None:
@@ -137,7 +141,11 @@ def known_arguments(config: Any, arguments: dict[str, Any]) -> None:
 
 
 def _build(name: str, arguments: dict[str, Any]) -> Any:
-    return build(_class(name), _config(name, arguments))
+    config = _config(name, arguments)
+    taken = config.__dict__.pop(TAKEN)
+    model = build(_class(name), config)
+    model.__dict__[TAKEN] = taken
+    return model
 
 
 def build(found: Any, config: Any) -> Any:
@@ -146,75 +154,36 @@ def build(found: Any, config: Any) -> Any:
         config.use_cache = False  # a forward over a whole text keeps no keys for the next one
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return transformers_library().AutoModel.from_config(config) if _is_config(found) else found(config)
+        return _bare(config)(config) if _is_config(found) else found(config)
+
+
+def _bare(config: Any) -> Any:
+    """The class of the bare model of a configuration; where there are several, the first. Raises SpecError."""
+    known = transformers_library().models.auto.modeling_auto.MODEL_MAPPING
+    try:
+        model = known.get(type(config), None)
+    except ValueError as error:  # the library names a model that it does not have
+        raise SpecError(f"transformers has no model for {type(config).__name__}: {error}") from error
+    if model is None:
+        raise SpecError(f"transformers has no bare model for {type(config).__name__}: name a class of a model")
+    return model[0] if isinstance(model, tuple) else model
 
 
 # ------------------------------------------------------------------------------------------------------- inputs
 
 
 def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
-    return inputs_of_config(_class(name), _config(name, arguments))
+    config = _config(name, arguments)
+    del config.__dict__[TAKEN]
+    return inputs_of_config(_class(name), config)
 
 
 def inputs_of_config(found: Any, config: Any) -> tuple[Given, ...]:
-    """By the main input of the model: a text of 128 tokens, an image of the configured side, a second of sound."""
-    library = transformers_library()
-    model = library.models.auto.modeling_auto.MODEL_MAPPING.get(type(config), None) if _is_config(found) else found
-    model = model[0] if isinstance(model, tuple) else model
+    """What the forward of a model needs: a text of 128 tokens, an image of the configured side, a second of sound."""
     try:
-        main = getattr(model, "main_input_name", "input_ids")
-    except ImportError:  # it stands for a model whose libraries are missing: to build it says which
+        return inputs_of(_bare(config) if _is_config(found) else found, config)
+    except (ImportError, SpecError):  # it stands for a model whose libraries are missing: to build it says which
         return ()
-    tokens = Input((1, min(TOKENS, _limit(_text(config)))), "int64")
-    given = {
-        "input_ids": lambda: Given(tokens, "nt", main),
-        "pixel_values": lambda: Given(Input((1, *_image(config))), "nchw", main),
-        "input_values": lambda: Given(Input((1, SECONDS * RATE)), "nt", main),
-        "input_features": lambda: Given(Input((1, *_sound(config))), "nct", main),
-    }.get(main)
-    if given is None:
-        return ()
-    wants = {*inspect.signature(model.forward).parameters} if model is not None else {main}
-    beside = not any(hasattr(config, key) for key in ("image_token_id", "image_token_index"))
-    extra = ()
-    if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in wants:
-        extra = (Given(tokens, "nt", "decoder_input_ids"),)
-    elif beside and main == "input_ids" and "pixel_values" in wants:
-        extra = (Given(Input((1, *_image(config))), "nchw", "pixel_values"),)
-    elif beside and main == "pixel_values" and "input_ids" in wants:
-        extra = (Given(tokens, "nt", "input_ids"),)
-    return (given(), *extra)
-
-
-def _text(config: Any) -> Any:
-    """The configuration of what reads a text; of several the first."""
-    try:
-        return config.get_text_config()
-    except (AttributeError, ValueError):
-        return getattr(config, "text_encoder", config)
-
-
-def _limit(config: Any) -> int:
-    """How many positions a model holds."""
-    for key in ("max_position_embeddings", "n_positions", "max_seq_len"):
-        value = getattr(config, key, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return TOKENS
-
-
-def _image(config: Any) -> tuple[int, int, int]:
-    config = getattr(config, "vision_config", None) or config
-    side = getattr(config, "image_size", None) or 224
-    height, width = (side, side) if isinstance(side, int) else tuple(side)[-2:]
-    channels = getattr(config, "num_channels", None) or 3
-    return (channels, height, width)
-
-
-def _sound(config: Any) -> tuple[int, int]:
-    """Mel bins and frames."""
-    bins = getattr(config, "num_mel_bins", None) or 80
-    return (bins, 2 * getattr(config, "max_source_positions", 1500))
 
 
 @contextmanager
