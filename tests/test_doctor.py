@@ -508,3 +508,19 @@ def test_a_convolution_behind_a_function(name: str) -> None:
     assert f"b (Conv2d) expects 9 channels, gets {channels}{parts} from {name}" in said
     # after a permutation axis 1 holds no channels: another number of them would change what the layer means
     assert (f"b with in_channels={channels} works" in said) is (name != "permute")
+
+
+def test_an_operator_that_works_in_place_on_the_input() -> None:
+    """It gives the tensor that it got: the way back to the input ends there."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(8, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(x.relu_())
+
+    with pytest.raises(ShapeError) as error:
+        trace(Net(), torch.zeros(2, 9))
+    assert "9" in error.value.explain(100)

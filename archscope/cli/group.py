@@ -121,6 +121,8 @@ def _message_of(error: Any, words: Sequence[str] = ()) -> tuple[str, int]:
         return f"this needs a run of the model, and {missing} is not installed: pip install torch torchvision", 2
     if os.environ.get("ARCHSCOPE_DEBUG"):
         raise error
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this", 1
     text = f"{type(error).__name__}: {error}".splitlines()[0]
     again = shlex.join(["archscope", *words])[:500]
     return f"this is a bug: {text[:200]}; please report it with what `ARCHSCOPE_DEBUG=1 {again}` prints", 1

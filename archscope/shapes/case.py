@@ -72,11 +72,13 @@ class Case:
 
     @cached_property
     def maker(self) -> dict[int, int]:
-        """The operator that made each tensor, first."""
+        """The operator that made each tensor, first. One in place gives the tensor that it got, and makes none."""
         made: dict[int, int] = {}
         for at, op in enumerate(self.trace.ops):
+            given = {t.id for t in op.inputs}
             for t in op.outputs:
-                made.setdefault(t.id, at)
+                if t.id not in given:
+                    made.setdefault(t.id, at)
         return made
 
     @property
