@@ -6,7 +6,7 @@
 
 Each model is built with random weights, small, and runs once on the CPU under `FlopCounterMode`, with attention and
 recurrent layers as products. Its parameters and half of that count are held against the record. Not a part of CI: it
-needs the packages, `pip install -r benchmarks/packages.txt`.
+needs the packages, `pip install -r benchmarks/packages.txt` in an environment of its own.
 """
 
 import argparse
@@ -14,8 +14,8 @@ import importlib
 import sys
 import time
 import warnings
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +45,19 @@ def tensor(text: str) -> Any:
     return torch.randint(0, int(below), sides) if below else torch.rand(sides)
 
 
+@contextmanager
+def slow_attention() -> Iterator[None]:
+    """Attention in steps, not in one operator that the counter does not know."""
+    import torch
+
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 def compared(one: Model) -> dict[str, Any]:
     """What both count. status: "equal", "MACs differ", "parameters differ", "refused", or "does not run" without
     archscope."""
@@ -72,22 +85,28 @@ def compared(one: Model) -> dict[str, Any]:
         arguments, kwargs = ((), given) if isinstance(given, dict) else (given, {})
         counter = FlopCounterMode(display=False)
         counter.mod_tracker = NoModules()  # pyright: ignore[reportAttributeAccessIssue]
-        torch.backends.mha.set_fastpath_enabled(False)
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False), counter:
+        with (
+            slow_attention(),
+            torch.no_grad(),
+            sdpa_kernel(SDPBackend.MATH),
+            torch.backends.mkldnn.flags(enabled=False),
+            counter,
+        ):
             model(*arguments, **kwargs)
     except Exception as error:
         return {**row, "status": "does not run", "why": _short(error)}
     row |= {"params": sum(p.numel() for p in model.parameters()), "macs": counter.get_total_flops() // 2}
     began = time.perf_counter()
     try:
-        total = archscope.totals(archscope.trace(model, arguments, kwargs))
+        record = archscope.trace(model, arguments, kwargs)
+        total = archscope.totals(record)
     except Exception as error:
         return {**row, "status": "refused", "why": _short(error)}
     row |= {"seconds": round(time.perf_counter() - began, 2), "unknown": total["unknown"]}
     if total["params"] != row["params"]:
         return {**row, "status": "parameters differ", "why": f"{total['params']:,}"}
     if total["macs"] != row["macs"]:
-        return {**row, "status": "MACs differ", "why": _why(total, row)}
+        return {**row, "status": "MACs differ", "why": _why(total, row, record)}
     return {**row, "status": "equal", "why": ""}
 
 
@@ -95,8 +114,21 @@ def _short(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:160]
 
 
-def _why(total: dict[str, Any], row: dict[str, Any]) -> str:
-    return f"{total['macs']:,}, by FlopCounterMode {row['macs']:,}"
+def _why(total: dict[str, Any], row: dict[str, Any], record: Any) -> str:
+    """Both figures, and the operators that make the difference where they do."""
+    from archscope.analysis.observed import works
+
+    text = f"{total['macs']:,}, by FlopCounterMode {row['macs']:,}"
+    if total["unknown"]:
+        return f"≥ {text}: no cost is known of {', '.join(total['unknown'])}"
+    vectors = sum(
+        work.macs
+        for op, work in zip(record.ops, works(record), strict=True)
+        if work is not None and work.macs and "matmul" in op.name and any(len(t.shape) == 1 for t in op.inputs)
+    )
+    if vectors == total["macs"] - row["macs"]:
+        return f"{text}, which does not count products of a matrix and a vector"
+    return text
 
 
 def page(rows: Iterable[dict[str, Any]]) -> str:
@@ -105,15 +137,22 @@ def page(rows: Iterable[dict[str, Any]]) -> str:
     for row in rows:
         by.setdefault(row["package"].partition(".")[0], []).append(row)
     lines = ["| package | models | traced | parameters equal | MACs equal |", "| --- | --: | --: | --: | --: |"]
-    sums = [0, 0, 0, 0]
+    sums, ran = [0, 0, 0, 0], 0
     for package, each in sorted(by.items()):
         states = [row["status"] for row in each if row["status"] != "does not run"]
+        if not states:
+            continue
+        ran += 1
         traced = [s for s in states if s != "refused"]
         equal = [s for s in traced if s != "parameters differ"]
         counts = [len(states), len(traced), len(equal), traced.count("equal")]
         sums = [a + b for a, b in zip(sums, counts, strict=True)]
         lines.append(f"| {package} | " + " | ".join(map(str, counts)) + " |")
-    lines.append(f"| **{len(by)} packages** | " + " | ".join(f"**{n}**" for n in sums) + " |")
+    lines.append(f"| **{ran} packages** | " + " | ".join(f"**{n}**" for n in sums) + " |")
+    silent = [row["model"] for each in by.values() for row in each if row["status"] == "does not run"]
+    if silent:
+        lines += ["", f"Of {len(silent)} lines more PyTorch itself runs nothing with the versions that were installed: "
+                  + ", ".join(f"`{text[:60]}`" for text in silent) + "."]  # fmt: skip
     bad = [row for each in by.values() for row in each if row["status"] not in ("equal", "does not run")]
     lines += ["", "What is not equal:", "", "| model | what | why |", "| --- | --- | --- |"]
     for row in bad:

@@ -156,3 +156,20 @@ def test_constants_that_no_rule_knows_are_taken_apart() -> None:
 
     record = trace(Contracts(), (torch.zeros(2, 4), torch.ones(2, 3, dtype=torch.int64)))
     assert totals(record)["macs"] == 2 * 3 * 4 and not totals(record)["unknown"]
+
+
+class Dots(nn.Module):
+    """An einsum between constants stays whole; its `...` stand for the axes before those that are named."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.einsum("...nd,de->...ne", torch.ones(2, 5, 4), self.weight)
+        return x + torch.einsum("...ne,a...e->a...n", y, torch.ones(7, 1, 3)).sum()
+
+
+def test_dots_of_an_einsum() -> None:
+    found = totals(trace(Dots(), (torch.zeros(2),)))
+    assert found["macs"] == 2 * 5 * 4 * 3 + 7 * 2 * 5 * 3 and not found["unknown"]

@@ -1,6 +1,7 @@
 """Matrix products."""
 
 from math import prod
+from string import ascii_letters
 from typing import Any
 
 from archscope.core.errors import ShapeError
@@ -153,12 +154,26 @@ def trilinear(operator: Op) -> Work | None:
     return Work(None, macs, 2 * macs)
 
 
+def _without_dots(operator: Op) -> str:
+    """The equation with letters for the axes of `...`, which are counted from the last one."""
+    text = operator.args["equation"].replace(" ", "")
+    left, arrow, out = text.partition("->")
+    free_letters = [letter for letter in ascii_letters if letter not in text]
+    terms, most = [], ""
+    for term, tensor in zip(left.split(","), operator.inputs, strict=True):
+        count = len(tensor.shape) - len(term.replace("...", ""))
+        dots = "".join(reversed(free_letters[:count])) if "..." in term else ""
+        most = max(most, dots, key=len)
+        terms.append(term.replace("...", dots))
+    return ",".join(terms) + arrow + out.replace("...", most)
+
+
 @by_output("aten.einsum")
 def einsum(operator: Op) -> Work | None:
     # kept whole only between constants; otherwise it arrives as its bmm. Two operands, each letter once in each:
     # a product of the sides of all letters, less those that one operand sums over alone; PyTorch drops an axis of 1, so
     # that it is never contracted
-    left, arrow, out = operator.args["equation"].replace(" ", "").partition("->")
+    left, arrow, out = _without_dots(operator).partition("->")
     terms = left.split(",")
     if len(terms) != 2 or "." in left or not arrow or any(len(term) != len(set(term)) for term in terms):
         return None
