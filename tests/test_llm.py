@@ -60,7 +60,7 @@ def test_a_latent_cache_is_made_into_keys_and_values_at_each_step(kind: str) -> 
     assert layers is not None and derived is not None
     assert generation.cached_elements(step) == decoder.cache_elements(layers, T) == 2 * (24 + 8) * T
     assert derived.prefill == generation.macs(model.prefill(T), config)
-    assert derived.causal == generation.causal_macs(model.prefill(T), config)
+    assert derived.causal is not None and derived.causal == generation.causal_macs(model.prefill(T), config)
     assert derived.decode == generation.macs(step, config)
     steps = sum(generation.macs(each, config) or 0 for each in model.decodes(T))
     again = 2 * 24 * 4 * (16 + 12) * T * (T - 1) // 2  # 2 layers, 4 heads, keys of 16 and values of 12

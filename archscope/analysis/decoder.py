@@ -14,10 +14,11 @@ Config = Mapping[str, Any]
 class Mixer(NamedTuple):
     """How one layer mixes tokens.
 
-    kind: "full", "sliding", "latent", "constant" (a state, whatever the length) or "none".
-    elements: cached a token; of a constant state in all. window: how many tokens a query sees at most, its own with
-    them; None: all. pair: MACs of one query and one key, all heads, scores and weighted values: heads·(d_qk + d_v).
-    expand: MACs to make the keys and values of one cached token of its latent.
+    kind: "full", "sliding", "latent", "constant" (a state, whatever the length), "cross" (of an encoder's rows) or
+    "none". elements: cached a token; of a constant state in all. window: how many tokens a query sees at most, its own
+    with them; None: all. pair: MACs of one query and one key, all heads, scores and weighted values:
+    heads·(d_qk + d_v). expand: MACs to make the keys and values of one cached token of its latent. source: rows of an
+    encoder, which every query sees, whatever the length of the text.
     """
 
     kind: str
@@ -25,10 +26,11 @@ class Mixer(NamedTuple):
     window: int | None = None
     pair: int = 0
     expand: int = 0
+    source: int | None = None
 
     def rows(self, tokens: int, paged: bool = False) -> int:
         """Cached tokens after `tokens`: a window of w keeps w − 1 for the next. paged: w, and whole blocks of 16."""
-        seen = tokens
+        seen = tokens if self.source is None else self.source
         if self.window is not None:
             seen = min(tokens, self.window - (not paged))
         return -(-seen // BLOCK) * BLOCK if paged else seen
@@ -39,10 +41,14 @@ class Mixer(NamedTuple):
 
     def seen(self, tokens: int) -> int:
         """How many tokens the last of `tokens` sees."""
+        if self.source is not None:
+            return self.source
         return tokens if self.window is None else min(tokens, self.window)
 
     def pairs(self, tokens: int) -> int:
         """Pairs of a query and a key that it may see, in a text: Σ seen(t), t = 1…tokens."""
+        if self.source is not None:
+            return tokens * self.source
         w = self.seen(tokens)
         return w * (w + 1) // 2 + (tokens - w) * w
 
@@ -78,14 +84,39 @@ def mixers(config: Config) -> list[Mixer] | None:
     layers = number(config, "num_hidden_layers", "n_layer", "num_layers")
     kinds = layer_types(config, layers)
     strange = config.get("model_type") in _OTHER or any(config.get(key) is not None for key in _MORE)
-    encoder = config.get("model_type") in _ENCODERS and not config.get("is_decoder")
-    if layers is None or kinds is None or strange or encoder:
+    if layers is None or kinds is None or strange or is_encoder(config):
         return None
     made = [_mixer(config, kind) for kind in kinds]
     shared = number(config, "num_kv_shared_layers") or 0
     if shared:  # the last layers read the keys and values of earlier ones
         made = [m and m._replace(elements=0) if i >= layers - shared else m for i, m in enumerate(made)]
     return None if None in made else made  # type: ignore[return-value]
+
+
+def is_encoder(config: Config) -> bool:
+    """Whether each token sees all others, so that no text is continued."""
+    return config.get("model_type") in _ENCODERS and not config.get("is_decoder")
+
+
+def crosses(config: Config, source: int | None) -> list[Mixer]:
+    """What each layer of a decoder adds for the rows of an encoder. Empty without one, and where it is not known."""
+    layers, heads, sizes = number(config, "num_hidden_layers"), heads_of(config), head_sizes(config)
+    if source is None or layers is None or heads is None or sizes is None:
+        return []
+    _, key, value = sizes
+    return [Mixer("cross", heads * (key + value), None, heads * (key + value), source=source)] * layers
+
+
+_SPARSE = ("longt5", "led", "bigbird_pegasus", "pegasus_x")  # their encoders do not see all of the source
+
+
+def encoder_scores(config: Config, source: int) -> int | None:
+    """MACs of scores and weighted values of an encoder that reads `source` tokens. None where it is not recognised."""
+    own = config.get("encoder") or {}
+    layers, heads, sizes = number(own, "num_hidden_layers"), heads_of(own), head_sizes(own)
+    if layers is None or heads is None or sizes is None or config.get("model_type") in _SPARSE:
+        return None
+    return layers * heads * (sizes[1] + sizes[2]) * source * source
 
 
 def layer_types(config: Config, layers: int | None) -> list[str] | None:
@@ -170,11 +201,12 @@ def cache_elements(layers: list[Mixer], tokens: int, batch: int = 1, paged: bool
 
 def kinds_of(layers: list[Mixer]) -> str:
     """ "full", "sliding", …, or "hybrid: 12 full, 12 sliding"."""
-    names = [layer.kind for layer in layers if layer.kind != "none"]
+    names = [layer.kind for layer in layers if layer.kind not in ("none", "cross")]
     counts = {name: names.count(name) for name in dict.fromkeys(names)}
+    cross = " and cross" if any(layer.kind == "cross" for layer in layers) else ""
     if len(counts) == 1:
-        return next(iter(counts))
-    return f"hybrid: {', '.join(f'{n} {name}' for name, n in counts.items())}"
+        return next(iter(counts)) + cross
+    return f"hybrid: {', '.join(f'{n} {name}' for name, n in counts.items())}{cross}"
 
 
 def cache_formula(layers: list[Mixer], paged: bool = False) -> str:
@@ -186,7 +218,9 @@ def cache_formula(layers: list[Mixer], paged: bool = False) -> str:
     terms = []
     for layer, n in counts.items():
         rows = "" if layer.kind == "constant" else "·T"
-        if layer.window is not None and layer.kind != "constant":
+        if layer.source is not None:
+            rows = f"·{layer.rows(0, paged)}"
+        elif layer.window is not None and layer.kind != "constant":
             rows = f"·min(T, {layer.window - (not paged)})"
         terms.append(f"{n}·{layer.elements}{rows}")
     return " + ".join(terms) + (f", T in blocks of {BLOCK}" if paged else "")
@@ -219,7 +253,7 @@ def largest(cost: Any, most: int, limit: int = 1 << 40) -> int:
 _GATED = (
     "llama mistral ministral3 mixtral qwen2 qwen3 qwen2_moe qwen3_moe gemma gemma2 gemma3_text olmo olmo2 olmo3 olmoe "
     "deepseek_v2 deepseek_v3 granite smollm3 seed_oss exaone4 cohere cohere2 stablelm phi3 glm4_moe gpt_oss minimax_m2 "
-    "ernie4_5 helium phimoe bitnet vaultgemma cwm flex_olmo"
+    "ernie4_5 helium phimoe bitnet vaultgemma cwm flex_olmo qwen2_vl_text qwen2_5_vl_text qwen3_vl_text"
 )
 _PLAIN = "gpt2 gpt_neox gptj gpt_bigcode opt phi starcoder2 falcon mpt bloom nemotron arcee apertus nanochat"
 MLP_MATRICES: dict[str, int] = {**dict.fromkeys(_GATED.split(), 3), **dict.fromkeys(_PLAIN.split(), 2)}

@@ -8,17 +8,23 @@ from fractions import Fraction
 from math import prod
 from typing import NamedTuple
 
-from archscope.analysis.decoder import Config, Mixer, experts_per_token, mixers
+from archscope.analysis.decoder import Config, Mixer, crosses, encoder_scores, experts_per_token, mixers
 from archscope.analysis.metrics import totals
 from archscope.analysis.observed import cached, works
 from archscope.core.record import Layer, Op, Param, Tensor, Trace
 
-PARTS: tuple[str, ...] = ("embedding", "attention", "state", "MLP", "experts", "router", "head", "norms and others")
+PARTS: tuple[str, ...] = (
+    "embedding", "attention", "state", "MLP", "experts", "router", "head", "image", "norms and others",
+)  # fmt: skip
 
 _EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
 _ROUTER = re.compile(r"(^|\.)(router|gate|classifier)(\.|$)")
 _STATE = re.compile(r"(^|\.)(mamba|mixer|linear_attn|ssm|time_mix\w*|rglru|short_conv|conv)(\.|$)")
-_ATTENTION = re.compile(r"(^|[._])(attn|attention|att|self_att|self_attn|crossattention|inter_attention)(\.|$|_)")
+_ATTENTION = re.compile(r"(^|[._])(attn|att|self_att|self_attn|\w*attention)(\.|$|_)", re.IGNORECASE)
+_CROSS = re.compile(r"(^|[._])(encoder_attn|EncDecAttention|cross_?attn|cross_?attention)(\.|$)", re.IGNORECASE)
+_IMAGE = re.compile(
+    r"(^|\.)(vision\w*|visual|image\w*|multi_?modal_projector|connector|aligner|embed_vision|qformer)(\.|$)"
+)
 _NORM = re.compile(r"(^|[._])(norm|layernorm|layer_norm|ln|ln_\w+|\w*norm\w*)([._]|\d|$)")
 
 
@@ -72,13 +78,15 @@ def _factors(op: Op) -> list[Tensor]:
 def part_of(trace: Trace, param: Param) -> str:
     """The part that a parameter belongs to, one of PARTS. A table that is also the head counts as embedding."""
     name, key = param.name, param.tensor.id
+    if _IMAGE.search(name):
+        return "image"
     if key in looked_up(trace):
         return "embedding"
     if _EXPERTS.search(name):
         return "experts"
     module = name.rpartition(".")[0]
     inside = bool(re.search(r"\.\d+\.", name))
-    if not inside and len(param.tensor.shape) >= 1 and key in multiplied(trace) or module.endswith("lm_head"):
+    if not inside and len(param.tensor.shape) == 2 and key in multiplied(trace) or module.endswith("lm_head"):
         return "head"
     if _NORM.search(module.rpartition(".")[2]) or not inside:
         return "norms and others"
@@ -226,13 +234,19 @@ def _upper_bounds(trace: Trace) -> dict[int, list[int]]:
     return {i: keys for i, keys in products(trace).items() if ids.intersection(keys)}
 
 
-def causal_macs(prefill: Trace, config: Config) -> int | Fraction | None:
-    """MACs of a prompt where each query meets only the keys that it may see. None where a window is not known."""
+def causal_macs(prefill: Trace, config: Config, decode: Trace | None = None) -> int | Fraction | None:
+    """MACs of a prompt where each query meets only the keys that it may see. None where a window is not known.
+
+    decode: the step behind the prompt. What does not run there, an encoder or what reads an image, is not causal.
+    """
     layers, full = mixers(config), macs(prefill, config)
     tokens = prefill.inputs[0].shape[-1]
     if layers is None or full is None:
         return None
+    steps = None if decode is None else {*score_products(decode).values()}
     for index, path in score_products(prefill).items():
+        if steps is not None and path not in steps or _CROSS.search(path):
+            continue
         layer = _layer_of(path, layers)
         if layer is None:
             return None
@@ -248,27 +262,45 @@ def _layer_of(path: str, layers: list[Mixer]) -> Mixer | None:
 
 
 class Derived(NamedTuple):
-    """MACs by closed forms: matrices·tokens + Σ over layers of heads·(d_qk + d_v)·pairs."""
+    """MACs by closed forms: matrices·tokens + Σ over layers of heads·(d_qk + d_v)·pairs. None: not derived."""
 
-    prefill: int
-    causal: int
+    prefill: int | None
+    causal: int | None
     decode: int
 
 
-def derived_macs(trace: Trace, config: Config, tokens: int, batch: int = 1) -> Derived | None:
+def derived_macs(
+    trace: Trace, config: Config, tokens: int, batch: int = 1, decode: Trace | None = None, source: int | None = None
+) -> Derived | None:
     """Of a prompt of `tokens` and of one token behind them. None for layers with a state, and what is not recognised.
 
     A model with a latent cache makes keys and values of every cached token anew, as transformers runs it.
+    decode: the step behind the prompt, which tells what a token of the text meets, and what an encoder's rows or an
+    image meet. source: rows of the encoder. The prompt of a model that reads an image or a sound is not derived.
     """
-    layers, each = mixers(config), matrices(trace, config)
+    layers, each = mixers(config), matrices(trace if decode is None else decode, config)
     if layers is None or each is None or any(layer.kind == "constant" for layer in layers):
         return None
-    n = tokens
+    n, cross = tokens, crosses(config, source)
+    alone = len(trace.inputs) == 1
+    before: int | None = 0 if alone else _of_source(trace, config, each, source)
+    if source is not None and not cross:
+        return None
     return Derived(
-        batch * (each * n + sum(layer.pair for layer in layers) * n * n),
-        batch * (each * n + sum(layer.pair * layer.pairs(n) for layer in layers)),
-        batch * (each + sum(layer.pair * layer.seen(n + 1) + layer.expand * n for layer in layers)),
-    )
+        None if before is None else batch * (each * n + before + sum(m.pair * m.seen(n) * n for m in cross)
+                                             + sum(layer.pair for layer in layers) * n * n),
+        None if before is None else batch * (each * n + before + sum(m.pair * m.pairs(n) for m in (*layers, *cross))),
+        batch * (each + sum(m.pair * m.seen(n + 1) + m.expand * n for m in (*layers, *cross))),
+    )  # fmt: skip
+
+
+def _of_source(trace: Trace, config: Config, each: int, source: int | None) -> int | None:
+    """MACs of what an encoder makes of one text, keys and values for the decoder with it. None for other sources."""
+    all_of_it, ids = matrices(trace, config), trace.inputs[1]
+    if source is None or all_of_it is None or ids.dtype != "int64" or ids.shape[-1] != source:
+        return None
+    scores = encoder_scores(config, source)
+    return None if scores is None else (all_of_it - each) * source + scores
 
 
 # --------------------------------------------------------------------------------------------------------- cache

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-Context = Annotated[str, typer.Option("--context", help="Tokens of the prompt, and in the cache.", metavar="N")]
+Context = Annotated[
+    str | None, typer.Option("--context", help="Tokens of the prompt, and in the cache; else 8192, or all positions of "
+                             "a model with fewer.", metavar="N")
+]  # fmt: skip
 Batch = Annotated[str, typer.Option("--batch", "-b", help="Texts at once.", metavar="N")]
 Dtype = Annotated[str, typer.Option("--dtype", help="Of the weights: fp32, bf16, fp8, int4, mxfp4.", metavar="DTYPE")]
 CacheDtype = Annotated[
@@ -23,17 +26,26 @@ Cache = Annotated[str, typer.Option("--cache", help="transformers, or paged: blo
 Memory = Annotated[
     str | None, typer.Option("--memory", help="The largest context and batch for it, such as '80 GB'.", metavar="SIZE")
 ]
+Source = Annotated[
+    str | None, typer.Option("--source", help="Tokens that an encoder reads; else as many as the text.", metavar="N")
+]
+Image = Annotated[
+    str | None,
+    typer.Option("--image", help="Side of the prompt's image; 0: text alone; else as configured.", metavar="PIXELS"),
+]
 
 
 @app.command(cls=OneCommand)
 def llm(
     model: Model,
-    context: Context = "8192",
+    context: Context = None,
     batch: Batch = "1",
     dtype: Dtype = "bf16",
     cache_dtype: CacheDtype = None,
     cache: Cache = "transformers",
     memory: Memory = None,
+    source: Source = None,
+    image: Image = None,
     plot: Annotated[
         str | None, typer.Option("--plot", help="Draw memory against context, as .svg, .png or .pdf.", metavar="FILE")
     ] = None,
@@ -49,6 +61,8 @@ def llm(
     archscope llm transformers:LlamaConfig
     archscope llm transformers:GptOssConfig --context 131072 --memory '80 GB'
     archscope llm transformers:MistralConfig --cache-dtype fp8 --format md
+    archscope llm transformers:T5Config --context 100 --source 512
+    archscope llm transformers:LlavaConfig --image 336
     archscope llm transformers:MistralConfig --plot memory.svg
     """
     from archscope.report.language import COLUMNS, HIDDEN, Usage
@@ -59,7 +73,7 @@ def llm(
     if plot is not None:
         choice("form of a plot", form, ("svg", "png", "pdf"))
         may_write(plot, "--plot")
-    setting = setting_of(context, batch, dtype, cache_dtype, cache, memory)
+    setting = setting_of(context, batch, dtype, cache_dtype, cache, memory, source, image)
     usage = Usage(model, setting)
     table = usage.table()
     if plot is not None:
@@ -72,14 +86,21 @@ def llm(
 
 
 def setting_of(
-    context: str, batch: str, dtype: str, cache_dtype: str | None, cache: str, memory: str | None
+    context: str | None,
+    batch: str,
+    dtype: str,
+    cache_dtype: str | None,
+    cache: str,
+    memory: str | None,
+    source: str | None = None,
+    image: str | None = None,
 ) -> "Setting":
     """The options as a `Setting`. Raises SpecError for a wrong one."""
     from archscope.core.units import amount
     from archscope.report.language import Setting, width_of
 
     tokens, texts = whole_number("--context", context), whole_number("--batch", batch)
-    assert tokens is not None and texts is not None
+    assert texts is not None
     if cache_dtype is None:
         cache_dtype = dtype if width_of(dtype) >= 1 else "fp8"
     try:
@@ -87,4 +108,5 @@ def setting_of(
     except ValueError as error:
         raise SpecError(f"--memory: {error}") from error
     paged = choice("kind of cache", cache, ("transformers", "paged")) == "paged"
-    return Setting(tokens, texts, dtype, cache_dtype, paged, room)
+    rows, side = whole_number("--source", source), whole_number("--image", image, 0)
+    return Setting(tokens or 8192, texts, dtype, cache_dtype, paged, room, rows, side, shorten=tokens is None)

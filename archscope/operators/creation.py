@@ -14,4 +14,5 @@ free(
 )
 free("random_ _is_all_true _is_any_true allclose isclose")
 free("is_same_size sym_size size numel item _local_scalar_dense equal is_nonzero _assert_async _assert_tensor_metadata")
+free("_is_all_true _is_any_true unique_consecutive")
 free("_efficientzerotensor _has_same_storage_numel")  # of forward-mode gradients

@@ -5,7 +5,7 @@ code; where one is unknown, it is empty.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -34,7 +34,10 @@ def width_of(dtype: str) -> Fraction:
 
 @dataclass(frozen=True)
 class Setting:
-    """How a language model is used. memory: bytes, for the largest context and batch. paged: cache in blocks of 16."""
+    """How a language model is used. memory: bytes, for the largest context and batch. paged: cache in blocks of 16.
+
+    source, image: as for `LanguageModel`. shorten: to the positions of the model, where it has fewer than the context.
+    """
 
     context: int = 8192
     batch: int = 1
@@ -42,6 +45,9 @@ class Setting:
     cache_dtype: str = "bf16"
     paged: bool = False
     memory: int | None = None
+    source: int | None = None
+    image: int | None = None
+    shorten: bool = False
 
     def __post_init__(self) -> None:
         width_of(self.dtype)
@@ -73,12 +79,18 @@ class Usage:
     """A language model in a setting: its records, its configuration, and the figures that they give."""
 
     def __init__(self, spec: str | Spec, setting: Setting) -> None:
-        self.setting = setting
-        self.model = LanguageModel(spec)
+        self.model = LanguageModel(spec, source=setting.source, image=setting.image)
         self.config = self.model.config
+        if setting.shorten and self.positions is not None:
+            setting = replace(setting, context=min(setting.context, self.positions))
+        self.setting = setting
         self.prefill: Trace = self.model.prefill(setting.context, setting.batch)
         self.decode = self.model.decode(setting.context, setting.batch) if self.model.has_cache else None
+        self.source = self.model.source_rows(setting.context, setting.batch) if self.model.encodes else None
         self.layers = decoder.mixers(self.config)
+        if self.layers is not None and self.source is not None:
+            crosses = decoder.crosses(self.config, self.source)
+            self.layers = [*self.layers, *crosses] if crosses else None
 
     # ------------------------------------------------------------------------------------------------ memory
 
@@ -124,7 +136,8 @@ class Usage:
         word = "Active a token" if how is not None else "Parameters"
         yield Figure("active_without_input", f"{word}, without the input table", "", active and active.without_input)
         yield Figure("active_without_either", f"{word}, without table and head", "", active and active.without_either)
-        seen, closed = generation.matrices(record, config), decoder.closed_matrices(config)
+        step = record if self.decode is None else self.decode
+        seen, closed = generation.matrices(step, config), decoder.closed_matrices(config)
         yield Figure("matrices", "In matrices that a token meets", "", seen, closed)
         width = width_of(self.setting.dtype)
         yield Figure(
@@ -133,9 +146,9 @@ class Usage:
 
     def _work(self) -> Iterable[Figure]:
         s, config = self.setting, self.config
-        derived = generation.derived_macs(self.prefill, config, s.context, s.batch)
+        derived = generation.derived_macs(self.prefill, config, s.context, s.batch, self.decode, self.source)
         observed = generation.macs(self.prefill, config)
-        causal = generation.causal_macs(self.prefill, config)
+        causal = generation.causal_macs(self.prefill, config, self.decode)
         step = None if self.decode is None else generation.macs(self.decode, config)
         text = f"{s.context:,} tokens" + (f" of each of {s.batch}" if s.batch > 1 else "")
         yield Figure("prefill_macs", f"Prefill of {text}, full scores", "MAC", observed, derived and derived.prefill,
@@ -159,7 +172,7 @@ class Usage:
         yield Figure("cache_bytes", f"Cache in {s.cache_dtype}", "B", seen, known)
         if layers is not None:
             last = decoder.cache_elements(layers, s.context + 1) - decoder.cache_elements(layers, s.context)
-            most = sum(layer.elements for layer in layers if layer.kind != "constant")
+            most = sum(layer.elements for layer in layers if layer.kind not in ("constant", "cross"))
             yield Figure("cache_bytes_token", "· one more token of one text", "B", None, _ceil(last * width))
             yield Figure("cache_bytes_full", "· a token, were every layer full", "B", None, _ceil(most * width))
 
@@ -182,11 +195,11 @@ class Usage:
     def _intensity(self) -> Iterable[Figure]:
         """FLOPs a byte: each weight that is used is read once, the cache is written or read once, and nothing else."""
         s, record = self.setting, self.prefill
-        causal = generation.causal_macs(record, self.config)
+        causal = generation.causal_macs(record, self.config, self.decode)
         step = None if self.decode is None else generation.macs(self.decode, self.config)
         cache, how = self.cache_bytes(s.context, s.batch), generation.routing(record, self.config)
         active = generation.active(record, self.config)
-        if cache is None or active is None:
+        if cache is None or active is None or len(record.inputs) > 1:
             return
         everything = active.without_input + (how.idle if how else 0)
         some = everything
@@ -224,7 +237,9 @@ class Usage:
     @property
     def positions(self) -> int | None:
         """How many positions the configuration has."""
-        return decoder.number(self.config, "max_position_embeddings", "n_positions", "max_seq_len")
+        return decoder.number(
+            self.config, "max_position_embeddings", "n_positions", "max_seq_len", "max_target_positions"
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -5,15 +5,20 @@
     decode = run.decode(8192)       of one more token; decode.cache are the cached tensors of the 8192
 
 The cache is the model's own: transformers makes it from the configuration, and a prompt fills it on the meta device.
+A model with an encoder reads a source in its prompt, and later steps read what the encoder has made of it. A model that
+sees has one image in its prompt.
 """
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-from archscope.core.errors import SpecError, TraceError
+from archscope.analysis.decoder import is_encoder
+from archscope.core.errors import ArchscopeError, SpecError, TraceError
 from archscope.core.record import Trace
 from archscope.sources.loading import Loaded, built
+from archscope.sources.prompts import Beside, Wanted, beside, encoder_output, text_alone
 from archscope.sources.records import traced
 from archscope.sources.source import Source, source_of
 from archscope.sources.spec import Spec, parse
@@ -22,14 +27,25 @@ CACHES = ("dynamic", "static")
 _ARGUMENTS = ("cache", "past_key_values", "cache_params")  # what a forward calls its cache, the newest name first
 
 
+class Left(NamedTuple):
+    """What a run leaves behind for the next one. encoded: what the encoder has made of its source."""
+
+    cache: Any
+    encoded: Any = None
+
+
 class LanguageModel:
     """A model that is built once without weights, and run on prompts and behind caches.
 
     spec: as for `load`; of `transformers:LlamaConfig` the model with its head is built. cache: "dynamic" grows with the
-    text, "static" has its full length from the beginning. Raises SpecError for what reads no tokens.
+    text, "static" has its full length from the beginning. source: tokens that an encoder reads, else as many as the
+    text has. image: pixels of a side of the image in a prompt, 0 for none, else as configured. Raises SpecError for
+    what reads no tokens.
     """
 
-    def __init__(self, spec: str | Spec, cache: str = "dynamic") -> None:
+    def __init__(
+        self, spec: str | Spec, cache: str = "dynamic", source: int | None = None, image: int | None = None
+    ) -> None:
         given = parse(spec) if isinstance(spec, str) else spec
         if given.source.saved:
             raise SpecError(f"{given.name} is the record of one run: a language model has to be run again")
@@ -38,8 +54,14 @@ class LanguageModel:
         self.spec = given.source.decoder(given)
         self.kind = cache
         self.model = built(self.spec)
+        if is_encoder(self.config):
+            raise SpecError(
+                f"{self.spec.text} is an encoder, in which each token sees all others: it continues no text. "
+                "@is_decoder=true makes it a decoder"
+            )
         self._names = list(inspect.signature(self.model.forward).parameters)
-        self._filled: dict[tuple[int, int], Any] = {}
+        self._wanted = Wanted(source, image)
+        self._filled: dict[tuple[int, int], Left] = {}
         self._prompts: dict[tuple[int, int], Trace] = {}
 
     @property
@@ -64,12 +86,35 @@ class LanguageModel:
     def _argument(self) -> str | None:
         return next((name for name in _ARGUMENTS if name in self._names), None)
 
+    @property
+    def encodes(self) -> bool:
+        """Whether an encoder reads a source, which the decoder attends to."""
+        own = getattr(self.model, "config", None)
+        return bool(getattr(own, "is_encoder_decoder", False)) and "encoder_outputs" in self._names
+
+    def source_rows(self, tokens: int, batch: int = 1) -> int | None:
+        """Rows that the encoder makes of the source of such a prompt; None without an encoder."""
+        self.prefill(tokens, batch)
+        encoded = self._filled[tokens, batch].encoded if (tokens, batch) in self._filled else None
+        return None if encoded is None else int(encoded.shape[1])
+
     def prefill(self, tokens: int, batch: int = 1) -> Trace:
         """The record of a prompt: all its tokens at once, and the cache that they fill. Raises what `trace` raises."""
         if (tokens, batch) not in self._prompts:
-            empty = self._home.cache(self.model, self.kind, tokens + 1) if self.has_cache else None
-            self._prompts[tokens, batch] = self._run(tokens, batch, empty, (tokens, batch))
+            more = self._beside(tokens, batch)
+            try:
+                record = self._prompt(tokens, batch, more)
+            except ArchscopeError as error:
+                if more.ids is None or self._wanted.image:
+                    raise
+                record = self._prompt(tokens, batch, text_alone(error))
+            self._prompts[tokens, batch] = record
         return self._prompts[tokens, batch]
+
+    def _prompt(self, tokens: int, batch: int, more: Beside) -> Trace:
+        ids = more.ids if more.ids is not None else self._text(tokens, batch)
+        record = self._run({self._tokens: ids, **more.named}, self._empty(tokens + 1), (tokens, batch))
+        return replace(record, notes=(*record.notes, more.note)) if more.note else record
 
     def decode(self, tokens: int, batch: int = 1) -> Trace:
         """The record of one token behind a cache of `tokens`. The record's `cache` holds the cached tensors.
@@ -80,38 +125,88 @@ class LanguageModel:
             raise SpecError(
                 f"{self.spec.text}: its forward takes no cache that archscope knows: {', '.join(_ARGUMENTS)}"
             )
-        if tokens:
-            self.prefill(tokens, batch)
-            return self._run(1, batch, self._filled[tokens, batch])
-        return self._run(1, batch, self._home.cache(self.model, self.kind, 1))
+        if not tokens:
+            return self._step(batch, Left(self._empty(1), self._encoded(1, batch)))
+        self.prefill(tokens, batch)
+        return self._step(batch, self._filled[tokens, batch])
 
     def decodes(self, tokens: int, batch: int = 1) -> Iterable[Trace]:
-        """The records of `tokens` tokens that are read one by one, the first behind an empty cache."""
-        cache = self._home.cache(self.model, self.kind, tokens)
-        for step in range(tokens):
-            yield self._run(1, batch, cache, (-step, batch))
-            cache = self._filled.pop((-step, batch))
+        """The records of `tokens` tokens that are read one by one, the first behind an empty cache.
 
-    def _run(self, tokens: int, batch: int, cache: Any, keep: tuple[int, int] | None = None) -> Trace:
-        """keep: under which key the cache is kept that the run leaves behind."""
+        The first step makes the keys and values of an encoder's rows.
+        """
+        left = Left(self._empty(tokens), self._encoded(tokens, batch))
+        for step in range(tokens):
+            yield self._step(batch, left, (-step, batch))
+            left = Left(self._filled.pop((-step, batch)).cache, left.encoded)
+
+    # ------------------------------------------------------------------------------------------------------- runs
+
+    @property
+    def _tokens(self) -> str:
+        return "decoder_input_ids" if self.encodes else "input_ids"
+
+    def _text(self, tokens: int, batch: int) -> Any:
         import torch
 
-        named: dict[str, Any] = {}
-        ids = torch.empty((batch, tokens), dtype=torch.int64, device="meta")
+        return torch.empty((batch, tokens), dtype=torch.int64, device="meta")
+
+    def _empty(self, length: int) -> Any:
+        return self._home.cache(self.model, self.kind, length) if self.has_cache else None
+
+    def _beside(self, tokens: int, batch: int) -> Beside:
+        given = self.spec.source.inputs(self.spec.name, self.spec.arguments) if self.encodes else ()
+        return beside(self.model, tokens, batch, self._wanted, given, self._features)
+
+    def _encoded(self, tokens: int, batch: int) -> Any:
+        if not self.encodes:
+            return None
+        self.prefill(tokens, batch)
+        return self._filled[tokens, batch].encoded
+
+    def _step(self, batch: int, left: Left, keep: tuple[int, int] | None = None) -> Trace:
+        named = {self._tokens: self._text(1, batch)}
+        if left.encoded is not None:
+            named["encoder_outputs"] = encoder_output(left.encoded)
+        return self._run(named, left.cache, keep)
+
+    def _run(self, named: dict[str, Any], cache: Any, keep: tuple[int, int] | None = None) -> Trace:
+        """keep: under which key the cache is kept that the run leaves behind."""
         if self._argument is not None and cache is not None:
-            named = {self._argument: cache, "use_cache": True}
-        by_name = "input_ids" in self._names
-        loaded = Loaded(self.model, () if by_name else (ids,), {"input_ids": ids, **named} if by_name else named)
+            named = {**named, self._argument: cache, "use_cache": True}
+        first = () if self._tokens in self._names else (named.pop(self._tokens),)
 
         def left(module: Any, given: Any, output: Any) -> None:
             if keep is not None:
-                self._filled[keep] = next((getattr(output, n) for n in _ARGUMENTS if getattr(output, n, None)), cache)
+                found = next((getattr(output, n) for n in _ARGUMENTS if getattr(output, n, None)), cache)
+                self._filled[keep] = Left(found, getattr(output, "encoder_last_hidden_state", None))
 
         hook = self.model.register_forward_hook(left)
         try:
-            return traced(self.spec, loaded)
+            return traced(self.spec, Loaded(self.model, first, named))
         finally:
             hook.remove()
+
+    def _features(self, read: Any, pixels: dict[str, Any]) -> int:
+        """Rows that the model makes of its images: the part that reads them is run."""
+        import torch
+
+        seen: list[int] = []
+
+        class Reader(torch.nn.Module):
+            def __init__(self, model: Any) -> None:
+                super().__init__()
+                self.model = model
+
+            def forward(self, **pixels: Any) -> Any:
+                made = read(**pixels)
+                made = getattr(made, "pooler_output", made)
+                parts = list(made) if isinstance(made, list | tuple) else [made]
+                seen[:] = [sum(part.numel() // part.shape[-1] for part in parts)]
+                return made
+
+        traced(self.spec, Loaded(Reader(self.model), (), pixels))
+        return seen[0]
 
 
 def decode_step(spec: str | Spec, context: int, batch: int = 1, cache: str = "dynamic") -> Trace:

@@ -8,6 +8,7 @@ folder brings along (`auto_map`) is not run.
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import lru_cache
 from glob import glob
 from pathlib import Path
@@ -41,6 +42,18 @@ class HubFolders(Source):
 
     def running(self, name: str) -> AbstractContextManager[tuple[str, ...]]:
         return transformers.running()
+
+    def decoder(self, spec: Any) -> Any:
+        return replace(spec, source=WithHead(self.name))
+
+
+class WithHead(HubFolders):
+    """The folders again, for language models: a folder that names no architecture means the model with its head."""
+
+    def build(self, name: str, arguments: dict[str, Any]) -> Any:
+        found, config = class_and_config(name, arguments)
+        headed = getattr(transformers.transformers_library(), transformers.causal(found, name), found)
+        return transformers.build(headed, config)
 
 
 def file_of(name: str) -> Path:

@@ -58,28 +58,71 @@ class Transformers(Source):
 
     def cache(self, model: Any, kind: str, length: int) -> Any:
         library = transformers_library()
+        own = library.DynamicCache(config=model.config)
         if kind == "static":
-            return library.StaticCache(config=model.config, max_cache_len=length)
-        return library.DynamicCache(config=model.config)
+            own = library.StaticCache(config=model.config, max_cache_len=length)
+        if getattr(model.config, "is_encoder_decoder", False):
+            return library.EncoderDecoderCache(own, library.DynamicCache(config=model.config))
+        return own
 
 
 def causal(found: type, name: str) -> str:
-    """The name of the causal language model, with its head, of a configuration class. Raises SpecError without one."""
+    """The name of the model that continues a text, with its head, of a configuration class. Raises SpecError without.
+
+    A configuration with an encoder means the model with its encoder, one with a part that sees the model that sees.
+    """
     if not _is_config(found):
-        return name
-    model = transformers_library().models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING.get(found, None)
+        return found.__name__
+    auto = transformers_library().models.auto.modeling_auto
+    decoders, seeing = auto.MODEL_FOR_CAUSAL_LM_MAPPING, auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    encoders = (auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING)
+    if _encodes(found):
+        order = (*encoders, seeing, decoders)
+    elif "vision_config" in getattr(found, "sub_configs", {}):
+        order = (seeing, decoders, *encoders)
+    else:
+        order = (decoders, seeing, *encoders)
+    model = next((made for mapping in order if (made := mapping.get(found, None)) is not None), None)
     if model is None:
         raise SpecError(f"transformers has no causal language model for {name}: it does not continue a text")
     return (model[0] if isinstance(model, tuple) else model).__name__
 
 
+def _encodes(found: type) -> bool:
+    try:
+        return bool(found().is_encoder_decoder)
+    except Exception:  # it has no defaults
+        return False
+
+
 def settings(config: Any) -> Keys:
-    """The decoder's configuration as plain values, also under the names that transformers gives to all models."""
+    """The decoder's configuration as plain values, also under the names that transformers gives to all models.
+
+    With an encoder the decoder's layers and heads are under the common names, and the encoder's under "encoder".
+    """
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
     plain = text.to_dict()
     for common in getattr(text, "attribute_map", {}):
         plain[common] = getattr(text, common, None)
+    if getattr(config, "is_encoder_decoder", False):
+        plain |= _two_sides(config.to_dict())
     return plain
+
+
+def _two_sides(own: Keys) -> dict[str, Any]:
+    """Layers, heads and width of a head of decoder and encoder, by the names that older models give them."""
+    layers = (
+        own.get("decoder_layers") or own.get("num_decoder_layers"),
+        own.get("encoder_layers") or own.get("num_layers"),
+    )
+    heads = [own.get(f"{side}_attention_heads") or own.get("num_heads") for side in ("decoder", "encoder")]
+    if None in (*layers, *heads):
+        return {"encoder": {}}
+    width = {"head_dim": own["d_kv"]} if own.get("d_kv") else {}
+    decoder, encoder = (
+        {"num_hidden_layers": n, "num_attention_heads": h, **width} for n, h in zip(layers, heads, strict=True)
+    )
+    return {**decoder, "encoder": {**encoder, "hidden_size": own.get("d_model")}}
 
 
 def transformers_library() -> Any:
