@@ -5,20 +5,20 @@ A configuration is a mapping of plain values under the names of transformers: `n
 these are closed forms, to be held against what a run shows (`analysis/generation.py`).
 """
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-Config = Mapping[str, Any]
+from archscope.analysis.states import Config, convolution_elements, number, state_elements
 
 
 class Mixer(NamedTuple):
     """How one layer mixes tokens.
 
-    kind: "full", "sliding", "latent", "constant" (a state, whatever the length), "cross" (of an encoder's rows) or
-    "none". elements: cached a token; of a constant state in all. window: how many tokens a query sees at most, its own
-    with them; None: all. pair: MACs of one query and one key, all heads, scores and weighted values:
-    heads·(d_qk + d_v). expand: MACs to make the keys and values of one cached token of its latent. source: rows of an
-    encoder, which every query sees, whatever the length of the text.
+    kind: "full", "sliding", "chunked", "latent", "constant" (a state, whatever the length), "full and state", "cross"
+    (of an encoder's rows) or "none". elements: cached a token. window: how many tokens a query sees at most, its own
+    with them; None: all. Of a chunked layer it is the length of a chunk, before which nothing is seen. pair: MACs of
+    one query and one key, all heads, scores and weighted values: heads·(d_qk + d_v). expand: MACs to make the keys and
+    values of one cached token of its latent. source: rows of an encoder, which every query sees, whatever the length of
+    the text. state: elements that do not grow with the text.
     """
 
     kind: str
@@ -27,6 +27,7 @@ class Mixer(NamedTuple):
     pair: int = 0
     expand: int = 0
     source: int | None = None
+    state: int = 0
 
     def rows(self, tokens: int, paged: bool = False) -> int:
         """Cached tokens after `tokens`: a window of w keeps w − 1 for the next. paged: w, and whole blocks of 16."""
@@ -37,7 +38,7 @@ class Mixer(NamedTuple):
 
     def cached(self, tokens: int, paged: bool = False) -> int:
         """Elements in the cache after `tokens` tokens."""
-        return self.elements if self.kind == "constant" else self.elements * self.rows(tokens, paged)
+        return self.state + self.elements * self.rows(tokens, paged)
 
     def seen(self, tokens: int) -> int:
         """How many tokens the last of `tokens` sees."""
@@ -49,48 +50,82 @@ class Mixer(NamedTuple):
         """Pairs of a query and a key that it may see, in a text: Σ seen(t), t = 1…tokens."""
         if self.source is not None:
             return tokens * self.source
+        if self.kind == "chunked" and self.window is not None:
+            whole, rest = divmod(tokens, self.window)
+            return whole * (self.window * (self.window + 1) // 2) + rest * (rest + 1) // 2
         w = self.seen(tokens)
         return w * (w + 1) // 2 + (tokens - w) * w
 
 
 BLOCK = 16  # tokens of a block of a paged cache, as vLLM has by default
 
-_FULL = ("full_attention", "attention")
+_FULL = ("full_attention", "attention", "indexed_attention")
 _SLIDING = ("sliding_attention",)
+_CHUNKED = ("chunked_attention",)
 _LINEAR = ("linear_attention", "mamba", "mamba2")
+_BOTH = ("hybrid", "hybrid_sliding")  # attention and a state side by side
 _NONE = ("moe", "mlp")
 # their attention has other products than queries with keys and weights with values
-_OTHER = ("diffllama", "doge", "big_bird", "xlnet", "reformer", "hrm_text")
+_OTHER = ("diffllama", "doge", "big_bird", "xlnet", "reformer", "hrm_text", "mimo_v2_flash", "xlstm")
 _ENCODERS = (  # each token sees all others, unless `is_decoder` is set
     "bert bert-generation camembert data2vec-text electra ernie roberta roberta-prelayernorm roc_bert xlm-roberta "
     "xlm-roberta-xl xmod"
 ).split()
-_MORE = (
-    "attn_layer_period",
-    "mamba_d_state",
-    "global_head_dim",
-    "cross_attention_layers",
-    "swa_head_dim",
-)  # layers differ
-
-
-def number(config: Config, *names: str) -> int | None:
-    """The first of these that is a whole number."""
-    return next((config[n] for n in names if type(config.get(n)) is int), None)
+# fields by which layers differ in ways that no closed form here knows
+_MORE = ("global_head_dim", "cross_attention_layers", "swa_head_dim", "attention_types", "attention_k_eq_v")
+# fields of models whose layers have further products, which no closed form here knows
+_MORE_PRODUCTS = ("altup_num_inputs", "index_head_dim")
+_EVERY_EXPERT = ("llama4_text",)  # transformers multiplies each token by every expert
 
 
 def mixers(config: Config) -> list[Mixer] | None:
     """Each layer's mixer in order; None where the configuration is not recognised."""
-    layers = number(config, "num_hidden_layers", "n_layer", "num_layers")
+    found = _mixers(config)
+    return None if isinstance(found, str) else found
+
+
+def unrecognised(config: Config) -> str | None:
+    """What of a configuration no closed form of the cache knows, by its name; None where all is recognised."""
+    found = _mixers(config)
+    return found if isinstance(found, str) else None
+
+
+def without_macs(config: Config, layers: list[Mixer]) -> str | None:
+    """Why MACs have no closed form though the cache has; None where they have one."""
+    more = next((key for key in _MORE_PRODUCTS if config.get(key) is not None), None)
+    if more is not None:
+        return more
+    if config.get("model_type") in _EVERY_EXPERT:
+        return "transformers runs every expert on every token"
+    return "layers with a state" if any(layer.state for layer in layers) else None
+
+
+def _mixers(config: Config) -> list[Mixer] | str:
+    kind, layers = config.get("model_type"), number(config, "num_hidden_layers", "n_layer", "num_layers")
+    layers = len(config.get("layer_types") or ()) or None if layers is None else layers
+    if kind in _OTHER:
+        return f"model_type {kind!r}"
+    if is_encoder(config):
+        return f"model_type {kind!r} without is_decoder"
+    if (more := next((key for key in _MORE if config.get(key)), None)) is not None:
+        return more
+    if layers is None:
+        return "the number of layers"
     kinds = layer_types(config, layers)
-    strange = config.get("model_type") in _OTHER or any(config.get(key) is not None for key in _MORE)
-    if layers is None or kinds is None or strange or is_encoder(config):
-        return None
-    made = [_mixer(config, kind) for kind in kinds]
-    shared = number(config, "num_kv_shared_layers") or 0
-    if shared:  # the last layers read the keys and values of earlier ones
-        made = [m and m._replace(elements=0) if i >= layers - shared else m for i, m in enumerate(made)]
-    return None if None in made else made  # type: ignore[return-value]
+    if kinds is None:
+        return f"layer_types that are not {layers}"
+    made = [_mixer(of_layer(config, i), one) for i, one in enumerate(kinds)]
+    if None in made:
+        return f"layers of type {kinds[made.index(None)]!r}" + (f" of model_type {kind!r}" if kind else "")
+    shared = number(config, "num_kv_shared_layers") or 0  # the last layers read the keys and values of earlier ones
+    return [m._replace(elements=0) if i >= layers - shared else m for i, m in enumerate(made) if m is not None]
+
+
+def of_layer(config: Config, layer: int) -> Config:
+    """The configuration of one layer, where `per_layer_config` says that it differs."""
+    own = config.get("per_layer_config") or {}
+    differs = next((own[key] for key in (layer, str(layer), f"{layer:02}", f"{layer:03}") if key in own), None)
+    return {**config, **differs} if isinstance(differs, dict) else config
 
 
 def is_encoder(config: Config) -> bool:
@@ -124,10 +159,15 @@ def layer_types(config: Config, layers: int | None) -> list[str] | None:
     listed = config.get("layer_types") or config.get("layers_block_type")
     if listed:
         return list(listed) if len(listed) == layers else None
-    if layers is None or config.get("attention_chunk_size") or "attention_types" in config:
+    if layers is None or config.get("attention_chunk_size"):
         return None
-    if any(key in config for key in ("state_size", "ssm_state_size")) and not heads_of(config):
+    if any(key in config for key in ("state_size", "ssm_state_size")) and "num_attention_heads" not in config:
         return ["mamba"] * layers
+    if config.get("model_type") == "rwkv":
+        return ["linear_attention"] * layers
+    period, offset = number(config, "attn_layer_period"), number(config, "attn_layer_offset")
+    if period and offset is not None:
+        return ["attention" if i % period == offset else "mamba" for i in range(layers)]
     return ["sliding_attention" if config.get("sliding_window") else "full_attention"] * layers
 
 
@@ -154,41 +194,35 @@ def head_sizes(config: Config) -> tuple[int, int, int] | None:
 def _mixer(config: Config, kind: str) -> Mixer | None:
     if kind in _NONE:
         return Mixer("none")
-    if kind in _LINEAR:
-        return _state(config)
+    if kind in _LINEAR or kind == "conv":
+        state = convolution_elements(config) if kind == "conv" else state_elements(config)
+        return None if state is None else Mixer("constant", state=state)
+    if kind in _BOTH:
+        attention = _mixer(config, "sliding_attention" if kind == "hybrid_sliding" else "full_attention")
+        state = state_elements(config)
+        return attention and state and attention._replace(kind=f"{attention.kind} and state", state=state) or None
     heads = heads_of(config)
-    if kind not in _FULL + _SLIDING or heads is None:
+    if kind not in _FULL + _SLIDING + _CHUNKED or heads is None:
         return None
-    window = number(config, "sliding_window") if kind in _SLIDING else None
-    if kind in _SLIDING and window is None:
-        return None
+    window = None
+    if kind not in _FULL:
+        window = number(config, "attention_chunk_size" if kind in _CHUNKED else "sliding_window")
+        if window is None:
+            return None
     latent = number(config, "kv_lora_rank")
     if latent is not None:
         rope, nope = number(config, "qk_rope_head_dim"), number(config, "qk_nope_head_dim")
         value = number(config, "v_head_dim")
-        if rope is None or nope is None or value is None or "index_head_dim" in config:
-            return None  # an indexer caches keys of its own
-        expand = latent * heads * (nope + value)
-        return Mixer("latent", latent + rope, window, heads * (nope + rope + value), expand)
+        if rope is None or nope is None or value is None:
+            return None
+        expand, keys = latent * heads * (nope + value), number(config, "index_head_dim") or 0  # an indexer's own keys
+        return Mixer("latent", latent + rope + keys, window, heads * (nope + rope + value), expand)
     sizes = head_sizes(config)
     if sizes is None:
         return None
     groups, key, value = sizes
-    return Mixer("full" if window is None else "sliding", groups * (key + value), window, heads * (key + value))
-
-
-def _state(config: Config) -> Mixer | None:
-    """The states of linear attention and of Mamba: the last inputs of a convolution, and a matrix."""
-    key, value = number(config, "linear_num_key_heads"), number(config, "linear_num_value_heads")
-    d_key, d_value = number(config, "linear_key_head_dim"), number(config, "linear_value_head_dim")
-    kernel = number(config, "linear_conv_kernel_dim")
-    if key and value and d_key and d_value and kernel:  # gated delta net
-        return Mixer("constant", (2 * key * d_key + value * d_value) * kernel + value * d_key * d_value)
-    state, kernel = number(config, "state_size", "ssm_state_size"), number(config, "conv_kernel")
-    inner = number(config, "intermediate_size")
-    if state and kernel and inner and config.get("model_type") in ("mamba", "falcon_mamba"):
-        return Mixer("constant", inner * kernel + inner * state)
-    return None
+    name = "full" if window is None else "chunked" if kind in _CHUNKED else "sliding"
+    return Mixer(name, groups * (key + value), window, heads * (key + value))
 
 
 # ------------------------------------------------------------------------------------------------------- sums
@@ -213,16 +247,19 @@ def cache_formula(layers: list[Mixer], paged: bool = False) -> str:
     """The cache of one text of T tokens, in elements: "24·1024·T + 24·1024·min(T, 127)"."""
     counts: dict[Mixer, int] = {}
     for layer in layers:
-        if layer.elements:
+        if layer.elements or layer.state:
             counts[layer] = counts.get(layer, 0) + 1
     terms = []
     for layer, n in counts.items():
-        rows = "" if layer.kind == "constant" else "·T"
+        rows = "·T"
         if layer.source is not None:
             rows = f"·{layer.rows(0, paged)}"
-        elif layer.window is not None and layer.kind != "constant":
+        elif layer.window is not None:
             rows = f"·min(T, {layer.window - (not paged)})"
-        terms.append(f"{n}·{layer.elements}{rows}")
+        if layer.elements:
+            terms.append(f"{n}·{layer.elements}{rows}")
+        if layer.state:
+            terms.append(f"{n}·{layer.state}")
     return " + ".join(terms) + (f", T in blocks of {BLOCK}" if paged else "")
 
 

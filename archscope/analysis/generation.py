@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import prod
 from typing import NamedTuple
 
-from archscope.analysis.decoder import Config, Mixer, crosses, encoder_scores, experts_per_token, mixers
+from archscope.analysis.decoder import Config, Mixer, crosses, encoder_scores, experts_per_token, mixers, without_macs
 from archscope.analysis.metrics import totals
 from archscope.analysis.observed import cached, works
 from archscope.core.record import Layer, Op, Param, Tensor, Trace
@@ -279,7 +279,7 @@ def derived_macs(
     image meet. source: rows of the encoder. The prompt of a model that reads an image or a sound is not derived.
     """
     layers, each = mixers(config), matrices(trace if decode is None else decode, config)
-    if layers is None or each is None or any(layer.kind == "constant" for layer in layers):
+    if layers is None or each is None or without_macs(config, layers) is not None:
         return None
     n, cross = tokens, crosses(config, source)
     alone = len(trace.inputs) == 1

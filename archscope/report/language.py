@@ -81,6 +81,11 @@ class Usage:
     def __init__(self, spec: str | Spec, setting: Setting) -> None:
         self.model = LanguageModel(spec, source=setting.source, image=setting.image)
         self.config = self.model.config
+        if decoder.is_encoder(self.config):
+            raise SpecError(
+                f"{self.model.spec.text} is an encoder, in which each token sees all others: it continues no text. "
+                "@is_decoder=true makes it a decoder"
+            )
         if setting.shorten and self.positions is not None:
             setting = replace(setting, context=min(setting.context, self.positions))
         self.setting = setting
@@ -162,7 +167,7 @@ class Usage:
 
     def _cache(self) -> Iterable[Figure]:
         s, layers = self.setting, self.layers
-        elements = None if self.decode is None or s.paged else generation.cached_elements(self.decode)
+        elements = None if self.decode is None or s.paged else generation.cached_elements(self.decode) or None
         closed = None if layers is None else decoder.cache_elements(layers, s.context, s.batch, s.paged)
         kind = "" if layers is None else decoder.kinds_of(layers)
         formula = "" if layers is None else decoder.cache_formula(layers, s.paged)
@@ -172,7 +177,7 @@ class Usage:
         yield Figure("cache_bytes", f"Cache in {s.cache_dtype}", "B", seen, known)
         if layers is not None:
             last = decoder.cache_elements(layers, s.context + 1) - decoder.cache_elements(layers, s.context)
-            most = sum(layer.elements for layer in layers if layer.kind not in ("constant", "cross"))
+            most = sum(layer.elements for layer in layers if layer.source is None)
             yield Figure("cache_bytes_token", "· one more token of one text", "B", None, _ceil(last * width))
             yield Figure("cache_bytes_full", "· a token, were every layer full", "B", None, _ceil(most * width))
 
@@ -247,6 +252,11 @@ class Usage:
         most = self.positions
         longer = most is not None and self.setting.context > most
         note = (f"the configuration has {most:,} positions, fewer than the context",) if longer else ()
+        unknown = decoder.unrecognised(self.config)
+        if unknown is not None:
+            note = (*note, f"no closed form of the cache, because this is not recognised: {unknown}")
+        elif self.layers is not None and (why := decoder.without_macs(self.config, self.layers)) is not None:
+            note = (*note, f"no closed form of the MACs: {why}")
         return (*self.prefill.notes, *note)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from archscope.analysis.decoder import is_encoder
 from archscope.core.errors import ArchscopeError, SpecError, TraceError
 from archscope.core.record import Trace
 from archscope.sources.loading import Loaded, built
@@ -24,7 +23,12 @@ from archscope.sources.source import Source, source_of
 from archscope.sources.spec import Spec, parse
 
 CACHES = ("dynamic", "static")
-_ARGUMENTS = ("cache", "past_key_values", "cache_params")  # what a forward calls its cache, the newest name first
+_ARGUMENTS = (
+    "cache",
+    "past_key_values",
+    "cache_params",
+    "state",
+)  # what a forward calls its cache, the newest name first
 
 
 class Left(NamedTuple):
@@ -54,11 +58,6 @@ class LanguageModel:
         self.spec = given.source.decoder(given)
         self.kind = cache
         self.model = built(self.spec)
-        if is_encoder(self.config):
-            raise SpecError(
-                f"{self.spec.text} is an encoder, in which each token sees all others: it continues no text. "
-                "@is_decoder=true makes it a decoder"
-            )
         self._names = list(inspect.signature(self.model.forward).parameters)
         self._wanted = Wanted(source, image)
         self._filled: dict[tuple[int, int], Left] = {}
@@ -172,8 +171,8 @@ class LanguageModel:
 
     def _run(self, named: dict[str, Any], cache: Any, keep: tuple[int, int] | None = None) -> Trace:
         """keep: under which key the cache is kept that the run leaves behind."""
-        if self._argument is not None and cache is not None:
-            named = {**named, self._argument: cache, "use_cache": True}
+        if self._argument is not None and self.has_cache:  # without one the model makes its own
+            named = {**named, "use_cache": True} | ({} if cache is None else {self._argument: cache})
         first = () if self._tokens in self._names else (named.pop(self._tokens),)
 
         def left(module: Any, given: Any, output: Any) -> None:

@@ -20,6 +20,7 @@ from archscope.sources.transformers_defaults import completed
 from archscope.sources.transformers_inputs import inputs_of
 
 TAKEN = "_archscope_taken"  # sentences on values that a configuration did not state
+OWN_CACHES = ("rwkv", "xlstm", "minimax")  # the type of model whose forward makes a cache of its own kind
 
 
 @SOURCES.register("transformers")
@@ -58,6 +59,8 @@ class Transformers(Source):
 
     def cache(self, model: Any, kind: str, length: int) -> Any:
         library = transformers_library()
+        if getattr(model.config, "model_type", "") in OWN_CACHES:
+            return None
         own = library.DynamicCache(config=model.config)
         if kind == "static":
             own = library.StaticCache(config=model.config, max_cache_len=length)
@@ -178,9 +181,16 @@ def known_arguments(config: Any, arguments: dict[str, Any]) -> None:
     for key in arguments:
         if key == "head_dim" and hasattr(config, "num_attention_heads"):
             continue  # its own field for each model, and some classes do not declare it
-        if not hasattr(config, key):
+        if not _has(config, key):
             question = did_you_mean(key, [k for k in config.to_dict() if not k.startswith("_")])
             raise SpecError(f"{type(config).__name__} has no argument {key!r}{f': {question}' if question else ''}")
+
+
+def _has(config: Any, key: str) -> bool:
+    try:
+        return hasattr(config, key)
+    except Exception:  # a field that differs between layers is there, and is not read as one
+        return True
 
 
 def _build(name: str, arguments: dict[str, Any]) -> Any:

@@ -1,0 +1,88 @@
+"""States whose size does not grow with the text: of Mamba, linear attention and other recurrences, in closed form.
+
+A state is what transformers keeps of one layer: the last inputs of a short convolution, as many as its kernel is long,
+and a matrix for each head.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+Config = Mapping[str, Any]
+
+
+def number(config: Config, *names: str) -> int | None:
+    """The first of these that is a whole number."""
+    return next((config[n] for n in names if type(config.get(n)) is int), None)
+
+
+def state_elements(config: Config) -> int | None:
+    """Elements of the state of one layer; None where the configuration is not recognised."""
+    forms = (_delta_net, _kimi, _mamba2, _mamba, _rwkv, _lightning)
+    return next((found for form in forms if (found := form(config)) is not None), None)
+
+
+def convolution_elements(config: Config) -> int | None:
+    """The last inputs of a layer that is a short convolution (LFM2: arXiv:2511.23404, section 3)."""
+    hidden, kernel = number(config, "hidden_size"), number(config, "conv_L_cache")
+    return None if hidden is None or kernel is None else hidden * kernel
+
+
+def _delta_net(config: Config) -> int | None:
+    """Gated delta net (arXiv:2412.06464): a convolution over queries, keys and values, and d_k × d_v a value head."""
+    key, value = number(config, "linear_num_key_heads"), number(config, "linear_num_value_heads")
+    d_key, d_value = number(config, "linear_key_head_dim"), number(config, "linear_value_head_dim")
+    kernel = number(config, "linear_conv_kernel_dim")
+    if key is None or value is None or d_key is None or d_value is None or kernel is None:
+        return None
+    return (2 * key * d_key + value * d_value) * kernel + value * d_key * d_value
+
+
+def _kimi(config: Config) -> int | None:
+    """Kimi delta attention (arXiv:2510.26692): three convolutions, and d × d a head."""
+    heads, width = number(config, "linear_num_heads"), number(config, "linear_head_dim")
+    kernel = number(config, "linear_conv_kernel_dim")
+    if heads is None or width is None or kernel is None:
+        return None
+    return 3 * heads * width * kernel + heads * width * width
+
+
+def _mamba2(config: Config) -> int | None:
+    """Mamba-2 (arXiv:2405.21060): the convolution runs over x, B and C, and the state is width × state a head."""
+    heads = number(config, "mamba_n_heads", "mamba_num_heads", "n_mamba_heads")
+    width = number(config, "mamba_d_head", "mamba_head_dim", "mamba_headdim")
+    if config.get("model_type") == "mamba2":
+        heads, width = number(config, "num_heads"), number(config, "head_dim")
+    groups = number(config, "mamba_n_groups", "mamba_ngroups", "n_groups")
+    state = number(config, "mamba_d_state", "ssm_state_size", "state_size")
+    kernel = number(config, "mamba_d_conv", "conv_kernel")
+    if heads is None or width is None or groups is None or state is None or kernel is None:
+        return None
+    return (heads * width + 2 * groups * state) * kernel + heads * width * state
+
+
+def _mamba(config: Config) -> int | None:
+    """Mamba (arXiv:2312.00752): a convolution over the inner channels, and a state for each of them."""
+    state, kernel = number(config, "mamba_d_state", "state_size"), number(config, "mamba_d_conv", "conv_kernel")
+    expand, hidden = number(config, "mamba_expand"), number(config, "hidden_size")
+    inner = number(config, "intermediate_size")
+    if config.get("model_type") not in ("mamba", "falcon_mamba"):
+        inner = None if expand is None or hidden is None else expand * hidden
+    return None if inner is None or state is None or kernel is None else inner * (kernel + state)
+
+
+def _rwkv(config: Config) -> int | None:
+    """RWKV-4 (arXiv:2305.13048): the last input of both blocks; numerator, denominator and maximum of its average."""
+    hidden, inner = number(config, "hidden_size"), number(config, "attention_hidden_size")
+    if config.get("model_type") != "rwkv" or hidden is None or inner is None:
+        return None
+    return 2 * hidden + 3 * inner
+
+
+def _lightning(config: Config) -> int | None:
+    """Lightning attention of MiniMax-01 (arXiv:2501.08313): d × d a head."""
+    heads, width = number(config, "num_attention_heads"), number(config, "head_dim")
+    hidden = number(config, "hidden_size")
+    if config.get("model_type") != "minimax" or heads is None or hidden is None:
+        return None
+    width = width or hidden // heads
+    return heads * width * width
