@@ -342,6 +342,18 @@ def test_the_command(archscope: Callable[..., Ran]) -> None:
     assert archscope("llm", "transformers:BertConfig", "--context", "no").code == 2
 
 
+def test_bit_operations_by_hand() -> None:
+    """MACs times the bits of weight or cache times those of activations: int4 weights, an fp8 cache, 16 bits."""
+    usage = Usage(LLAMA, Setting(context=32, dtype="int4", cache_dtype="fp8"))
+    found = {one.key: one for one in usage.figures()}
+    matrices = 97 * 64 + 2 * (3 * 64 * 128 + 2 * 64 * 64 + 2 * 64 * 32)
+    scores = 2 * 2 * 64 * (32 + 1)  # 2 layers, queries with keys and weights with values, 4 heads of 16
+    assert found["decode_macs"].value == matrices + scores
+    assert found["decode_bit_operations"].value == 16 * (4 * matrices + 8 * scores)
+    wide = {one.key: one for one in Usage(LLAMA, Setting(context=32, dtype="fp32", cache_dtype="fp32")).figures()}
+    assert wide["decode_bit_operations"].value == 32 * 32 * (matrices + scores)
+
+
 def test_tables_of_commands(archscope: Callable[..., Ran]) -> None:
     ran = archscope("table", LLAMA, "transformers:Nothing", "--llm", "--context", "16", "--format", "json")
     assert ran.code == 1 or ran.code == 2

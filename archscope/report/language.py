@@ -11,6 +11,7 @@ from typing import Any
 
 from archscope.analysis import decoder, generation
 from archscope.analysis.metrics import totals
+from archscope.analysis.observed import works
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import BYTES, Trace
 from archscope.core.table import Column, Table, unknown
@@ -30,6 +31,11 @@ def width_of(dtype: str) -> Fraction:
     if dtype not in WIDTHS:
         raise SpecError(unknown("dtype", dtype, WIDTHS))
     return WIDTHS[dtype]
+
+
+def bits_of(dtype: str) -> int:
+    """Bits of an element in a product: the scales of blocks are not multiplied, so mxfp4 has 4."""
+    return int(width_of(dtype) * 8)
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,7 @@ class Usage:
         return [
             *self._parameters(),
             *self._work(),
+            *self._bits(),
             *self._cache(),
             *self._fits(),
             *self._intensity(),
@@ -164,6 +171,22 @@ class Usage:
         yield Figure("decode_macs", f"Decode behind {text}", "MAC", step, derived and derived.decode,
                      "matrices + Σ heads·(d_qk + d_v)·(T + 1)"
                      + (", and keys and values of T latents made anew" if latent else ""))  # fmt: skip
+
+    def _bits(self) -> Iterable[Figure]:
+        """Bit operations: MACs times the bits of both operands (Bayesian Bits, arXiv:2005.07093)."""
+        s = self.setting
+        step = None if self.decode is None else generation.macs(self.decode, self.config)
+        if self.decode is None or step is None:
+            return
+        scores = sum(done.macs for i in generation.score_products(self.decode)
+                     if (done := works(self.decode)[i]) is not None)  # fmt: skip
+        taken = 32 if bits_of(s.dtype) == 32 else 16
+        count = taken * ((step - scores) * bits_of(s.dtype) + scores * bits_of(s.cache_dtype))
+        working = (
+            f"{taken}-bit activations: {taken}·({bits_of(s.dtype)}·{int(step - scores):,} "
+            f"+ {bits_of(s.cache_dtype)}·{scores:,}), weights and cache"
+        )
+        yield Figure("decode_bit_operations", "· in bit operations", "BOP", count, None, working)
 
     def _cache(self) -> Iterable[Figure]:
         s, layers = self.setting, self.layers
@@ -312,6 +335,7 @@ MODEL_HIDDEN = (
     Column("matrices", "In matrices", "count"),
     Column("cache_elements", "Cached numbers", "count"),
     Column("prefill_macs", "Prefill MACs, full", "count"),
+    Column("decode_bit_operations", "Decode bit operations", "count"),
     Column("bytes", "Weights and cache", "bytes"),
     Column("prefill_intensity", "Intensity of prefill"),
     Column("decode_intensity", "Intensity of decode"),
