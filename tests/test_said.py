@@ -171,3 +171,14 @@ def test_what_else_is_done_to_a_sparse_tensor_is_unknown() -> None:
     total = archscope.totals(archscope.trace(Softmax(), (torch.eye(3).to_sparse(),)))
     assert total["unknown"] == {"sparse._sparse_softmax": 1}
     assert total["macs_is_lower_bound"]
+
+
+def test_what_is_not_followed_is_said_in_one_sentence() -> None:
+    class Branch(nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            return torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,))
+
+    with pytest.raises(
+        archscope.TraceError, match="calls cond, an operator on functions, which a trace does not follow"
+    ):
+        archscope.trace(Branch(), [(2, 4)])

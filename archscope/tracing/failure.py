@@ -53,6 +53,10 @@ def first_line(error: Exception) -> str:
     said = str(error).strip().splitlines()[:1]
     if isinstance(error, TypeError) and said and "meta device type tensor to numpy" in said[0]:
         return "the forward hands a tensor to NumPy, which a trace, whose tensors hold no values, cannot follow"
+    if said and (found := re.search(r"HigherOrderOperator (\w+)", said[0])):
+        return f"the forward calls {found[1]}, an operator on functions, which a trace does not follow"
+    if said and "NestedTensor" in said[0]:
+        return "the forward makes a nested tensor, which a trace does not follow: give it padded, with a mask"
     if isinstance(error, KeyError) or not said:
         return ": ".join([type(error).__name__, *said])
     return said[0]
