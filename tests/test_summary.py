@@ -11,6 +11,7 @@ import torch
 import torchinfo
 from torch import nn
 
+import archscope
 from archscope import SpecError, Trace, record_of, summary, trace
 
 PAGE = (Path(__file__).parent.parent / "docs/howto/torchinfo.md").read_text(encoding="utf-8")
@@ -156,3 +157,47 @@ def test_arrays_and_names() -> None:
     assert trace(Two(), np.zeros((2, 4), "float32")).inputs[0].shape == (2, 4)
     assert trace(Two(), kwargs={"x": (2, 4)}).inputs[0].shape == (2, 4)
     assert trace(Two(), {"x": np.zeros((2, 4), "float32"), "y": np.zeros(4, "float32")}).inputs[1].shape == (4,)
+
+
+def test_slices_and_paths_in_a_trace() -> None:
+    record = trace(net(), (1, 3, 32, 32))
+    assert [row["path"] for row in record[:2]] == ["0", "1"] and record[-1]["path"] == "2"
+    assert "0" in record and "9" not in record and record[0] in record
+    block = trace(Two(), (1, 4))
+    assert "block" in block and "block.0" in block
+    with pytest.raises(IndexError, match="Sequential has 3 rows, and none at 9"):
+        record[9]
+    with pytest.raises(TypeError, match="by its path or its place, not by float"):
+        record[1.5]  # type: ignore[call-overload]
+
+
+def test_inputs_by_their_names() -> None:
+    record = trace(Two(), x=(1, 4), y=(1, 4))
+    assert [tensor.shape for tensor in record.inputs] == [(1, 4), (1, 4)]
+    assert record.totals["macs"] == 2 * 4 * 4
+    with pytest.raises(TypeError, match="neither trace.. nor the forward of Two has an argument 'z'"):
+        trace(Two(), z=(1, 4))
+
+
+def some(value: Any) -> Any:
+    """A value that is not of the type that is asked for."""
+    return value
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: trace(Two()), r"Two needs an input, x: archscope.trace\(model, "),
+        (lambda: trace(some((1, 4)), some(Two())), "the model comes first"),
+        (lambda: trace(some(net), (1, 3, 32, 32)), r"net is a function: if it builds a model, call it, net\(\)"),
+        (lambda: trace(some(np), (1, 4)), "numpy is a package"),
+        (lambda: trace(some(torch.zeros(9, 9)), (1,)), "Tensor is no module"),
+        (lambda: record_of(some(Two())), "record_of takes a name, .* as this Two"),
+        (lambda: archscope.totals(some(Two())), "totals are of a trace, not of Two"),
+        (lambda: archscope.layer_table(some(Two())), "a layer table is of a trace, not of Two"),
+        (lambda: summary(Two(), (1, 4), device="tpuu"), "no device is called 'tpuu'"),
+    ],
+)
+def test_what_is_handed_over_wrong(call: Callable[[], Any], said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        call()

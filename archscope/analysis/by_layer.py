@@ -11,6 +11,7 @@ from archscope.analysis.observed import unknown_operators
 from archscope.analysis.row import Row, rows, visible
 from archscope.analysis.texts import inputs_text, shape_text, uncounted, versions, window_text, without_cost
 from archscope.analysis.verification import WHOLE, Check, check
+from archscope.core.errors import SpecError
 from archscope.core.formats.json import whole
 from archscope.core.record import Shape, Trace
 from archscope.core.table import Column, Table
@@ -53,6 +54,8 @@ def layer_table(trace: Trace, depth: int | None = None, everything: bool = False
     own reshaping, which neither computes nor stores anything. stopped: the path of the module in which the run
     failed; the table is then of what ran before.
     """
+    if not isinstance(trace, Trace):
+        raise SpecError(f"a layer table is of a trace, not of {type(trace).__name__}: archscope.trace(model, inputs)")
     table = _merged(trace, rows(trace, depth, WHOLE), depth)
     if stopped is not None:
         table = [row for row in table if row.layer is not None or row.stop > row.start]

@@ -25,6 +25,7 @@ OPTIONS = {  # another option -> what to write
     **dict.fromkeys("--dtype --dtypes --precision".split(), "the dtype with the input, --input 1x3x224x224:float16"),
     **dict.fromkeys("--out --output-file --save-path --file".split(), "--output FILE"),
     **{f"--{form}": f"--format {form}" for form in ("json", "csv", "md", "latex", "html")},
+    **{f"--{form}": f"--output FILE.{form}" for form in ("svg", "png", "pdf")},
     "--markdown": "--format md", "--mode": "--train or --eval",
     **dict.fromkeys("--model --arch --network --net".split(), "the model without an option, `archscope trace alexnet`"),
 }  # fmt: skip
@@ -77,6 +78,8 @@ def advice(error: Any) -> str:
         return f"write the input in one word, --input {'x'.join(re.findall(r'[0-9]+', ' '.join([*inputs, *words])))}"
     if isinstance(model, str) and model.endswith(".py") and len(words) == 1 and words[0].isidentifier():
         return f"write {model}:{words[0]}"
+    if len(words) == 1 and re.search(r"\.[a-z]{2,5}$", words[0]) and "output" in given and not given["output"]:
+        return f"write --output {words[0]}"
     if isinstance(model, str) and error.ctx.info_name == "trace":
         return f"`archscope table {' '.join([model, *words])}` compares several models"
     return ""

@@ -137,15 +137,15 @@ def plot(
         typer.Argument(help="models, layers, share, field, scaling; of results: curves, speed.", metavar="KIND"),
     ],
     models: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="all, or names and wildcards separated by commas; for curves and speed: result files.",
             metavar="MODEL...",
         ),
-    ],
+    ] = None,
     output: Annotated[
-        str, typer.Option("--output", "-o", help="A file that ends in .svg, .png or .pdf.", metavar="FILE")
-    ],
+        str | None, typer.Option("--output", "-o", help="A file that ends in .svg, .png or .pdf.", metavar="FILE")
+    ] = None,
     input: Input = None,
     batch: Batch = None,
     train: Train = False,
@@ -185,7 +185,13 @@ def plot(
     from archscope.report.fitting import length
     from archscope.report.plots import PLOTS, numbers_of, picture
 
+    if not models:
+        of = "runs.jsonl" if kind in PLOTS and PLOTS[kind].of == "runs" else "alexnet" if kind in PLOTS else kind
+        named = kind if kind in PLOTS else "layers"
+        raise SpecError(f"plot takes a kind and what to draw: archscope plot {named} {of} --output {named}.svg")
     choice("plot", kind, tuple(PLOTS))
+    if not output:
+        raise SpecError(f"a plot needs a file: --output {kind}.svg")
     form = _ending(output, PICTURES) if format is None else choice("format", format, PICTURES)
     if form is None:
         raise SpecError(f"--output ends in .svg, .png or .pdf, not {output!r}; --format png draws it under any name")

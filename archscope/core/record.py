@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite, prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from archscope.core import limits
 from archscope.core.files import content
@@ -264,20 +264,38 @@ class Trace:
         """The model in raw numbers: parameters, MACs, memory, … (`archscope.totals`)."""
         return PROVIDED["totals"](self)
 
-    def __getitem__(self, key: str | int) -> Mapping[str, Any]:
+    @overload
+    def __getitem__(self, key: str | int) -> Mapping[str, Any]: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> tuple[Mapping[str, Any], ...]: ...
+
+    def __getitem__(self, key: str | int | slice) -> Any:
         """A row of the layer table, by the layer's path or by its place in run order: `trace["conv1"]["macs"]`.
 
         The path of a container has all that runs inside it in one row. Of a layer that runs several times it is the
-        first run. Raises KeyError, naming the nearest right path, or IndexError.
+        first run. A slice has several rows. Raises KeyError, naming the nearest right path, IndexError or TypeError.
         """
-        if isinstance(key, int):
-            return PROVIDED["layer table"](self).rows[key]
+        if not isinstance(key, str):
+            rows = PROVIDED["layer table"](self).rows
+            if not hasattr(key, "__index__") and not isinstance(key, slice):
+                raise TypeError(f"a layer is named by its path or its place, not by {type(key).__name__}")
+            try:
+                return rows[key]
+            except IndexError:
+                raise IndexError(f"{self.model} has {len(rows)} rows, and none at {key}") from None
         depth = key.count(".") + 1
         for table in (PROVIDED["layer table"](self), PROVIDED["layer table"](self, depth)):
             for row in table.rows:
                 if row["path"] == key:
                     return row
         raise KeyError(unknown("layer", key, [layer.path for layer in self.layers if layer.path]))
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a layer has this path, or a row is this one."""
+        if not isinstance(key, str):
+            return any(row == key for row in self)
+        return any(layer.path == key for layer in self.layers if key) or any(row["path"] == key for row in self)
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         """The rows of the layer table, in run order."""

@@ -42,7 +42,7 @@ def _line_of(error: BaseException) -> str:
     found, at = "an unknown line", error.__traceback__
     while at is not None:
         file = Path(at.tb_frame.f_code.co_filename)
-        if not file.is_relative_to(HOME) and file.name not in ("contextlib.py", "_sitebuiltins.py"):
+        if not file.is_relative_to(HOME) and file.name != "contextlib.py" and "_sitebuiltins" not in file.name:
             found = f"{file}:{at.tb_lineno}"
         at = at.tb_next
     return found

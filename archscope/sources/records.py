@@ -36,6 +36,9 @@ def record_of(
     cannot be built or run, and ShapeError for an input that does not fit, with the inputs that do; the last two carry
     the record up to the failure.
     """
+    if not isinstance(spec, str | Spec):
+        raise SpecError(f"record_of takes a name, such as 'torchvision:resnet18'; archscope.trace(model, inputs) takes "
+                        f"an object, as this {type(spec).__name__}")  # fmt: skip
     with under(values, method):
         return _record_of(spec, input, batch, train)
 

@@ -57,6 +57,7 @@ def summary(
     mode = str(getattr(mode, "value", mode or "eval"))
     if mode not in MODES:
         raise SpecError(unknown("mode", mode, MODES))
+    _known(device)
     settings = [str(getattr(one, "value", one)) for one in row_settings or ()]
     for one in settings:
         if one not in ROWS:
@@ -78,6 +79,17 @@ def summary(
         text = printed(table)
         print(to_ascii(text) if "ascii_only" in settings else text, end="")
     return record
+
+
+def _known(device: Any) -> None:
+    """Raises SpecError for what is no device."""
+    if device is not None:
+        import torch
+
+        try:
+            torch.device(device)
+        except (RuntimeError, TypeError):
+            raise SpecError(f"no device is called {device!r}: cpu, cuda, cuda:1, mps or xpu") from None
 
 
 def _shapes(size: Sequence[Any], batch_dim: int | None) -> list[tuple[int, ...]]:

@@ -90,7 +90,7 @@ def trace_step(
     Workspaces inside a kernel (cuDNN, cuBLAS, oneDNN) are no tensors and are not in the record. The model is left as
     it was. Raises what `trace` raises, and SpecError for a condition that does not exist.
     """
-    _understood(model, inputs)
+    _understood(model, inputs, kwargs, {})
     check_conditions(loss, optimizer, implementation, precision, attention, device)
     if accumulate < 1:
         raise SpecError(f"accumulate is a whole number from 1 on, not {accumulate}")

@@ -1,7 +1,9 @@
 """trace(model, inputs) -> Trace: the one place that runs a model. How it runs stands in `run.py`."""
 
 import copy
+import inspect
 import sys
+import types
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -39,12 +41,14 @@ def trace(
     bound: bool = False,
     values: str = "auto",
     memory: int = MEMORY,
+    **named: Any,
 ) -> Trace:
     """Run `model(*inputs, **kwargs)` once without computing anything, and return the record.
 
     inputs: a tuple or list of tensors or arrays, or of shapes, which have the dtype of the model's parameters, or of
     anything else that the forward takes; a single tensor, array or shape may stand alone, and a dict goes by name.
-    kwargs: the arguments by name, likewise. Tensors of integers and booleans keep their values (lengths, masks, edges),
+    kwargs: the arguments by name, likewise; those that this function has no argument for may stand by themselves,
+    `trace(model, tokens=(1, 128))`. Tensors of integers and booleans keep their values (lengths, masks, edges),
     and so do small ones of floating numbers; of others only shape and dtype are read. Objects keep their class, and the
     forward gets a copy of each. A tuple of ints is a shape where no argument is a tensor and the forward does not say
     by annotation or default that it takes numbers; a list of ints is a list.
@@ -60,9 +64,9 @@ def trace(
     The model is left as it was: mode of every submodule, parameters, buffers, attributes, hooks, gradients, device,
     and the state of the random generator. Raises ShapeError when an operator refuses its input, and TraceError when
     the forward needs the value of a tensor or fails in another way; both carry a `failure` with the record so far.
-    Raises SpecError for what is no module, and for what is no input.
+    Raises SpecError for what is no module, for what is no input, and where the forward needs one.
     """
-    _understood(model, inputs)
+    kwargs = {**(kwargs or {}), **_understood(model, inputs, kwargs, named)}
     if values not in ("auto", "never", "always"):
         raise SpecError(f"values={values!r}: it is 'auto', 'never' or 'always'")
     once = Once(inputs, kwargs, name or getattr(model, NAME, type(model).__name__), train, rules, bound, memory)
@@ -192,12 +196,44 @@ class Once(NamedTuple):
         return run.finish(bool(self.train) if self.train is not None else model.training)
 
 
-def _understood(model: Any, inputs: Any) -> None:
+def _understood(
+    model: Any, inputs: Any, kwargs: Mapping[str, Any] | None, named: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The arguments of the forward among those that `trace` does not know. Raises SpecError for what is no model, no
+    input or no argument."""
     if isinstance(model, type) and issubclass(model, nn.Module):
         raise SpecError(f"{model.__name__} is a class: give an object of it, {model.__name__}(…)")
     if not isinstance(model, nn.Module):
-        text = repr(model)
-        other = f": archscope.record_of({text}) takes a name" if isinstance(model, str) else ""
-        raise SpecError(f"{text if len(text) < 60 else type(model).__name__} is no module{other}")
+        raise SpecError(_no_module(model, inputs))
     if isinstance(inputs, (str, int, float)) or inputs is None:
         raise SpecError(f"{inputs!r} is no input of a forward: give tensors or shapes, such as (1, 3, 224, 224)")
+    try:
+        parameters = inspect.signature(model.forward).parameters
+    except (TypeError, ValueError):  # of a scripted module
+        return named
+    open_ended = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    if wrong := [name for name in named if name not in parameters and not open_ended]:
+        raise TypeError(f"neither trace() nor the forward of {type(model).__name__} has an argument {wrong[0]!r}")
+    given = isinstance(inputs, Mapping) or hasattr(inputs, "shape") or len(inputs) > 0
+    needed = [one.name for one in parameters.values() if one.default is one.empty and one.kind in POSITIONAL]
+    if needed and not (given or kwargs or named):
+        raise SpecError(f"{type(model).__name__} needs an input, {needed[0]}: archscope.trace(model, (1, 3, 224, 224))")
+    return named
+
+
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _no_module(model: Any, inputs: Any) -> str:
+    """What to write in the place of something that is no module."""
+    name = getattr(model, "__name__", "")
+    if isinstance(inputs, nn.Module):
+        return "the model comes first, then its input: archscope.trace(model, inputs)"
+    if isinstance(model, str):
+        return f"{model!r} is no module: archscope.record_of({model!r}) takes a name"
+    if isinstance(model, types.ModuleType):
+        return f"{name} is a package: give a model of it"
+    if callable(model) and name:
+        return f"{name} is a function: if it builds a model, call it, {name}()"
+    text = repr(model) if isinstance(model, (int, float, tuple, list, dict, type(None))) else ""
+    return f"{text if 0 < len(text) < 60 else type(model).__name__} is no module"

@@ -8,6 +8,7 @@ from typing import Any
 
 from archscope.analysis.metrics.base import METRICS, STEP_METRICS, Metric, arranged, metric
 from archscope.analysis.observed import cached, shapes_of, unknown_operators
+from archscope.core.errors import SpecError
 from archscope.core.record import Trace
 from archscope.core.registry import import_folder
 
@@ -30,6 +31,8 @@ def totals(trace: Trace) -> dict[str, Any]:
     and `macs_is_lower_bound` is true. `memory` and `activations` are in bytes, `params`, `trainable` and `buffers` in
     elements.
     """
+    if not isinstance(trace, Trace):
+        raise SpecError(f"totals are of a trace, not of {type(trace).__name__}: archscope.trace(model, inputs).totals")
     known = {key: one.total(trace) for key, one in METRICS.items() if one.total is not None}
     missing = unknown_operators(trace)
     last = {"unknown": missing, "macs_is_lower_bound": bool(missing)}
