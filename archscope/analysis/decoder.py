@@ -73,8 +73,6 @@ _ENCODERS = (  # each token sees all others, unless `is_decoder` is set
 ).split()
 # fields by which layers differ in ways that no closed form here knows
 _MORE = ("global_head_dim", "cross_attention_layers", "swa_head_dim", "attention_types", "attention_k_eq_v")
-# fields of models whose layers have further products, which no closed form here knows
-_MORE_PRODUCTS = ("altup_num_inputs", "index_head_dim")
 _EVERY_EXPERT = ("llama4_text",)  # transformers multiplies each token by every expert
 
 
@@ -92,9 +90,10 @@ def unrecognised(config: Config) -> str | None:
 
 def without_macs(config: Config, layers: list[Mixer]) -> str | None:
     """Why MACs have no closed form though the cache has; None where they have one."""
-    more = next((key for key in _MORE_PRODUCTS if config.get(key) is not None), None)
-    if more is not None:
-        return more
+    if config.get("altup_num_inputs") is not None:
+        return "altup_num_inputs"
+    if config.get("index_head_dim") is not None and any(layer.kind == "latent" for layer in layers):
+        return "index_head_dim"
     if config.get("model_type") in _EVERY_EXPERT:
         return "transformers runs every expert on every token"
     return "layers with a state" if any(layer.state for layer in layers) else None
