@@ -30,7 +30,7 @@ _NOTHING = """add add_ sub sub_ rsub cat stack mean sum view _unsafe_view t tran
     unfold as_strided im2col col2im pixel_shuffle pixel_unshuffle""".split()
 
 
-@SAVES.register(*CONSTANT, *(f"aten.{name}" for name in _NOTHING))
+@SAVES.register(*sorted(CONSTANT), *(f"aten.{name}" for name in _NOTHING))
 def nothing(op: Op, needs: Needs) -> Saved:
     """grad, or grad in another shape."""
     return []

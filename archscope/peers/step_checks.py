@@ -30,7 +30,6 @@ from archscope.sources.spec import Spec
 
 OPTIMIZER = "adamw"  # it has state, which the bytes then hold too
 MOST_MACS = 5 * 10**11  # of a step that is run on the CPU: about half a minute
-RECURRENT = "a CPU multiplies all steps of the input of a recurrent layer at once, the record one step after the other"
 MOMENTS = ("after the forward", "at the peak of the backward", "at the peak", "after the step")
 
 
@@ -50,12 +49,8 @@ def step_compared(spec: Spec, input: Text = None, batch: int | None = None) -> C
         found = by_table(record)
         for witness in (by_real_step, by_mem_tracker):
             model, arguments, named = loaded(spec, input, batch)  # each changes its model
-            recurrent = any("RNNBase" in [cls.__name__ for cls in type(one).__mro__] for one in model.modules())
             try:
-                seen = witness(record, model, arguments, named)
-                if recurrent:
-                    seen = seen._replace(wrong=(), stated=tuple(f"{text}: {RECURRENT}" for text in seen.wrong))
-                found = found.with_another(seen)
+                found = found.with_another(witness(record, model, arguments, named))
             except Exception as error:
                 what = {by_real_step: "a real step", by_mem_tracker: "MemTracker"}[witness]
                 found = found.with_another(Compared(missing=(f"training step, {what}: {reason(error)}",)))
