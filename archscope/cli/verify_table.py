@@ -13,7 +13,9 @@ app = typer.Typer()
 def check_table(
     file: Annotated[
         str,
-        typer.Argument(help="A CSV or Markdown file with columns of models, parameters, MACs, FLOPs.", metavar="FILE"),
+        typer.Argument(
+            help="A CSV or Markdown file with columns of models, parameters, MACs, FLOPs, KV cache.", metavar="FILE"
+        ),
     ],
     input: Annotated[
         str | None,
@@ -27,7 +29,8 @@ def check_table(
 
     A figure agrees, agrees as MACs (a factor of 2), is what a tool or a paper has, or is explained by another input,
     head or part of the network. Exit code 1 where a figure disagrees and nothing explains it,
-    where a cell is no number, and where no figure could be checked.
+    where a cell is no number, and where no figure could be checked. Of language models also columns of KV cache,
+    active parameters and training FLOPs, with the names of usual mistakes.
 
     \b
     archscope verify-table table.md

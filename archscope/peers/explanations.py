@@ -23,7 +23,7 @@ from archscope.analysis.metrics import METRICS, totals
 from archscope.analysis.row import Row, rows
 from archscope.core.record import Trace
 from archscope.core.table import Column, Table
-from archscope.peers import published
+from archscope.peers import llm_figures, published
 from archscope.peers.llm import other_counts
 from archscope.peers.model_names import Known, candidates, in_torchvision, nearest
 from archscope.peers.printed_table import Cell, Line
@@ -75,7 +75,11 @@ def _judged(line: Line, input: str) -> list[Judged]:
         found = _best(line, known, input)
     if not found:
         return [Judged(line, cell, "unknown model", because=nearest(line.model)) for cell in line.cells]
-    return [_explained(one, known, input) if one.verdict == FAILED else one for one in found]
+    elsewhere = llm_figures.QUANTITIES  # these were explained where they were judged
+    return [
+        _explained(one, known, input) if one.verdict == FAILED and one.cell.quantity not in elsewhere else one
+        for one in found
+    ]
 
 
 def _best(line: Line, known: Iterable[Known], input: str) -> list[Judged]:
@@ -88,7 +92,15 @@ def _judge(line: Line, cell: Cell, known: Known, input: str) -> Judged:
     if not cell.readings:
         return Judged(line, cell, "no number", known.spec, because=f"{cell.text!r} is not a number")
     try:
-        record = run(known.spec, line.input or known.input or input)
+        side = line.input or known.input or input
+        record = run(known.spec, side)
+        if cell.quantity in llm_figures.QUANTITIES:
+            if llm_figures.is_language_model(record):
+                found = llm_figures.answer(cell, known.spec)
+                return Judged(line, cell, found.verdict, known.spec, found.value, found.counted, found.because)
+            if cell.quantity == "cache":
+                return Judged(line, cell, "not run", known.spec, because="it is no language model: it has no KV cache")
+            cell = cell._replace(quantity=llm_figures.ELSE[cell.quantity])
     except Exception as error:
         return Judged(line, cell, "not run", known.spec, because=reason(error))
     total = totals(record)[_key(cell)]

@@ -27,8 +27,8 @@ THOUSAND, MILLION, BILLION = 10**3, 10**6, 10**9
 class Cell(NamedTuple):
     """One printed figure.
 
-    quantity: "params", "macs" or "flops", by its heading. heading, text: as printed. readings: unit and value, one
-    where the unit is known; empty where the text is no number.
+    quantity: by its heading "params", "macs" or "flops"; of a language model "cache", "active" or "training". heading,
+    text: as printed. readings: unit and value, one where the unit is known; empty where the text is no number.
     """
 
     quantity: str
@@ -99,21 +99,32 @@ def _separated(text: str) -> list[Grid]:
 
 # ----------------------------------------------------------------------------------------- headings, rows and cells
 
-_ROLES = {  # what a heading says -> what its column holds, the first that fits; three are quantities
+_ROLES = {  # what a heading says -> what its column holds, the first that fits; six are quantities
+    "cache": r"\bkv[ -]?cache\b",
+    "active": r"\bactiv(?:e|ated)\b.*\bparam|\bparam.*\bactiv(?:e|ated)\b|^#?\s*active\b",
+    "training": r"\btrain(?:ing)?\b.*\bflops?\b|\bflops?\b.*\btrain(?:ing)?\b",
     "params": r"param|weights\b|model size",
     "macs": r"\bm?g?macs?\b|mac\b|macs\b|mult|mul-add|madd|m-add",
     "flops": r"flop|\bops\b|\bgops\b|complexity|computation|\bcost\b",
     "model": r"model|network|architecture|backbone|method|\bnet\b|\bname\b|variant",
     "input": r"resolution|input|image|img|crop|\bres\.?$|\bsize\b|side",
 }
-_UNITS = {"params": (MILLION, THOUSAND, 1), "macs": (BILLION, MILLION, 1), "flops": (BILLION, MILLION, 1)}  # usual
+_UNITS = {  # usual
+    "params": (MILLION, THOUSAND, 1),
+    "macs": (BILLION, MILLION, 1),
+    "flops": (BILLION, MILLION, 1),
+    "cache": (1,),
+    "active": (BILLION, MILLION, 1),
+    "training": (BILLION, MILLION, 1),
+}
 
 
 def _role(title: str) -> str:
     """What a column holds, "" where that is of no interest."""
     plain = _plain(title).lower()
     role = next((role for role, pattern in _ROLES.items() if re.search(pattern, plain)), "")
-    return "" if re.search(r"latency|time|speed|/s\b|memory|\bmi?b\b", plain) else role
+    other = r"latency|time|speed|/s\b" + ("" if role == "cache" else r"|memory|\bmi?b\b")
+    return "" if re.search(other, plain) else role
 
 
 def unit_of(heading: str) -> int | None:
@@ -131,7 +142,12 @@ def _line(number: int, row: list[str], heading: list[str]) -> Line | None:
     row, roles = row + [""] * (len(heading) - len(row)), list(map(_role, heading))
     model = roles.index("model") if "model" in roles else next((i for i, role in enumerate(roles) if not role), 0)
     cells = [
-        Cell(role, _plain(title), _plain(text), readings(text, unit_of(title), role))
+        Cell(
+            role,
+            _plain(title),
+            _plain(text),
+            _bytes(text, title) if role == "cache" else readings(text, unit_of(title), role),
+        )
         for role, title, text in zip(roles, heading, row, strict=False)
         if role in _UNITS
         and _plain(text).lower() not in ("", "-", "--", "–", "—", "−", "n/a", "na", "?", "none", "tbd")
@@ -196,6 +212,21 @@ def readings(text: str, heading: int | None, quantity: str) -> tuple[tuple[int, 
     else:
         units = (heading,) if heading else _UNITS[quantity]
     return tuple((worth, rounded(digits, scale=worth)) for worth in units)
+
+
+_BYTES = re.compile(r"(?P<letter>[kmgt]?)(?P<binary>i?)b(?:ytes?)?", re.IGNORECASE)
+
+
+def _bytes(text: str, heading: str) -> tuple[tuple[int, Rounded], ...]:
+    """What a printed number of bytes is: `128 KiB`, `0.13 MB`; in the unit of its heading, `(GiB)`, else in bytes."""
+    number = re.fullmatch(r"[≈~<>=±]*\s*(\d[\d,.' ]*)([a-zA-Z]*)", _plain(text))
+    digits = _digits(number[1]) if number else None
+    if number is None or digits is None or (number[2] and not _BYTES.fullmatch(number[2])):
+        return ()
+    named = re.findall(rf"\b{_BYTES.pattern}\b", number[2] or _plain(heading), re.IGNORECASE)
+    letter, binary = max(named, key=lambda one: one[0] != "", default=("", ""))
+    worth = (1024 if binary else 1000) ** " kmgt".index(letter.lower() or " ")
+    return ((worth, rounded(digits, scale=worth)),)
 
 
 def _digits(text: str) -> str | None:
