@@ -9,7 +9,7 @@ LOCK = 1 << 27
 RUNS = 1 << 27  # results of bench
 TABLE = 1 << 24  # a printed table
 SHEET = 1 << 22  # a worksheet
-SETTINGS = 1 << 22  # pyproject.toml, archscope.toml, the note of a sweep
+SETTINGS = 1 << 22  # pyproject.toml, archscope.toml, the note of a sweep, the argument of a builder
 CONFIG = 1 << 24  # a config.json of the Hugging Face hub
 HEADER = 100_000_000  # of a .safetensors file, as the format says
 GGUF_NAME = 1 << 16  # a name in a .gguf file
@@ -24,6 +24,7 @@ NUMBER = 1 << 53  # a number in a record that is no size: an argument, a configu
 SIDE = 1 << 53  # of a tensor in a record
 ELEMENTS = 1 << 62  # of a tensor in a record
 INPUT = 1 << 40  # elements of an input, of a tensor in a graph; a number in a config.json
+VALUES = 100_000  # in a configuration that is an argument of a builder
 LAYERS = 100_000  # a number of layers in a config.json
 AXES = 64  # of a tensor
 

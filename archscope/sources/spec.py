@@ -4,6 +4,7 @@
     mobilenet-v1@width=0.5@num_classes=10
     torchvision:resnet50   timm:vit_base_patch16_224   transformers:LlamaConfig@hidden_size=4096
     nets.py:Net   package.models:build@width=2         a user's own class, function or module
+    nets.py:Net@layers=[64,128]   nets.py:Net@config=cfg.yaml@config.hidden=512   see `sources/nested.py`
     nets.py                                            the only model of a file
     trace.json   program.pt2                           a saved trace, an exported program
     alexnet,vgg*,torchvision:resnet*                   several, with wildcards (in lists)
@@ -20,6 +21,7 @@ from typing import Any
 
 from archscope.core.errors import SpecError
 from archscope.core.table import did_you_mean
+from archscope.sources.nested import FILE, Quoted
 from archscope.sources.other_names import elsewhere, holds_weights, question, translated
 from archscope.sources.source import Keys, Source, source_and_name
 from archscope.sources.watch import loading
@@ -120,8 +122,20 @@ def _head_and_pairs(text: str) -> tuple[str, list[str]]:
 
 
 def _commas(text: str) -> list[str]:
-    """The parts between commas. A comma within brackets or parentheses does not separate."""
-    return [part.strip() for part in re.findall(r"(?:\([^)]*\)|\[[^\]]*\]|[^,])+", text) if part.strip()]
+    """The parts between commas. A comma within brackets, at any depth, does not separate."""
+    parts, level = [""], 0
+    for i, letter in enumerate(text):
+        level += (letter in "([{" and _closes(text, i)) - (letter in ")]}" and level > 0)
+        if letter == "," and not level:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _closes(text: str, start: int) -> bool:
+    """Whether a bracket that opens is closed later."""
+    return {"(": ")", "[": "]", "{": "}"}[text[start]] in text[start:]
 
 
 def _how_to_list(source: Source) -> str:
@@ -181,7 +195,10 @@ def _like(key: str, value: str, default: Any) -> Any:
 def literal(value: str) -> Any:
     """A value of unknown type: true, false, none, a Python literal, or text."""
     plain = {"true": True, "false": False, "none": None}
-    return plain[value.lower()] if value.lower() in plain else _evaluated(value, value)
+    if value.lower() in plain:
+        return plain[value.lower()]
+    read = _evaluated(value, value)
+    return Quoted(read) if type(read) is str and read != value and re.fullmatch(FILE, read) else read
 
 
 def _evaluated(value: str, otherwise: Any) -> Any:

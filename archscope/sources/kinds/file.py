@@ -18,6 +18,7 @@ from archscope.core.table import did_you_mean
 from archscope.sources.arguments import givens_in, has_tensors, outcome
 from archscope.sources.guard import user_code
 from archscope.sources.inputs import Given, Input, of_shape, parse_input, shape_and_dtype
+from archscope.sources.nested import in_full
 from archscope.sources.source import SOURCES, Source
 
 EXAMPLE = "example_inputs"  # beside the model, or an attribute of it
@@ -156,7 +157,8 @@ def made(holder: ModuleType, where: str, attribute: str, arguments: dict[str, An
         return value
     if not callable(value):
         raise SpecError(f"{attribute} in {where} is neither a module nor something that builds one")
-    _fits(value, attribute, arguments)
+    _fits(value, attribute, {key.partition(".")[0]: given for key, given in arguments.items()})
+    arguments = in_full(value, arguments)
     try:
         model = value(**arguments)
     except ArchscopeError:
