@@ -1,6 +1,8 @@
 """`verify-table`: somebody's table is read, its models recognised, and each figure judged to its printed digits."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -360,3 +362,13 @@ def test_the_command_takes_an_input(tmp_path: Path, archscope: Callable[..., Any
 def test_exit_code_of_what_cannot_be_read(rows: str, code: int, tmp_path: Path, archscope: Callable[..., Any]) -> None:
     (tmp_path / "t.md").write_text(f"| Model | Params |\n|---|---|\n{rows}\n")
     assert archscope("verify-table", str(tmp_path / "t.md")).code == code
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_a_table_that_is_piped_in(name: str) -> None:
+    words = [sys.executable, "-m", "archscope", "verify-table", name]
+    # LeNet: 5·5·1·6 + 6 + 5·5·6·16 + 16 + 400·120 + 120 + 120·84 + 84 + 84·10 + 10
+    ran = subprocess.run(words, input="model,params\nlenet,61706\n", capture_output=True, text=True)
+    assert ran.returncode == 0 and "1 agrees" in ran.stdout
+    ran = subprocess.run(words, input="", capture_output=True, text=True)
+    assert ran.returncode == 2 and "holds no table" in ran.stderr

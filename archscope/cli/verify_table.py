@@ -35,6 +35,7 @@ def check_table(
     \b
     archscope verify-table table.md
     archscope verify-table models.csv --input 256 --format md
+    archscope verify-table - < table.md             what is piped in
     """
     from archscope.peers.explanations import HIDDEN, SHOWN, failed, judged, verdict_table
     from archscope.peers.printed_table import lines_of

@@ -3,14 +3,17 @@
 import errno
 import os
 import stat
+import sys
 from contextlib import suppress
 
 
 def content(path: str | os.PathLike[str], most: int) -> bytes:
-    """The bytes of a file of at most `most` bytes; "~" is expanded.
+    """The bytes of a file of at most `most` bytes; "~" is expanded, and "-" is what is piped in.
 
     Raises OSError as it comes, and for a longer file and for a pipe or a device, where reading may never end.
     """
+    if os.fspath(path) in ("-", "/dev/stdin"):
+        return _piped(most)
     full = os.path.expanduser(path)
     if "\0" in os.fspath(full):
         raise OSError(errno.EINVAL, "no file has such a name")
@@ -24,6 +27,15 @@ def content(path: str | os.PathLike[str], most: int) -> bytes:
         data = stream.read(most + 1) if about.st_size <= most else b""
     if max(about.st_size, len(data)) > most:
         raise OSError(errno.EFBIG, f"it has {about.st_size:,} bytes, and {most:,} are the most")
+    return data
+
+
+def _piped(most: int) -> bytes:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise OSError(errno.EINVAL, "nothing is piped in")
+    data = sys.stdin.buffer.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes")
     return data
 
 
