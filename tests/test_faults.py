@@ -228,7 +228,7 @@ def test_eight_writers_of_one_file(here: Path, archscope: Any) -> None:
 
 POOR = {
     "no home": {"HOME": None, "USER": None, "LOGNAME": None, "XDG_CACHE_HOME": None},
-    "a home that is not there": {"HOME": "/nonexistent", "XDG_CACHE_HOME": None, "MPLCONFIGDIR": None},
+    "a home that is not there": {"HOME": "FOLDER/gone", "XDG_CACHE_HOME": None, "MPLCONFIGDIR": None},
     "LANG=C": {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": None},
     "PYTHONOPTIMIZE=2": {"PYTHONOPTIMIZE": "2"},
     "40 columns": {"COLUMNS": "40"},
@@ -252,7 +252,7 @@ def test_poor_surroundings(how: str, here: Path) -> None:
     env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "ARCHSCOPE_CACHE")}
     for key, value in POOR[how].items():
         env.pop(key, None)
-        env |= {key: value} if value is not None else {}
+        env |= {key: value.replace("FOLDER", str(here))} if value is not None else {}
     code = """
 import json, sys
 from archscope.cli import app, main

@@ -261,11 +261,16 @@ def test_an_einsum_kept_whole_costs_what_its_pieces_cost(equation: str) -> None:
     assert totals(whole)["unknown"] == {}
 
 
-@pytest.mark.parametrize("equation", ["ii->i", "i...,i...->...", "ij,jk,kl->il"])
+@pytest.mark.parametrize("equation", ["ii->i", "i...,i...,i...->...", "ij,jk,kl->il"])
 def test_an_einsum_kept_whole_that_is_not_understood_is_unknown(equation: str) -> None:
     operands = [torch.zeros(3, 3) for _ in equation.partition("->")[0].split(",")]
     run = trace(Call(lambda x: x * torch.einsum(equation, *operands).sum()), ((1,),))
     assert unknown_operators(run) == {"aten.einsum": 1}
+
+
+def test_an_einsum_with_an_ellipsis_is_understood() -> None:
+    run = trace(Call(lambda x: x * torch.einsum("i...,i...->...", torch.zeros(3, 4), torch.zeros(3, 4)).sum()), ((1,),))
+    assert totals(run)["macs"] == 3 * 4 and unknown_operators(run) == {}  # for each of 4 columns a sum of 3 products
 
 
 # ------------------------------------------------------------------------------------------------------- unknown

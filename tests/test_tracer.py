@@ -393,6 +393,8 @@ def test_errors_of_the_users_code_name_the_line() -> None:
     with pytest.raises(TraceError, match=r"Broken: KeyError: 'nothing here', at .*test_tracer\.py:\d+$"):
         trace(Broken(), ((1,),))
     with pytest.raises(TraceError, match="other inputs than it takes"):
+        trace(nn.Linear(2, 2), ((1, 2), (1, 2)))
+    with pytest.raises(SpecError, match="Linear needs an input, input: "):
         trace(nn.Linear(2, 2), ())
 
 

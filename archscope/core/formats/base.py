@@ -59,9 +59,9 @@ _COMMAND = re.compile(r"^([^\S\n]*):(?=:)", re.MULTILINE)
 
 
 def cell_text(value: str) -> str:
-    """A text as a cell of CSV: on one line, and with a ' before it where a spreadsheet would take it for a formula, or
-    GitHub's runner for a command."""
-    text = one_line(value)
+    """A text as a cell of CSV: without control characters but line feeds, and with a ' before it where a spreadsheet
+    would take it for a formula, or GitHub's runner for a command."""
+    text = inert("\n".join(map(one_line, value.split("\n"))))
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "::")) else text
 
 
