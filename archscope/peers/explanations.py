@@ -95,12 +95,12 @@ def _judge(line: Line, cell: Cell, known: Known, input: str) -> Judged:
         side = line.input or known.input or input
         record = run(known.spec, side)
         if cell.quantity in llm_figures.QUANTITIES:
-            if llm_figures.is_language_model(record):
+            if llm_figures.belongs(cell, record):
                 found = llm_figures.answer(cell, known.spec)
                 return Judged(line, cell, found.verdict, known.spec, found.value, found.counted, found.because)
             if cell.quantity == "cache":
                 return Judged(line, cell, "not run", known.spec, because="it is no language model: it has no KV cache")
-            cell = cell._replace(quantity=llm_figures.ELSE[cell.quantity])
+            cell = cell._replace(quantity=llm_figures.elsewhere(cell))
     except Exception as error:
         return Judged(line, cell, "not run", known.spec, because=reason(error))
     total = totals(record)[_key(cell)]

@@ -1,6 +1,7 @@
-"""Printed figures of language models: the KV cache, active parameters and training FLOPs, and mistakes made with them.
+"""Printed figures of language models: KV cache, active parameters, FLOPs of training and of a prompt; usual mistakes.
 
-The cache is the closed form of the configuration (`analysis/decoder.py`); active parameters and N are of the record. A
+Cache and causal prompts are closed forms of the configuration (`analysis/decoder.py`), active parameters and N of the
+record. A
 mistake is a figure worked out by a wrong rule. It is looked at only where no right rule gives the printed digits.
 """
 
@@ -21,28 +22,35 @@ from archscope.peers.printed_table import Cell
 from archscope.peers.published import Rounded
 from archscope.sources.decoding import LanguageModel
 
-QUANTITIES = ("cache", "active", "training")
-ELSE = {"active": "params", "training": "flops"}  # what such a column holds of another network
+QUANTITIES = ("cache", "active", "training", "causal")
 PROMPT = 16  # tokens of the record: parameters do not depend on it
 Count = Fraction | int
 
 
 class Case(NamedTuple):
-    """What a figure is of. tokens: in the cache, or trained on. width: bytes of a cached number. record: a prompt's."""
+    """What a figure is of. tokens: in the cache, or of a text. width: bytes of a cached number. record: a prompt's."""
 
     config: Config
     record: Trace
     tokens: int = 1
     width: int = 2
 
-    def cache(self, **changed: int | bool | None) -> int:
+    def cache(self, paged: bool = False, **changed: int | bool | None) -> int:
         """Bytes of the cache of one text, in another configuration where one is given. SpecError: not recognised."""
         config = {**self.config, **changed}
         layers = decoder.mixers(config)
         if layers is None or config.get("is_encoder_decoder"):
             why = decoder.unrecognised(config) or "the source that the encoder reads"
             raise SpecError(f"no closed form of the cache knows {why}")
-        return self.width * decoder.cache_elements(layers, self.tokens)
+        return self.width * decoder.cache_elements(layers, self.tokens, paged=paged)
+
+    @property
+    def prompt(self) -> generation.Derived:
+        """MACs of a prompt. Raises SpecError where no closed form has them."""
+        found = generation.derived_macs(self.record, self.config, self.tokens)
+        if found is None or found.prefill is None or self.config.get("is_encoder_decoder"):
+            raise SpecError("no closed form has the MACs of its prompt")
+        return found
 
     @property
     def params(self) -> int:
@@ -120,6 +128,14 @@ def _forward(case: Case) -> Iterator[int]:
     yield from (2 * n * case.tokens for n, _ in _sizes(case))
 
 
+# --------------------------------------------------------------------------------------------- MACs of a causal prompt
+
+
+@MISTAKES["causal"].register("the causal half forgotten: a token sees those before it alone")
+def _full(case: Case) -> Iterator[int]:
+    yield from filter(None, [case.prompt.prefill])
+
+
 # ---------------------------------------------------------------------------------------------------------- judging
 
 
@@ -132,10 +148,16 @@ class Answer(NamedTuple):
     because: str
 
 
-def is_language_model(record: Trace) -> bool:
-    """Whether it reads tokens and attends."""
-    reads = bool(record.inputs) and record.inputs[0].dtype.startswith("int")
-    return reads and bool(generation.score_products(record))
+def belongs(cell: Cell, record: Trace) -> bool:
+    """Whether a figure is of a language model: it reads tokens and attends. A causal figure names their number too."""
+    reads = bool(record.inputs) and record.inputs[0].dtype.startswith("int") and generation.score_products(record)
+    return bool(reads) and (cell.quantity != "causal" or tokens_of(cell.heading) > 1)
+
+
+def elsewhere(cell: Cell) -> str:
+    """What such a column holds of another network: a quantity of `peers/printed_table.py`; "" where it has none."""
+    of_prompt = "flops" if "flop" in cell.heading.lower() else "macs"
+    return {"active": "params", "training": "flops", "causal": of_prompt}.get(cell.quantity, "")
 
 
 def answer(cell: Cell, spec: str) -> Answer:
@@ -144,6 +166,9 @@ def answer(cell: Cell, spec: str) -> Answer:
     tokens = tokens_of(cell.heading, 1000 if cell.quantity == "training" else 1024)
     case = Case(config, record, tokens, width_of(cell.heading))
     right = list(_right(cell.quantity, case))
+    if cell.quantity == "causal" and elsewhere(cell) == "flops":
+        macs, because = right[0]
+        right = [(2 * macs, because.replace("MACs", "FLOPs"))]
     for count, because in right:
         if (match := _match(cell, count)) is not None:
             return Answer("agrees", match.value, count, because)
@@ -161,6 +186,11 @@ def _right(quantity: str, case: Case) -> Iterator[tuple[int, str]]:
     tokens = f"{case.tokens:,} token{'s' if case.tokens > 1 else ''}"
     if quantity == "cache":
         yield case.cache(), f"bytes of {tokens}, {case.width} a number"
+        if case.tokens > 1:
+            yield case.cache(paged=True), f"bytes of {tokens}, {case.width} a number, in blocks of {decoder.BLOCK}"
+    elif quantity == "causal":
+        assert case.prompt.causal is not None
+        yield case.prompt.causal, f"MACs of a prompt of {tokens}, causal"
     elif quantity == "active":
         looked_up = "the input table is looked up, not multiplied"
         yield case.active.without_input, "active without the input table"
@@ -173,6 +203,9 @@ def _right(quantity: str, case: Case) -> Iterator[tuple[int, str]]:
 def _wrong(cell: Cell, case: Case) -> Iterator[tuple[str, Count]]:
     """Mistakes and what they give: of one rule, of the unit, of a rule and the unit."""
     made = [(name, count) for name, make in MISTAKES[cell.quantity].items() for count in make(case)]
+    if cell.quantity == "causal" and elsewhere(cell) == "flops":
+        made = [(name, 2 * count) for name, count in made]
+        yield "MACs in a column of FLOPs", case.prompt.causal or 0
     yield from made
     if cell.quantity == "cache":
         worth = cell.readings[0][0]

@@ -27,8 +27,8 @@ THOUSAND, MILLION, BILLION = 10**3, 10**6, 10**9
 class Cell(NamedTuple):
     """One printed figure.
 
-    quantity: by its heading "params", "macs" or "flops"; of a language model "cache", "active" or "training". heading,
-    text: as printed. readings: unit and value, one where the unit is known; empty where the text is no number.
+    quantity: by its heading "params", "macs" or "flops"; of a language model "cache", "active", "training" or "causal".
+    heading, text: as printed. readings: unit and value, one where the unit is known; empty where the text is no number.
     """
 
     quantity: str
@@ -99,10 +99,11 @@ def _separated(text: str) -> list[Grid]:
 
 # ----------------------------------------------------------------------------------------- headings, rows and cells
 
-_ROLES = {  # what a heading says -> what its column holds, the first that fits; six are quantities
+_ROLES = {  # what a heading says -> what its column holds, the first that fits; seven are quantities
     "cache": r"\bkv[ -]?cache\b",
     "active": r"\bactiv(?:e|ated)\b.*\bparam|\bparam.*\bactiv(?:e|ated)\b|^#?\s*active\b",
     "training": r"\btrain(?:ing)?\b.*\bflops?\b|\bflops?\b.*\btrain(?:ing)?\b",
+    "causal": r"\bcausal\b.*(?:flop|macs?\b)|(?:flop|macs?\b).*\bcausal\b",
     "params": r"param|weights\b|model size",
     "macs": r"\bm?g?macs?\b|mac\b|macs\b|mult|mul-add|madd|m-add",
     "flops": r"flop|\bops\b|\bgops\b|complexity|computation|\bcost\b",
@@ -116,6 +117,7 @@ _UNITS = {  # usual
     "cache": (1,),
     "active": (BILLION, MILLION, 1),
     "training": (BILLION, MILLION, 1),
+    "causal": (BILLION, MILLION, 1),
 }
 
 
