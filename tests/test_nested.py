@@ -61,6 +61,7 @@ def space(config=SPACE): return Holds(config)
 def sides(config=SIDES): return Holds(config)
 def plain(config: Plain): return Holds(config)
 def pair(config: Pair): return Holds(config)
+def pair_default(config=Pair(5, 6)): return Holds(config)
 def mapping(config: dict[str, int]): return Holds(config)
 def free(config): return Holds(config)
 def text(path: str, other="a.yaml"): return Holds((path, other))
@@ -120,6 +121,7 @@ def test_a_field_of_an_argument(nets: Path) -> None:
 def test_a_default_is_copied_and_left_as_it_was(nets: Path) -> None:
     m = module(nets)
     assert value(nets, "default@config.drop=0.25") == m.Config(hidden=99, drop=0.25)
+    assert value(nets, "pair_default@config.b=7") == m.Pair(5, 7)
     assert vars(value(nets, "space@config.b=5")) == {"a": 1, "b": 5}
     assert value(nets, "sides@config.b.c=5") == {"a": 1, "b": {"c": 5, "d": 3}}
     assert value(nets, "sides@config={'z':1}") == {"z": 1}

@@ -183,9 +183,14 @@ def _mapping(value: Mapping[str, Any], hint: Any, kind: Any, base: Any, key: str
         raise SpecError(f"{key} is {_name(kind)}, so it has no field {next(iter(value), '')!r}")
     if kind is not type(base):
         base = _NONE
-    if kind is types.SimpleNamespace or base is not _NONE and not dataclasses.is_dataclass(base):
+    if kind is types.SimpleNamespace or base is not _NONE and not _replaceable(base):
         return _changed(value, kind, base, key)
     return _instance(value, kind, base, key)
+
+
+def _replaceable(base: Any) -> bool:
+    """Whether a new object with other fields can be made of it: a dataclass, a NamedTuple."""
+    return dataclasses.is_dataclass(base) or hasattr(base, "_replace")
 
 
 def _settings(value: Any) -> Any:
@@ -225,7 +230,8 @@ def _instance(value: Mapping[str, Any], kind: type, base: Any, key: str) -> Any:
     hints = _hints(kind)
     made = {name: _value(one, hints.get(name, Any), bases[name], f"{key}.{name}") for name, one in value.items()}
     if base is not _NONE:
-        return _called(lambda: dataclasses.replace(base, **made), key, kind)
+        replace = base._replace if hasattr(base, "_replace") else partial(dataclasses.replace, base)
+        return _called(lambda: replace(**made), key, kind)
     keyless = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needed = [p.name for p in parameters.values() if p.default is _NONE and p.kind not in keyless]
     missing = [name for name in needed if name not in made]

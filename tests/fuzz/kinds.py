@@ -325,6 +325,38 @@ KINDS["config"] = Kind("net/config.json", _config, either(damage.of_json, damage
                         "llm net/config.json --context 8"), needs="transformers")  # fmt: skip
 
 
+NET = """
+from dataclasses import dataclass, field
+from torch import nn
+
+@dataclass
+class Head:
+    out: int = 10
+    rates: tuple[float, ...] = ()
+
+@dataclass
+class Config:
+    hidden: int = 8
+    head: Head = field(default_factory=Head)
+    heads: list[Head] = field(default_factory=list)
+
+class Net(nn.Linear):
+    def __init__(self, config: Config):
+        super().__init__(4, 2)
+"""
+
+
+def _argument(folder: Path) -> None:
+    values = {"hidden": 4, "head": {"out": 2, "rates": [0.1, 2]}, "heads": [{"out": 3}, {"rates": [1e-3]}]}
+    (folder / "nets.py").write_text(NET, encoding="utf-8")
+    (folder / "argument.json").write_text(json.dumps(values), encoding="utf-8")
+
+
+KINDS["argument"] = Kind("argument.json", _argument, either(damage.of_json, damage.of_json, damage.of_bytes),
+                         ("trace nets.py:Net@config=argument.json --input 1x4",
+                          "trace nets.py:Net@config=argument.json@config.hidden=8 --input 1x4"))  # fmt: skip
+
+
 def _weights(folder: Path) -> None:
     from made_files import config, safetensors
 
