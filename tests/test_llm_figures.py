@@ -99,6 +99,14 @@ def test_other_networks_have_no_cache(archscope: Callable[..., Ran], tmp_path: P
     assert "no KV cache" in found[1]["because"]
 
 
+def test_a_configuration_in_a_file(archscope: Callable[..., Ran], tmp_path: Path) -> None:
+    settings = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "num_key_value_heads": 2, "vocab_size": 97}))
+    (tmp_path / "table.csv").write_text(f"model,KV cache a token\n{tmp_path}/config.json,{2 * 2 * 2 * 16 * 2}\n")
+    [row] = json.loads(archscope("verify-table", str(tmp_path / "table.csv"), "--format", "json").out)
+    assert row["verdict"] == "agrees"
+
+
 @pytest.mark.parametrize(
     ("cell", "value"),
     [("128 KiB", 128 * 1024), ("0.13 MB", 130_000), ("131,072", 131_072), ("131072 B", 131_072), ("2 GiB", 2 * 2**30)],

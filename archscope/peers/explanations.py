@@ -99,7 +99,7 @@ def _judge(line: Line, cell: Cell, known: Known, input: str) -> Judged:
                 found = llm_figures.answer(cell, known.spec)
                 return Judged(line, cell, found.verdict, known.spec, found.value, found.counted, found.because)
             if cell.quantity == "cache":
-                return Judged(line, cell, "not run", known.spec, because="it is no language model: it has no KV cache")
+                return Judged(line, cell, "not run", known.spec, because="it has no attention over tokens: no KV cache")
             cell = cell._replace(quantity=llm_figures.elsewhere(cell))
     except Exception as error:
         return Judged(line, cell, "not run", known.spec, because=reason(error))

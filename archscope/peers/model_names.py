@@ -101,9 +101,9 @@ def _zoo() -> dict[str, tuple[str, ...]]:
 
 
 def _typed(text: str) -> tuple[str, ...]:
-    """A name as archscope takes it: `mobilenet-v1@width=0.5`, `torchvision:resnet50`."""
+    """A name as archscope takes it: `mobilenet-v1@width=0.5`, `torchvision:resnet50`, `folder/config.json`."""
     try:
-        return (parse(text).text,) if "@" in text or ":" in text else ()
+        return (parse(text).text,) if re.search("[@:]|/config[.]json$", text) else ()
     except ArchscopeError:
         return ()
 
