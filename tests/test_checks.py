@@ -3,7 +3,7 @@
 PYTEST_DONT_REWRITE: the checks below are those that Python compiles.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -78,6 +78,16 @@ def multivariate(y: torch.Tensor) -> None:
 CHECKS = [asserted, asserted_not, both, raised, raised_otherwise, by_item, equal, torch_assert, normal]
 
 
+@pytest.fixture
+def validated() -> Iterator[None]:
+    """Distributions check their arguments, which PyTorch's compiler switches off in the whole process."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(True)
+    yield
+    Distribution.set_default_validate_args(before)
+
+
+@pytest.mark.usefixtures("validated")
 @pytest.mark.parametrize("check", [*CHECKS, categorical, multivariate])
 def test_a_check_is_taken_to_hold(check: Callable[[torch.Tensor], object]) -> None:
     record = archscope.trace(Checked(check), [(2, 4)], values="never")
