@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Categorical, MultivariateNormal, Normal
+from torch.distributions import Categorical, Distribution, MultivariateNormal, Normal
 
 import archscope
 
