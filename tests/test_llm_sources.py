@@ -199,3 +199,19 @@ def test_a_context_is_no_longer_than_the_positions(archscope: Callable[..., Ran]
     ran = archscope("llm", WHISPER + "@max_target_positions=12", "--format", "json")
     rows = {row["key"]: row["value"] for row in json.loads(ran.out)}
     assert ran.code == 0 and rows["cache_elements"] == 2 * 2 * 64 * (12 + 20)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "code", "said"),
+    [("num_hidden_layers", -2, 2, "num_hidden_layers is -2, which no model has"), ("vocab_size", 0, 0, "")],
+)
+def test_a_damaged_number_of_a_configuration(
+    key: str, value: int, code: int, said: str, archscope: Callable[..., Any], tmp_path: Path
+) -> None:
+    config = {
+        **{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 32, "num_hidden_layers": 2},
+        **{"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": 64},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config | {key: value}))
+    ran = archscope("llm", f"{tmp_path}/config.json", "--context", "8")
+    assert ran.code == code and said in ran.err and "bug" not in ran.err

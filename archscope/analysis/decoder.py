@@ -304,9 +304,10 @@ def closed_matrices(config: Config, every_expert: bool = False) -> int | None:
     layers = number(config, "num_hidden_layers", "n_layer", "num_layers")
     each, kinds = MLP_MATRICES.get(str(config.get("model_type"))), layer_types(config, layers)
     attention = _attention_matrices(config)
-    if None in (hidden, words, layers, each, kinds, attention) or set(kinds or ()) - {*_FULL, *_SLIDING}:
+    if kinds is None or set(kinds) - {*_FULL, *_SLIDING}:
         return None
-    assert hidden and words and layers and each and attention
+    if not (hidden and words and layers and each and attention):
+        return None
     total = words * hidden + layers * attention
     experts = number(config, "num_local_experts", "n_routed_experts", "num_experts")
     inner = number(config, "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size") or 4 * hidden

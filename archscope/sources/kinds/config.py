@@ -107,7 +107,8 @@ def _read(full: Path, path: str, changed: int, size: int) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise ValueError("it holds no keys and values")
         for key, number in _numbers(values):
-            if abs(number) > (limits.LAYERS if "layers" in key else limits.INPUT):
+            counts = key.startswith(("num_", "n_")) or key.endswith("_size")
+            if abs(number) > (limits.LAYERS if "layers" in key else limits.INPUT) or (counts and number < 0):
                 raise ValueError(f"{key} is {number}, which no model has")
     except (OSError, ValueError, RecursionError) as error:
         raise SpecError(f"{path} cannot be read as a configuration: {str(error)[:200]}") from error
