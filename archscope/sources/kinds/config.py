@@ -107,7 +107,7 @@ def _read(full: Path, path: str, changed: int, size: int) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise ValueError("it holds no keys and values")
         for key, number in _numbers(values):
-            counts = key.startswith(("num_", "n_")) or key.endswith("_size")
+            counts = key.startswith(("num_", "n_")) or key in ("hidden_size", "vocab_size", "intermediate_size")
             if abs(number) > (limits.LAYERS if "layers" in key else limits.INPUT) or (counts and number < 0):
                 raise ValueError(f"{key} is {number}, which no model has")
     except (OSError, ValueError, RecursionError) as error:
