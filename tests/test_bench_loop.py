@@ -562,6 +562,8 @@ def test_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 FAULTS = """
+import ctypes
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: with huge pages there is a fault in 2 MiB
 import resource, sys, torch
 from archscope.bench.device import PLAIN, keep_freed_memory, set_up
 if sys.argv[1] == "kept":

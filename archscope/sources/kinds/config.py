@@ -100,6 +100,11 @@ def read(name: str) -> dict[str, Any]:
     return _read(full.absolute(), str(full), about.st_mtime_ns, about.st_size)
 
 
+# keys of numbers that are never negative; others say -1 for "none"
+COUNTS = ("num_hidden", "num_layers", "num_attention", "num_key_value", "num_heads", "n_layer", "n_head", "hidden_size")
+COUNTS += ("vocab_size", "intermediate_size")
+
+
 @lru_cache(maxsize=8)
 def _read(full: Path, path: str, changed: int, size: int) -> dict[str, Any]:
     try:
@@ -107,8 +112,8 @@ def _read(full: Path, path: str, changed: int, size: int) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise ValueError("it holds no keys and values")
         for key, number in _numbers(values):
-            counts = key.startswith(("num_", "n_")) or key in ("hidden_size", "vocab_size", "intermediate_size")
-            if abs(number) > (limits.LAYERS if "layers" in key else limits.INPUT) or (counts and number < 0):
+            least = 0 if key.startswith(COUNTS) else -limits.INPUT
+            if not least <= number <= (limits.LAYERS if "layers" in key else limits.INPUT):
                 raise ValueError(f"{key} is {number}, which no model has")
     except (OSError, ValueError, RecursionError) as error:
         raise SpecError(f"{path} cannot be read as a configuration: {str(error)[:200]}") from error
