@@ -562,8 +562,6 @@ def test_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 FAULTS = """
-import ctypes
-ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: with huge pages there is a fault in 2 MiB
 import resource, sys, torch
 from archscope.bench.device import PLAIN, keep_freed_memory, set_up
 if sys.argv[1] == "kept":
@@ -580,11 +578,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
 def test_memory_is_kept_from_step_to_step() -> None:
     """A step does not fetch its memory page by page again (4 KiB each: 20,480 of them for 80 MB)."""
-    faults = {
-        way: int(subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, text=True, check=True).stdout)
-        for way in ("kept", "plain")
-    }
-    assert faults["kept"] < 20_480 // 10 < faults["plain"]
+
+    def faults(way: str) -> int:
+        words = [sys.executable, "-c", FAULTS, way]
+        return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+    assert faults("kept") < 20_480 // 10
+    # by itself glibc gives memory back, unless something that is still held happens to lie above it
+    assert any(faults("plain") > 20_480 for _ in range(8))
 
 
 def test_a_model_without_an_input_says_how_to_give_one(tmp_path: Path) -> None:
