@@ -12,7 +12,6 @@ free("randn rand randint randn_like rand_like randperm normal_ uniform_ bernoull
 free(
     "multinomial poisson binomial _standard_gamma _sample_dirichlet exponential_ geometric_ cauchy_ log_normal_ random_"
 )
-free("random_ _is_all_true _is_any_true allclose isclose")
+free("_is_all_true _is_any_true unique_consecutive allclose isclose")
 free("is_same_size sym_size size numel item _local_scalar_dense equal is_nonzero _assert_async _assert_tensor_metadata")
-free("_is_all_true _is_any_true unique_consecutive")
 free("_efficientzerotensor _has_same_storage_numel")  # of forward-mode gradients

@@ -17,23 +17,24 @@ def product(operator: Op) -> Work:
     return Work(None, macs, 2 * macs + (out if isinstance(operator.args.get("bias"), Tensor) else 0))
 
 
-def _packed(operator: Op) -> tuple[Tensor, int]:
-    """The weight that was packed, and how many operations an element of the output has besides: bias, ReLU."""
+def _packed(operator: Op) -> tuple[Tensor, int] | None:
+    """The weight that was packed, and how many operations an element of the output has besides: bias, ReLU.
+
+    None where no weight is among the arguments.
+    """
     for key in ("W_prepack", "packed_weight", "weight"):
         held = operator.args.get(key)
         if isinstance(held, tuple) and held:
             return held[0], len(held) - 1 + ("relu" in operator.name)
-    raise KeyError(operator.name)
+    return None
 
 
 @by_output(*(f"quantized.linear{name}" for name in ("", "_relu", "_dynamic", "_relu_dynamic", "_dynamic_fp16")))
 def linear(operator: Op) -> Work | None:
     # [*, p] = linear([*, m], [p, m])
-    try:
-        weight, more = _packed(operator)
-    except KeyError:
+    if (packed := _packed(operator)) is None:
         return None
-    out = operator.outputs[0].numel
+    (weight, more), out = packed, operator.outputs[0].numel
     macs = out * weight.shape[1]
     return Work(None, macs, 2 * macs + more * out)
 
@@ -44,11 +45,9 @@ def linear(operator: Op) -> Work | None:
 )
 def convolution(operator: Op) -> Work | None:
     # outputs · k · c_in/g; transposed: inputs · k · c_out/g
-    try:
-        weight, more = _packed(operator)
-    except KeyError:
+    if (packed := _packed(operator)) is None:
         return None
-    out = operator.outputs[0].numel
+    (weight, more), out = packed, operator.outputs[0].numel
     places = operator.inputs[0].numel if "transpose" in operator.name else out
     macs = places * prod(weight.shape[1:])
     return Work(None, macs, 2 * macs + more * out)

@@ -7,7 +7,7 @@ come, by the definitions in `analysis/metrics`, and nothing is written down. A t
 the zoo.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -114,7 +114,7 @@ class State:
         if type(hooks) is Frozen and (mark := hooks.mark) is not None and type(held) in AS_CAST:
             self.marks.append(mark)
             if self.dtype is None:
-                self._meet([p for _, p, _ in mark.tensors])
+                self.dtype = first_dtype(p for _, p, _ in mark.tensors)
             self.numbers[here] = number = -mark.number
             return number
         cls = type(module)
@@ -122,7 +122,7 @@ class State:
             mine = {id(p): p for p in held.values() if p is not None}
             self.parameters |= mine
             if self.dtype is None:
-                self._meet(mine.values())
+                self.dtype = first_dtype(mine.values())
             if (own.get(KIND) or kind_of(cls)) in DENSE:
                 dense |= mine
         if held := own["_buffers"]:
@@ -145,9 +145,6 @@ class State:
             numbers[here] = number = MEMO.keys.setdefault(key, len(MEMO.keys))
             return number
         return None
-
-    def _meet(self, parameters: Iterable[torch.Tensor]) -> None:
-        self.dtype = first_dtype(parameters)
 
 
 # ---------------------------------------------------------------------------------------------------------- a run

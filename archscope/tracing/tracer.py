@@ -120,7 +120,7 @@ class Once(NamedTuple):
         """The record of a run in which nothing is computed."""
         given = prepared(model, self.inputs, self.kwargs)
         modules = list(model.named_modules(remove_duplicate=False))
-        lazy = any([is_lazy(p) for _, module in modules for _, p in own_tensors(module, "_parameters")])
+        lazy = _any_lazy(modules)
         if lazy:  # a first run makes another class of a lazy module: not of the user's
             model = copy.deepcopy(model)
             modules = list(model.named_modules(remove_duplicate=False))
@@ -151,7 +151,7 @@ class Once(NamedTuple):
         given = prepared(model, self.inputs, self.kwargs, source.input)
         model = source.model()
         modules = list(model.named_modules(remove_duplicate=False))
-        lazy = any([is_lazy(p) for _, module in modules for _, p in own_tensors(module, "_parameters")])
+        lazy = _any_lazy(modules)
         run = kind(modules, self.name, self.rules and kind is Run, lazy, False)
         run.real, run.limit, run.drawn = True, self.memory, bool(source.drawn)
         run.taken = sum(t.numel() * t.element_size() for t in run.alive if not is_lazy(t))
@@ -194,6 +194,11 @@ class Once(NamedTuple):
         if run.lazy:
             run.params, run.buffers = run.state("_parameters"), run.state("_buffers")
         return run.finish(bool(self.train) if self.train is not None else model.training)
+
+
+def _any_lazy(modules: list[tuple[str, nn.Module]]) -> bool:
+    """Whether a parameter has no shape yet."""
+    return any([is_lazy(p) for _, module in modules for _, p in own_tensors(module, "_parameters")])
 
 
 def _understood(
