@@ -306,14 +306,14 @@ def test_a_fixed_layer_behind_a_decision() -> None:
 def made(monkeypatch: pytest.MonkeyPatch, model: Resized, *sides: int) -> list[int]:
     """Operators that are run under the tracer's rules at each of these sides."""
     count = 0
-    original = MemoRun.operator
+    original = MemoRun.__torch_dispatch__
 
     def counted(self: Any, *args: Any) -> Any:
         nonlocal count
         count += 1
         return original(self, *args)
 
-    monkeypatch.setattr(MemoRun, "operator", counted)
+    monkeypatch.setattr(MemoRun, "__torch_dispatch__", counted)
     out = []
     with Many(model) as many:
         for side in sides:

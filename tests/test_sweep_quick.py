@@ -53,8 +53,8 @@ def test_networks_of_torchvision(name: str) -> None:
 def test_a_known_layer_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = archscope.load("mobilenet-v1")
     ran: list[Any] = []
-    dispatch = quick.TotalsRun.operator
-    monkeypatch.setattr(quick.TotalsRun, "operator", lambda *args: ran.append(args[1]) or dispatch(*args))
+    dispatch = quick.TotalsRun.__torch_dispatch__
+    monkeypatch.setattr(quick.TotalsRun, "__torch_dispatch__", lambda *args: ran.append(args[1]) or dispatch(*args))
     quick.MEMO.clear()
     for expected in (True, False):
         with Runs() as runs:

@@ -203,10 +203,12 @@ def _meet(op: Op, inputs: list[Field]) -> Field | None:
             widest = field
     if len(widest.axes) != len(shape):
         return None
-    extents = [field.extent if field.coarse else field.size for field in inputs]
-    largest = [inputs[ends.index(max(ends))] for ends in zip(*extents, strict=True)]
-    coarse = tuple([f.coarse[side] if f.coarse else (0, 1) for side, f in enumerate(largest)])
-    sizes, shift = [field.size[side] for side, field in enumerate(largest)], ()
+    sizes, coarse, shift = [max(ends) for ends in zip(*[field.size for field in inputs], strict=True)], (), ()
+    if any([field.coarse for field in inputs]):
+        extents = [field.extent if field.coarse else field.size for field in inputs]
+        largest = [inputs[ends.index(max(ends))] for ends in zip(*extents, strict=True)]
+        coarse = tuple([f.coarse[side] if f.coarse else (0, 1) for side, f in enumerate(largest)])
+        sizes = [field.size[side] for side, field in enumerate(largest)]
     if any([field.shift for field in inputs]):  # x[::2] and x[1::2] beside each other see two positions
         starts = [field.shift or (0,) * len(sizes) for field in inputs]
         shift = tuple(map(min, zip(*starts, strict=True)))
@@ -217,7 +219,7 @@ def _meet(op: Op, inputs: list[Field]) -> Field | None:
         widest.jump,
         tuple([((at[0][0], shape[i]),) if len(at) == 1 else at for i, at in enumerate(widest.axes)]),
         windowed=any([field.windowed for field in inputs]) and any(widest.axes),
-        coarse=coarse if any(field.coarse for field in inputs) else (),
+        coarse=coarse,
         shift=shift,
     )
 

@@ -115,6 +115,6 @@ class Counted(MemoRun):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         def make(*args: Any, **kwargs: Any) -> Any:
-            return self.operator(func, types, args, kwargs)
+            return MemoRun.__torch_dispatch__(self, func, types, args, kwargs)
 
         return self.remembered(func, make, args, kwargs or {})

@@ -200,7 +200,7 @@ def _casting(cls: type, original: Callable[..., None], here: int) -> Callable[..
             original(self, *args, **kwargs)
             return
         mould = _MOULDS.get(key)
-        if mould is None or (mould.versions and _versions(mould.buffers) != mould.versions):
+        if mould is None or (mould.versions and [b._version for b in mould.buffers] != mould.versions):
             original(self, *args, **kwargs)
             if mould is not None or key not in _MOULDS:
                 _MOULDS[key] = _mould(self)
@@ -233,11 +233,7 @@ def _mould(layer: nn.Module) -> Mould | None:
     hooks = Frozen()
     hooks.mark = Mark(own, shared, type(layer) is nn.Linear)
     plain["_buffers"], plain["_forward_hooks"] = shared, hooks
-    return Mould(plain, hooks.mark, buffers, _versions(buffers))
-
-
-def _versions(buffers: list[torch.Tensor]) -> list[int]:
-    return [b._version for b in buffers]
+    return Mould(plain, hooks.mark, buffers, [b._version for b in buffers])
 
 
 def _chaining(original: Callable[..., None], here: int) -> Callable[..., None]:
@@ -245,22 +241,19 @@ def _chaining(original: Callable[..., None], here: int) -> Callable[..., None]:
         if type(self) is not nn.Sequential or threading.get_ident() != here:
             original(self, *args)
             return
-        one = args[0] if len(args) == 1 and isinstance(args[0], OrderedDict) else None
-        named = one if one is not None else {str(i): module for i, module in enumerate(args)}
-        for name, module in named.items():
-            if not isinstance(module, nn.Module) or type(name) is not str or not name or "." in name or name in _TAKEN:
-                original(self, *args)
-                return
+        if len(args) > len(_PLACES) or not all([isinstance(module, nn.Module) for module in args]):
+            original(self, *args)  # an OrderedDict with names of its own, say
+            return
         own = self.__dict__
         own.update(_BARE)
-        own["_parameters"], own["_buffers"], own["_modules"] = {}, {}, dict(named)
+        own["_parameters"], own["_buffers"], own["_modules"] = {}, {}, dict(zip(_PLACES, args, strict=False))
         own["_non_persistent_buffers_set"] = _NO_NAMES
 
     return __init__
 
 
 _PLAIN = frozenset((bool, int, float, str, tuple))  # neither parameter, buffer nor module
-_TAKEN = frozenset(dir(nn.Sequential())) | frozenset(vars(nn.Module()))
+_PLACES = tuple(map(str, range(256)))  # names of the layers of a Sequential
 
 
 def _holding(original: Callable[..., None], here: int) -> Callable[..., None]:

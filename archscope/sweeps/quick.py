@@ -106,19 +106,12 @@ class State:
             FILLED.clear()
         return key in self.parameters
 
-    def _walk(self, module: nn.Module, dense: dict[int, torch.Tensor]) -> int | None:
-        """Go through a module that was not met before; its number."""
+    def _walk(self, module: nn.Module, dense: dict[int, torch.Tensor]) -> None:
+        """Go through a module that was not met before."""
         here, own = id(module), module.__dict__
         self.modules[here] = own
-        hooks, held = own["_forward_hooks"], own["_parameters"]
-        if type(hooks) is Frozen and (mark := hooks.mark) is not None and type(held) in AS_CAST:
-            self.marks.append(mark)
-            if self.dtype is None:
-                self.dtype = first_dtype(p for _, p, _ in mark.tensors)
-            self.numbers[here] = number = -mark.number
-            return number
         cls = type(module)
-        if held:
+        if held := own["_parameters"]:
             mine = {id(p): p for p in held.values() if p is not None}
             self.parameters |= mine
             if self.dtype is None:
@@ -130,21 +123,31 @@ class State:
                 self.shared.append(held)
             else:
                 self.buffers |= {id(b): b for b in held.values() if b is not None}
-        modules, numbers, walk = self.modules, self.numbers, self._walk
-        links = [
-            numbers.get(id(child)) if id(child) in modules else walk(child, dense)
-            for child in own["_modules"].values()
-            if child is not None
-        ]
+        modules, numbers, marks = self.modules, self.numbers, self.marks
+        links: list[int | None] = []
+        for child in own["_modules"].values():
+            if child is None:
+                continue
+            key = id(child)
+            if key not in modules:
+                inner = child.__dict__
+                hooks = inner["_forward_hooks"]
+                if type(hooks) is Frozen and (mark := hooks.mark) is not None and type(inner["_parameters"]) in AS_CAST:
+                    modules[key] = inner
+                    marks.append(mark)
+                    numbers[key] = -mark.number
+                    if self.dtype is None:
+                        self.dtype = first_dtype(p for _, p, _ in mark.tensors)
+                else:
+                    self._walk(child, dense)
+            links.append(numbers.get(key))
         if not is_library(cls):
             if isinstance(module, (torch.jit.ScriptModule, LazyModuleMixin)):
                 raise NotQuick
             self.active.append(own)
             numbers[here] = None
-        elif cls is nn.Sequential and None not in links and (key := MEMO.chain(own, links)) is not None:
-            numbers[here] = number = MEMO.keys.setdefault(key, len(MEMO.keys))
-            return number
-        return None
+        elif cls is nn.Sequential and None not in links and (chain := MEMO.chain(own, links)) is not None:
+            numbers[here] = MEMO.keys.setdefault(chain, len(MEMO.keys))
 
 
 # ---------------------------------------------------------------------------------------------------------- a run
@@ -451,7 +454,6 @@ class Runs:
                 return run.totals(model(*arguments, **named))
             finally:
                 self.now = None
-                run.give_back()
 
 
 @contextmanager

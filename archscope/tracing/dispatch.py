@@ -24,6 +24,7 @@ class Overload(NamedTuple):
     joins: bool  # a view of a contiguous tensor, a copy of another
     view: bool
     dense: bool  # the output is contiguous whatever the memory format of the input
+    draws: bool  # random numbers
 
 
 _TAGS = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
@@ -54,6 +55,7 @@ def overload_of(func: Any) -> Overload:
         joins=name in ("aten.flatten", "aten.reshape"),
         view=any(r.alias_info is not None for r in schema.returns),
         dense=name in DENSE,
+        draws=torch.Tag.nondeterministic_seeded in func.tags,
         constant=name in CONSTANT,
     )
 

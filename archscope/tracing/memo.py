@@ -26,6 +26,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from archscope.core.record import Tensor
 from archscope.tracing.devices import device_of, is_meta
+from archscope.tracing.dispatch import OVERLOADS
 from archscope.tracing.layer_cache import CLONABLE
 from archscope.tracing.run import Run
 from archscope.tracing.tensors import tensors_in
@@ -36,7 +37,6 @@ SMALL = 128  # elements of a constant that counts by its values
 _HOOKS = operator.itemgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _FIRST = tuple(vars(nn.Module()))  # attributes of every module
 _BUILTIN = ("builtins", "collections", "functools", "torch", "_operator", None)
-_SEEDED = torch.Tag.nondeterministic_seeded
 _PLAIN = frozenset((int, str, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout))
 _BY_SHAPE = frozenset(CLONABLE)  # these read no value of a parameter that would change a shape
 _like = torch.Tensor._make_subclass  # another tensor of the same memory; no dispatch mode sees it
@@ -231,15 +231,11 @@ class MemoRun(Run):
                 pass
         return output
 
-    def operator(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        """An operator under the tracer's rules."""
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = super().__torch_dispatch__(func, types, args, kwargs)
-        if _SEEDED in func.tags and not all([is_meta(t) for t in tensors_in((output,))]):
+        if OVERLOADS[func].draws and not all(map(is_meta, tensors_in((output,)))):
             self.effects += 1
         return output
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return self.operator(func, types, args, kwargs)
 
     # ------------------------------------------------------------------------------------------------- modules
 
