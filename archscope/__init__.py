@@ -87,6 +87,17 @@ __all__ = [
 ]
 
 
+_ELSEWHERE = {  # names of other tools, and of commands
+    **dict.fromkeys(("flops", "macs", "profile", "count_ops", "clever_format", "get_model_complexity_info", "stat",
+                     "FlopCountAnalysis", "FlopCounterMode", "params", "parameter_count"),
+                    "archscope.trace(model, inputs).totals"),
+    **dict.fromkeys(("draw", "plot", "plot_model", "draw_graph", "make_dot", "view"),
+                    "`archscope draw nets.py:Net --output net.svg` in a shell"),
+    "memory": "archscope.trace_step(model, inputs)", "Summary": "archscope.summary(model, (1, 3, 224, 224))",
+    "table": "archscope.layer_table(trace), or `archscope table MODEL MODEL` in a shell",
+}  # fmt: skip
+
+
 def _provide(what: str, place: str, name: str) -> None:
     """Let the ground floor show what a higher room makes, imported when it is asked for."""
     PROVIDED.add(what, lambda *args, **kwargs: getattr(import_module(f"archscope.{place}"), name)(*args, **kwargs))
@@ -103,7 +114,8 @@ _provide("explanation", "shapes.doctor", "explanation")
 
 def __getattr__(name: str) -> Any:
     if name not in _FACE:
-        raise AttributeError(f"module 'archscope' has no attribute {name!r}")
+        instead = _ELSEWHERE.get(name, "")
+        raise AttributeError(f"module 'archscope' has no attribute {name!r}{instead and f': write {instead}'}")
     value = getattr(import_module(f"archscope.{_FACE[name]}"), name)
     globals()[name] = value
     return value

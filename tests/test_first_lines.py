@@ -1,21 +1,29 @@
 """What strangers type: each line of docs/howto/first-lines.md runs as the page says, or is answered as it says."""
 
+import copy
 import json
+import pickle
 import re
 import shlex
+import traceback
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
+import archscope as archscope_package
+from archscope import ShapeError, SpecError
 from archscope.sources.source import every_source
 from archscope.sources.spec import parse
 
 PAGE = (Path(__file__).parent.parent / "docs/howto/first-lines.md").read_text(encoding="utf-8")
 RUN, ANSWERED = (re.findall(r"^\| `(archscope .*?)` \| `(.*?)` \|$", part, re.MULTILINE)
                  for part in PAGE.split("## These are answered"))  # fmt: skip
+IN_PYTHON = re.findall(r"^\| `(archscope\..*?)` \| `(.*?)` \|$", PAGE, re.MULTILINE)
 NET = """
 import torch
 from torch import nn
@@ -38,6 +46,9 @@ TWO = NET.replace("class Net", "class Small") + NET.partition("nn\n\n\n")[2].rep
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "net.py").write_text(NET)
     (tmp_path / "two.py").write_text(TWO)
+    (tmp_path / "build.py").write_text("def get_model(width=8):\n    pass\n")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/cnn.py").write_text(NET)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "net", raising=False)
     return tmp_path
@@ -49,8 +60,8 @@ def _needs(line: str) -> None:
             pytest.skip(f"{package} is not installed")
 
 
-def test_there_are_thirty_lines() -> None:
-    assert len(RUN) + len(ANSWERED) >= 30
+def test_there_are_eighty_lines() -> None:
+    assert len(RUN) + len(ANSWERED) >= 70 and len(IN_PYTHON) >= 15
 
 
 @pytest.mark.parametrize(("typed", "same"), RUN, ids=[typed for typed, _ in RUN])
@@ -71,6 +82,28 @@ def test_lines_that_are_answered(typed: str, answer: str, folder: Path, archscop
     ran = archscope(*shlex.split(typed)[1:])
     assert ran.code == 2 and ran.out == ""
     assert answer in ran.err
+
+
+@pytest.mark.parametrize(("typed", "answer"), IN_PYTHON, ids=[typed for typed, _ in IN_PYTHON])
+def test_lines_of_python_that_are_answered(typed: str, answer: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    names = {"archscope": archscope_package, "torch": torch, "model": model, "x": torch.zeros(1, 3, 32, 32)}
+    with pytest.raises((SpecError, ShapeError, TypeError, AttributeError)) as caught:
+        eval(typed, names)
+    assert answer in "".join(traceback.format_exception_only(caught.value))
+
+
+def test_what_python_is_told_to_write_works() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    x = torch.zeros(1, 3, 32, 32)
+    params = 8 * 3 * 3 * 3 + 8 + 8 * 10 + 10
+    record = archscope_package.trace(model, x)
+    assert record.totals["params"] == params == archscope_package.trace(model, (1, 3, 32, 32)).totals["params"]
+    assert archscope_package.summary(model, x, verbose=0) == record  # a tensor in the place of its shape
+    assert archscope_package.trace(torch.export.export(model, (x,)).module(), x).totals["params"] == params
+    assert copy.deepcopy(record) == pickle.loads(pickle.dumps(record)) == record
+    with pytest.raises(AttributeError, match="a Trace has no 'width'$"):
+        record.width  # noqa: B018
 
 
 def test_the_full_name_is_in_a_note(archscope: Callable[..., Any]) -> None:

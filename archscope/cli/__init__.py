@@ -103,7 +103,8 @@ class AllCommands(Commands):
                 formatter.write_dl([(f"{name:<{wide}}", text) for name, (_, text) in commands.items()])
 
 
-app = typer.Typer(cls=AllCommands, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(cls=AllCommands, rich_markup_mode=None, pretty_exceptions_enable=False,
+                  context_settings={"help_option_names": ["--help", "-h"]})  # fmt: skip
 
 
 def _version(wanted: bool) -> None:
@@ -118,7 +119,7 @@ def _version(wanted: bool) -> None:
 def root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """The shapes, parameters, MACs and memory of a network, each with its derivation.

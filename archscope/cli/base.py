@@ -19,7 +19,9 @@ from archscope.core.files import content
 from archscope.core.formats import RENDERERS
 
 FORMATS = tuple(RENDERERS)
-ENDINGS = {"tex": "latex", "htm": "html"}  # of files; the others are called like their format
+# other words, and endings of files; the others are called like their format
+ENDINGS = {"tex": "latex", "htm": "html", "markdown": "md", **dict.fromkeys(("text", "txt", "table"), "terminal")}
+NO_TABLE = ("xlsx", "xls", "ods", "docx", "yaml", "yml", "svg", "png", "pdf", "jpg", "jpeg")
 
 
 def names(incomplete: str) -> list[str]:
@@ -181,9 +183,12 @@ def choice(what: str, word: str, known: Collection[str]) -> str:
 
 def format_of(format: str, output: str | None, known: Collection[str] = FORMATS) -> str:
     """The format that was asked for, else that of the file's name, `table.csv`. Raises SpecError if it is unknown."""
+    format = format if format in known else ENDINGS.get(format.lower(), format)
     choice("format", format, known)
     ending = os.path.splitext(output or "")[1][1:].lower()
     named = ENDINGS.get(ending, ending)
+    if ending in NO_TABLE and ending not in known:
+        raise SpecError(f"--output {output}: no .{ending} is written here; formats are {', '.join(known)}")
     return named if format == "terminal" and named in known else format
 
 
@@ -195,7 +200,7 @@ class Shown:
 
     def __init__(self, columns: str | None, format: str, output: str | None, known: Collection[str] = FORMATS) -> None:
         self.format, self.output = format_of(format, output, known), output
-        self.columns = None if columns is None else [key.strip() for key in columns.split(",") if key.strip()]
+        self.columns = None if columns is None else re.findall(r"[^,\s]+", columns)
         if self.columns == []:
             raise SpecError(f"--columns names no column: {columns!r}")
         if output is not None:

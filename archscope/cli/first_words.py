@@ -10,31 +10,47 @@ from typing import Any
 from archscope.core.errors import SpecError
 
 COMMANDS = {  # another word -> the command
-    **dict.fromkeys("summary summarize summarise info show profile flops macs params layers doctor".split(), "trace"),
-    **dict.fromkeys("models ls".split(), "list"),
+    **dict.fromkeys("summary summarize summarise info show profile flops macs params layers doctor count count-params "
+                    "parameters receptive-field rf".split(), "trace"),
+    **dict.fromkeys("models ls list-models".split(), "list"),
     **dict.fromkeys("compare benchmark-models".split(), "table"),
-    **dict.fromkeys("visualize visualise graph view picture".split(), "draw"),
-    **dict.fromkeys("train fit".split(), "bench"),
+    **dict.fromkeys("visualize visualise graph view picture plot-model render netron".split(), "draw"),
+    **dict.fromkeys("vram estimate-memory".split(), "memory"),
+    "train": "bench", "init": "lock",
 }  # fmt: skip
-OPTIONS = {  # another option -> what to write
-    **dict.fromkeys("--input-size --input_size --input-shape --input_shape --shape --size --img-size".split(),
-                    "--input 1x3x224x224"),
-    **dict.fromkeys("--batch-size --batch_size --bs".split(), "--batch N"),
-    **dict.fromkeys("--col-names --col_names --cols --column".split(), "--columns KEYS"),
-    **dict.fromkeys("--max-depth --max_depth --level".split(), "--depth N"),
-    **dict.fromkeys("--dtype --dtypes --precision".split(), "the dtype with the input, --input 1x3x224x224:float16"),
-    **dict.fromkeys("--out --output-file --save-path --file".split(), "--output FILE"),
+HELP = {"help": "archscope --help` or `archscope trace --help", "version": "archscope --version"}
+OPTIONS = {  # another option, with - for _ -> what to write
+    **dict.fromkeys("--input-size --input-shape --input-res --shape --size --img --img-size --imgsz --image-size "
+                    "--resolution -s".split(), "--input 1x3x224x224"),
+    **dict.fromkeys("--batch-size --bs".split(), "--batch N"),
+    **dict.fromkeys("--col-names --cols --column".split(), "--columns KEYS"),
+    **dict.fromkeys("--max-depth --level".split(), "--depth N"),
+    **dict.fromkeys("--dtype --dtypes --precision --half --fp16 --bf16 --amp".split(),
+                    "the dtype with the input, --input 1x3x224x224:float16"),
+    **dict.fromkeys("--out --output-file --save-path --file --export --show".split(), "--output FILE"),
     **{f"--{form}": f"--format {form}" for form in ("json", "csv", "md", "latex", "html")},
     **{f"--{form}": f"--output FILE.{form}" for form in ("svg", "png", "pdf")},
-    "--markdown": "--format md", "--mode": "--train or --eval",
-    **dict.fromkeys("--model --arch --network --net".split(), "the model without an option, `archscope trace alexnet`"),
+    "--markdown": "--format md", "--mode": "--train or --eval", "--optim": "--optimizer NAME",
+    "--sort-by": "--sort KEY", "--vram": "--memory '24 GB'", "--lr": "--recipe NAME@lr=0.1",
+    **dict.fromkeys("--seq-len --seq-length --max-length".split(), "--context N"),
+    **dict.fromkeys("--model --arch --network --net".split(), "the model without an option, `archscope {} alexnet`"),
+}  # fmt: skip
+OF_A_STEP = {  # the same in the commands of a training step
+    **dict.fromkeys("--dtype --half --fp16 --bf16".split(), "--precision bf16"), "--amp": "--precision bf16-mixed",
+    "--gpu": "--device 'RTX 4090'",
 }  # fmt: skip
 NEEDLESS = {
     **dict.fromkeys("--device --cuda --gpu --cpu".split(), "no device is needed, because nothing is computed"),
     **dict.fromkeys("--pretrained --weights --checkpoint".split(),
                     "no weights are needed, because no number depends on them"),
-    **dict.fromkeys("--verbose --quiet".split(), "--columns sets what is shown"),
+    **dict.fromkeys("--verbose --quiet -v -q".split(), "--columns sets what is shown"),
+    **dict.fromkeys("--macs --flops --params --layers --per-layer --print-per-layer-stat --units".split(),
+                    "every layer is shown with its exact counts; --columns chooses"),
+    **dict.fromkeys("--tool --with --ptflops --thop --fvcore".split(),
+                    "`archscope reconcile` has a row for each tool that it knows"),
+    "--sort": "layers stay in the order of the run; --format csv is for other orders",
 }  # fmt: skip
+BUILDERS = ("num_classes", "in_channels", "in_chans", "width", "dropout")  # arguments of many models
 
 
 def command_for(word: str, commands: Iterable[str]) -> list[str] | None:
@@ -45,8 +61,10 @@ def command_for(word: str, commands: Iterable[str]) -> list[str] | None:
     from archscope.sources.spec import parse
     from archscope.zoo.catalogue import entries
 
-    if word in COMMANDS:
-        return [COMMANDS[word]]
+    if known := COMMANDS.get(word.replace("_", "-")):
+        return [known]
+    if word in HELP:
+        raise SpecError(f"write `{HELP[word]}`")
     if word.partition("@")[0] not in entries() and difflib.get_close_matches(word, list(commands), n=1):
         return None
     try:
@@ -68,13 +86,15 @@ def advice(error: Any) -> str:
     """What to write in the place of an option or an argument that a command does not have; empty for other errors."""
     option = getattr(error, "option_name", None)
     if option is not None:
-        return NEEDLESS.get(option, "") or (f"write {OPTIONS[option]}" if option in OPTIONS else "")
+        return _of_option(option, error.ctx)
     extra = re.search(r"unexpected extra arguments?(?:\(s\))? \((.*)\)", str(getattr(error, "message", "")))
     if extra is None:
         return ""
     given, words = getattr(error.ctx, "params", {}), extra[1].split()
     model, inputs = given.get("model"), given.get("input") or []
-    if inputs and all(re.fullmatch(r"\(?\[?\d+[,)\]]*", word) for word in words):
+    if isinstance(model, str) and all(re.fullmatch(r"[^\W\d]\w*=.+", word) for word in words):
+        return f"write {'@'.join([model, *words])}"
+    if "input" in given and all(re.fullmatch(r"\(?\[?\d+[,)\]]*", word) for word in words):
         return f"write the input in one word, --input {'x'.join(re.findall(r'[0-9]+', ' '.join([*inputs, *words])))}"
     if isinstance(model, str) and model.endswith(".py") and len(words) == 1 and words[0].isidentifier():
         return f"write {model}:{words[0]}"
@@ -83,3 +103,19 @@ def advice(error: Any) -> str:
     if isinstance(model, str) and error.ctx.info_name == "trace":
         return f"`archscope table {' '.join([model, *words])}` compares several models"
     return ""
+
+
+def _of_option(option: str, context: Any) -> str:
+    """What to write in the place of an option."""
+    command = context.info_name
+    word = option.replace("_", "-")
+    if command in ("memory", "fit") and word in OF_A_STEP:
+        return f"write {OF_A_STEP[word]}"
+    if (plain := word.replace("--no-", "--")) in NEEDLESS:
+        return NEEDLESS[plain]
+    if instead := OPTIONS.get(word):
+        known = {name for param in context.command.params for name in param.opts}
+        first = instead.partition(" ")[0]
+        return f"write {instead.format(command)}" if first in known or first[0] != "-" else ""
+    key = word.strip("-").replace("-", "_")
+    return f"write it with the model, MODEL@{key}=…" if key in BUILDERS else ""

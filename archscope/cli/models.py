@@ -55,8 +55,18 @@ def list_models(
     from archscope.sources.spec import expand
 
     shown = Shown(columns, format, output)
-    listed = listing(expand(["all"] if pattern is None else pattern))
+    listed = listing(expand(["all"] if pattern is None else map(_wildcard, pattern)))
     shown.print(listed)
+
+
+def _wildcard(word: str) -> str:
+    """`timm` is every model of timm, `resnet` every network of the zoo with that in its name."""
+    from archscope.sources.source import prefixes
+    from archscope.zoo.catalogue import entries
+
+    if word in prefixes():
+        return f"{word}:*"
+    return f"*{word}*" if word not in entries() and any(word in name for name in entries()) else word
 
 
 @app.command(cls=OneCommand)

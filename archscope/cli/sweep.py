@@ -90,7 +90,8 @@ def over_a_grid(
         raise SpecError(f"one model at a time, not {len(specs)}: `archscope table --models {model!r}` takes several")
     (spec,) = specs
     if not over:
-        raise SpecError("nothing is varied: write --over width=0.25,0.5,1 or --over input=64:512:32")
+        several = f"batch={batch}" if "," in (batch or "") else "width=0.25,0.5,1 or --over input=64:512:32"
+        raise SpecError(f"nothing is varied: write --over {several}")
     grid = Grid(typed_axes(over, spec))
     axes = axes_of(grid)
     kept, hidden = columns_of(axes, True)

@@ -30,6 +30,17 @@ class ShapeError(ArchscopeError, ValueError, RuntimeError):
         self.expected = expected
         self.got = got
 
+    @property
+    def __notes__(self) -> list[str]:
+        """The diagnosis, which Python prints below the error's own sentence; made when a traceback is printed."""
+        if self.failure is None:
+            return []
+        try:
+            said = PROVIDED["diagnosis"](self)
+        except Exception:  # the error itself is what counts
+            return []
+        return [said] if said != str(self) else []
+
     def explain(self, width: int | None = None, color: bool = False) -> str:
         """Everything that can be said: the layers up to the failure, the numbers that clash, what would mend it.
 

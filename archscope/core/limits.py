@@ -25,7 +25,7 @@ SIDE = 1 << 53  # of a tensor in a record
 ELEMENTS = 1 << 62  # of a tensor in a record
 INPUT = 1 << 40  # elements of an input, of a tensor in a graph; a number in a config.json
 VALUES = 100_000  # in a configuration that is an argument of a builder
-LAYERS = 100_000  # a number of layers in a config.json
+LAYERS = 1_000  # a number of layers in a config.json; DeepNet (arXiv:2203.00555) has the most that was published
 AXES = 64  # of a tensor
 
 # levels

@@ -134,6 +134,14 @@ class Storage(NamedTuple):
     tensors: tuple[int, ...]
 
 
+ELSEWHERE = {  # names of other tools -> what to write
+    **{key: f"trace.totals['{key}']" for key in ("params", "macs", "flops")},
+    "mult_adds": "trace.totals['macs']", "ops": "trace.totals['flops']",
+    **dict.fromkeys(("to_pandas", "to_dataframe", "table", "to_csv"), "trace.to_frame()"),
+    **dict.fromkeys(("summary", "print", "show"), "print(trace)"), "save": "Path(…).write_text(trace.to_json())",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Trace:
     """The whole run. `layers[0]` is the root.
@@ -263,6 +271,11 @@ class Trace:
     def totals(self) -> dict[str, Any]:
         """The model in raw numbers: parameters, MACs, memory, … (`archscope.totals`)."""
         return PROVIDED["totals"](self)
+
+    def __getattr__(self, name: str) -> Any:
+        """Raises AttributeError, with what to write in the place of another tool's name."""
+        instead = ELSEWHERE.get(name.removeprefix("total_"), "")
+        raise AttributeError(f"a Trace has no {name!r}{instead and f': write {instead}'}", name=name, obj=self)
 
     @overload
     def __getitem__(self, key: str | int) -> Mapping[str, Any]: ...

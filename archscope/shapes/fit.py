@@ -51,7 +51,9 @@ def card_bytes(name: str) -> int:
     for card, gib in CARDS.items():
         if "".join(card.lower().split()) == words:
             return int(gib * 2**30)
-    raise SpecError(f"no card is called {name!r}; known: {', '.join(CARDS)}; or give its memory: --memory '24 GB'")
+    near = [card for card in CARDS if words and words in "".join(card.lower().split())]
+    asked = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(CARDS)}"
+    raise SpecError(f"no card is called {name!r}: {asked} (or give its memory: --memory '24 GB')")
 
 
 def largest(record: Record, capacity: int, smallest: int = 1, linear: bool = True, limit: int = LIMIT) -> Fit:

@@ -234,6 +234,8 @@ def window(case: Case) -> Mismatch | None:
     k = args["weight"].shape[-n:] if "weight" in args else _each(args["kernel_size"], n)
     d = _each(args.get("dilation", 1), n)
     pad = (0,) * n if isinstance(args.get("padding", 0), str) else _each(args.get("padding", 0), n)
+    if {len(k), len(d), len(pad)} != {n}:
+        return None  # the operator says so
     for m, ki, di, pi in zip(x.shape[-n:], k, d, pad, strict=True):
         span = di * (ki - 1) + 1
         if span > m + 2 * pi:

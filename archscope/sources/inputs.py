@@ -1,8 +1,9 @@
 """Inputs as they are typed: `227`, `3x227x227`, `8x3x227x227`, `1x128:int64`, `tokens=1x128:int64`.
 
-`3,224,224` and `(1, 3, 224, 224)`, as Python writes a shape, are read too. `ids=1x128:int64<30000` is drawn below
-30,000 where the run needs values. `lengths=[5,3]` and `mask=[[true,false]]` are the values themselves, and so are
-`cache=none`, `scale=0.5` and `mode='fast'`. `batch.py:make` is a function that makes all arguments.
+`3,224,224` and `(1, 3, 224, 224)`, as Python writes a shape, are read too, and `3 224 224`.
+`ids=1x128:int64<30000` is drawn below 30,000 where the run needs values. `lengths=[5,3]` and `mask=[[true,false]]` are
+the values themselves, and so are `cache=none`, `scale=0.5` and `mode='fast'`. `batch.py:make` is a function that makes
+all arguments.
 """
 
 import ast
@@ -75,8 +76,9 @@ def shape_and_dtype(text: str) -> tuple[list[int], str]:
     dtype = dtype.removeprefix("torch.") or "float32"
     if dtype not in DTYPES:
         raise SpecError(unknown("dtype", dtype, DTYPES))
-    if (listed := re.fullmatch(r"(?:torch\.size)?\(\[?(.*?),?\s*\]?\)|\[(.*)\]", shape)) or "," in shape:
-        shape = re.sub(r"\s*,\s*", "x", (listed[1] or listed[2]) if listed else shape)
+    if (listed := re.fullmatch(r"(?:torch\.size)?\(\[?(.*?),?\s*\]?\)|\[(.*)\]", shape)) or re.search(r"[,*\s]", shape):
+        within = (listed[1] or listed[2]).strip() if listed else shape
+        shape = re.sub(r"\s*,\s*" if listed else r"\s*[,*]\s*|\s+", "x", within)
     try:
         sides = [int(side) for side in shape.split("x")]
     except ValueError:

@@ -22,7 +22,7 @@ from typing import Any
 from archscope.core.errors import SpecError
 from archscope.core.table import did_you_mean
 from archscope.sources.nested import FILE, Quoted
-from archscope.sources.other_names import elsewhere, holds_weights, question, translated
+from archscope.sources.other_names import called, elsewhere, no_code, question, translated
 from archscope.sources.source import Keys, Source, source_and_name
 from archscope.sources.watch import loading
 from archscope.zoo.catalogue import entries
@@ -56,18 +56,22 @@ def parse(text: str) -> Spec:
     text = text.strip()
     typed, pairs = _head_and_pairs(text)
     head, note = _full(typed)
+    if written := called(head):
+        why = "arguments of a model are written behind an @" if "@" in written else "no weights are needed"
+        raise SpecError(f"{why}: write {written}")
     source, name = source_and_name(head)
     if source.closed and name not in (names := _names(source, "*")):
         if not name:
             raise SpecError(f"no model was named; {_how_to_list(source)}")
+        if why := no_code(name):
+            raise SpecError(why)
         if re.search(r"[,*?\[]", name):
             raise SpecError(f"one model at a time, not {head!r}; `archscope table --models {head!r}` takes several")
-        if weights := holds_weights(name):
-            raise SpecError(weights)
         zoo = source.name == "zoo"
         what = f"no model is called {name!r}" if zoo else f"{source.name} has no model {name!r}"
         asked = question(name, names) if zoo else did_you_mean(name, names)
-        raise SpecError(_with_question(what, asked, _how_to_list(source)))
+        own = "" if asked or not zoo else "; a model of your own is nets.py:Net or package.models:Net"
+        raise SpecError(_with_question(what, asked, _how_to_list(source)) + own)
     name, only = source.completed(name)
     if note or only:
         text = "@".join((name if only else head, *pairs))
@@ -76,7 +80,7 @@ def parse(text: str) -> Spec:
 
 def _full(typed: str) -> tuple[str, str]:
     """A name as archscope writes it, and a note where that is not what was typed."""
-    if typed in entries() or re.search(r"[,*?\[]", typed) or not typed:
+    if typed in entries() or re.search(r"[,*?\[]", typed.partition("(")[0]) or not typed:
         return typed, ""
     head = translated(typed)
     found = elsewhere(head) if head not in entries() else []
@@ -141,7 +145,9 @@ def _closes(text: str, start: int) -> bool:
 def _how_to_list(source: Source) -> str:
     if source.name in ("file", "module"):
         return "a wildcard finds what needs no arguments: classes of modules, and functions that say `-> nn.Module`"
-    return "`archscope list` shows all" if source.name == "zoo" else f"`archscope list '{source.name}:*'` shows all"
+    if source.name == "zoo":
+        return "`archscope list` shows all"
+    return f"`archscope list '{source.name}:*'` shows all"
 
 
 def _with_question(what: str, question: str, rest: str) -> str:

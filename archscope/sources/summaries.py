@@ -28,7 +28,7 @@ ROWS = ("depth", "var_names", "ascii_only", "hide_recursive_layers")
 
 def summary(
     model: Any,
-    input_size: Sequence[Any] | None = None,
+    input_size: Any = None,
     input_data: Any = None,
     batch_dim: int | None = None,
     cache_forward_pass: bool | None = None,
@@ -62,6 +62,10 @@ def summary(
     for one in settings:
         if one not in ROWS:
             raise SpecError(unknown("row setting", one, ROWS))
+    if "batch_size" in kwargs:
+        raise SpecError("write the batch as the first side, or batch_dim=0 for a batch of 1, and no batch_size")
+    if hasattr(input_size, "shape") and input_data is None:  # a tensor in the place of its shape
+        input_size, input_data = None, input_size
     if input_size is not None and input_data is not None:
         raise SpecError("give input_size or input_data, not both")
     if isinstance(model, str):
@@ -96,6 +100,8 @@ def _shapes(size: Sequence[Any], batch_dim: int | None) -> list[tuple[int, ...]]
     """One shape, or several, each with a batch of 1 where an axis for it is named."""
     try:
         shapes = [tuple(size)] if all(isinstance(side, int) for side in size) else [tuple(one) for one in size]
+        if not all(isinstance(side, int) for shape in shapes for side in shape):
+            raise TypeError
     except TypeError:
         raise SpecError(f"input_size is a shape or several, such as (1, 3, 224, 224), not {size!r}") from None
     if batch_dim is None:
@@ -112,6 +118,8 @@ def _inputs(size: Sequence[Any], batch_dim: int | None, dtypes: Sequence[Any] | 
         return list(shapes)
     if len(dtypes) != len(shapes):
         raise SpecError(f"{len(dtypes)} dtypes are given for {len(shapes)} inputs")
+    if wrong := [one for one in dtypes if not isinstance(one, torch.dtype)]:
+        raise SpecError(f"{wrong[0]!r} is no dtype: write torch.int64, torch.float16, …")
     return [torch.empty(shape, dtype=dtype, device="meta") for shape, dtype in zip(shapes, dtypes, strict=True)]
 
 

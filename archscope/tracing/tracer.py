@@ -66,7 +66,8 @@ def trace(
     the forward needs the value of a tensor or fails in another way; both carry a `failure` with the record so far.
     Raises SpecError for what is no module, for what is no input, and where the forward needs one.
     """
-    kwargs = {**(kwargs or {}), **_understood(model, inputs, kwargs, named)}
+    by_name = _understood(model, inputs, kwargs, named)
+    kwargs = {**(kwargs or {}), **by_name}
     if values not in ("auto", "never", "always"):
         raise SpecError(f"values={values!r}: it is 'auto', 'never' or 'always'")
     once = Once(inputs, kwargs, name or getattr(model, NAME, type(model).__name__), train, rules, bound, memory)
@@ -210,7 +211,9 @@ def _understood(
         raise SpecError(f"{model.__name__} is a class: give an object of it, {model.__name__}(…)")
     if not isinstance(model, nn.Module):
         raise SpecError(_no_module(model, inputs))
-    if isinstance(inputs, (str, int, float)) or inputs is None:
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise SpecError("several inputs stand in one tuple: archscope.trace(model, (first, second))")
+    if isinstance(inputs, (str, int, float, types.FunctionType, types.BuiltinFunctionType)) or inputs is None:
         raise SpecError(f"{inputs!r} is no input of a forward: give tensors or shapes, such as (1, 3, 224, 224)")
     try:
         parameters = inspect.signature(model.forward).parameters
@@ -218,7 +221,9 @@ def _understood(
         return named
     open_ended = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
     if wrong := [name for name in named if name not in parameters and not open_ended]:
-        raise TypeError(f"neither trace() nor the forward of {type(model).__name__} has an argument {wrong[0]!r}")
+        help = ARGUMENTS.get(wrong[0], "")
+        has = f"neither trace() nor the forward of {type(model).__name__} has an argument {wrong[0]!r}"
+        raise TypeError(f"{has}{help and f': {help}'}")
     given = isinstance(inputs, Mapping) or hasattr(inputs, "shape") or len(inputs) > 0
     needed = [one.name for one in parameters.values() if one.default is one.empty and one.kind in POSITIONAL]
     if needed and not (given or kwargs or named):
@@ -226,6 +231,12 @@ def _understood(
     return named
 
 
+ARGUMENTS = {  # of other tools
+    **dict.fromkeys(("input_size", "input_shape", "input_data", "input_res", "input_image", "example_inputs"),
+                    "the input comes second, archscope.trace(model, (1, 3, 224, 224))"),
+    "device": "no device is needed, because nothing is computed",
+    "batch_size": "the batch is the first side of the input",
+}  # fmt: skip
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -238,6 +249,12 @@ def _no_module(model: Any, inputs: Any) -> str:
         return f"{model!r} is no module: archscope.record_of({model!r}) takes a name"
     if isinstance(model, types.ModuleType):
         return f"{name} is a package: give a model of it"
+    if isinstance(getattr(model, "__self__", None), nn.Module):
+        return f"{name} is a method of a model: give the model itself"
+    if isinstance(model, torch.export.ExportedProgram):
+        return "an exported program is run as its module: archscope.trace(program.module(), inputs)"
+    if isinstance(model, Mapping) and any(isinstance(one, torch.Tensor) for one in model.values()):
+        return "a state_dict holds weights, not the code of a model: give the model that they belong to"
     if callable(model) and name:
         return f"{name} is a function: if it builds a model, call it, {name}()"
     text = repr(model) if isinstance(model, (int, float, tuple, list, dict, type(None))) else ""

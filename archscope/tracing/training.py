@@ -164,6 +164,13 @@ def check_conditions(
     device: str = "cuda",
 ) -> None:
     """Raises SpecError for a condition of `trace_step` that does not exist."""
+    if isinstance(loss, nn.modules.loss._Loss):
+        raise SpecError(f"loss is a function of the output alone: a name, {', '.join(LOSSES)}, or for this "
+                        f"{type(loss).__name__} lambda output: criterion(output, target)")  # fmt: skip
+    if isinstance(optimizer, torch.optim.Optimizer):
+        name = type(optimizer).__name__
+        raise SpecError(f"an optimizer is made for the parameters of the run: give optimizer=torch.optim.{name}, or "
+                        f"lambda params: torch.optim.{name}(params, …)")  # fmt: skip
     words = [
         ("precision", precision, PRECISIONS), ("device", device, DEVICES), ("attention backend", attention, BACKENDS),
         ("implementation of the optimizer", implementation, IMPLEMENTATIONS),

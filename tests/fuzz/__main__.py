@@ -153,19 +153,21 @@ def main(name: str, cases: int = 100, seed: int = 0, first: int = -ODD) -> bool:
     slowest, most = 0.0, 0
     for case in range(first, cases):
         chance = Random(f"{name} {seed} {case}")
-        place = home / str(case)
+        place, seconds = home / str(case), SECONDS
         shutil.copytree(made, place)
         os.chdir(place)
         if case < 0:
             odd(Path(kind.file), -1 - case)
         else:
-            Path(kind.file).write_bytes(kind.damage((made / kind.file).read_bytes(), chance))
+            data = kind.damage((made / kind.file).read_bytes(), chance)
+            Path(kind.file).write_bytes(data)
+            seconds += kind.work(data)
         words = chance.choice(kind.commands).split()
         before = contents(place)
         faulthandler.dump_traceback_later(2 * WAIT, exit=True, file=1)
         reset()
         at, began = memory("VmRSS"), time.process_time()
-        code, out, err = run(words, told)
+        code, out, err = run(words, told, seconds)
         took, grown = time.process_time() - began, memory("VmHWM") - at
         faulthandler.cancel_dump_traceback_later()
         slowest, most = max(slowest, took), max(most, grown)

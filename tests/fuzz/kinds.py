@@ -26,7 +26,8 @@ Damage = Callable[[bytes, Random], bytes]
 
 class Kind(NamedTuple):
     """file: the one that is damaged. commands: those that read it, without `archscope`. written: files that a command
-    is asked to write. needs: a package. part: of the cases, where several kinds here are one of a user's."""
+    is asked to write. needs: a package. part: of the cases, where several kinds here are one of a user's. work: seconds
+    that a file's model takes by itself, where the damage makes it a larger one that is valid."""
 
     file: str
     make: Callable[[Path], None]
@@ -35,6 +36,7 @@ class Kind(NamedTuple):
     written: tuple[str, ...] = ()
     needs: str = ""
     part: float = 1
+    work: Callable[[bytes], float] = lambda data: 0.0
 
 
 KINDS: dict[str, Kind] = {}
@@ -320,9 +322,17 @@ def _config(folder: Path) -> None:
     (folder / "net/config.json").write_text(json.dumps(plain), encoding="utf-8")
 
 
+def _layers(data: bytes) -> float:
+    """25 ms a layer beyond the two: `llm` runs a model of 126 layers, as Llama 3.1 405B has, in 2 s."""
+    try:
+        return 0.025 * max(0, min(1000, json.loads(data)["num_hidden_layers"]) - 2)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return 0.0
+
+
 KINDS["config"] = Kind("net/config.json", _config, either(damage.of_json, damage.of_json, damage.of_bytes),
                        ("trace net/config.json --input 1x8:int64", "table net/config.json",
-                        "llm net/config.json --context 8"), needs="transformers")  # fmt: skip
+                        "llm net/config.json --context 8"), needs="transformers", work=_layers)  # fmt: skip
 
 
 NET = """

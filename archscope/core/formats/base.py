@@ -1,7 +1,7 @@
 """What all formats share: how one value is printed, and the registries.
 
     text    as it is
-    count   34,944           an exact integer
+    count   34,944           an exact integer; one a side: 11×219×219
     change  +34,944          the same, by how much one grew
     scaled  724.4 M          four significant digits; K M G T P E are powers of 1000
     bytes   243.9 MB         the same, in bytes
@@ -83,6 +83,8 @@ def _text(value: Any, unit: str) -> str:
 
 
 def _count(value: Any, unit: str) -> str:
+    if isinstance(value, tuple | list):
+        return _shape(value, unit)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return _with(f"{value:,}", unit)

@@ -19,6 +19,7 @@ from archscope.core.errors import SpecError
 from archscope.core.table import did_you_mean
 from archscope.sources.inputs import Given
 from archscope.sources.kinds import transformers
+from archscope.sources.other_names import question
 from archscope.sources.source import SOURCES, Source
 
 OTHERS = "json|py|pt2|onnx|safetensors|gguf"  # files that are other sources'
@@ -95,7 +96,11 @@ def read(name: str) -> dict[str, Any]:
     """The values of a configuration. Raises SpecError for a file that is none, or holds numbers that no model has."""
     full = file_of(name)
     if not full.is_file():
-        raise SpecError(f"there is no {full}" if full.name == "config.json" else f"there is no folder or file {name}")
+        if full.name == "config.json":
+            raise SpecError(f"there is no {full}")
+        asked = question(name, [])
+        rest = "nothing is downloaded, a folder with its config.json is read"
+        raise SpecError(f"there is no folder or file {name}{f': {asked} ({rest})' if asked else f'; {rest}'}")
     about = full.stat()
     return _read(full.absolute(), str(full), about.st_mtime_ns, about.st_size)
 

@@ -125,7 +125,12 @@ def _no_model(holder: ModuleType, where: str) -> str:
         if isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == holder.__name__:
             wants = "".join(f"@{key}=…" for key in _required(value))
             return f"no model in {where} can be built without arguments; write {where}:{name}{wants}"
-    return f"{where} defines no model: archscope looks for subclasses of torch.nn.Module, and for modules"
+    makers = [
+        name for name, one in vars(holder).items() if inspect.isfunction(one) and one.__module__ == holder.__name__
+    ]
+    what = f"if {makers[-1]} returns one, write {where}:{makers[-1]}" if makers else (
+        "archscope looks for subclasses of torch.nn.Module, and for modules")  # fmt: skip
+    return f"{where} defines no model: {what}"
 
 
 def _required(factory: Any) -> list[str]:

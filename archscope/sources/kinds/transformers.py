@@ -152,6 +152,8 @@ def _class(name: str) -> Any:
     found = getattr(library, wanted, None) if wanted.isidentifier() else None
     if not isinstance(found, type) or not (_is_config(found) or hasattr(found, "config_class")):
         question = did_you_mean(name, [*_types().values(), *_types()])
+        if name.startswith("Auto"):
+            question = "write the type or the class that it would choose, transformers:bert or transformers:BertModel"
         raise SpecError(
             f"transformers has no configuration or model {name!r}{f': {question}' if question else ''} "
             "(a class such as LlamaConfig or BertForMaskedLM; `archscope list 'transformers:*'` shows all)"
