@@ -14,8 +14,12 @@ from archscope.analysis.observed import cached, works
 from archscope.core.record import Layer, Op, Param, Tensor, Trace
 
 PARTS: tuple[str, ...] = (
-    "embedding", "attention", "state", "MLP", "experts", "router", "head", "image", "norms and others",
+    "embedding", "attention", "state", "MLP", "experts", "router", "head", "image", "norms and others", "adapter",
+    "replaced by the adapter",
 )  # fmt: skip
+
+ADAPTER = re.compile(r"(^|\.)(lora_\w+|modules_to_save)(\.|$)")  # parameters that an adapter of peft brings
+_WRAPPED = re.compile(r"\.(base_layer|original_module|modules_to_save\.[^.]+)(?=\.|$)")
 
 _EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
 _ROUTER = re.compile(r"(^|\.)(router|gate|classifier)(\.|$)")
@@ -75,9 +79,24 @@ def _factors(op: Op) -> list[Tensor]:
     return [t for t in op.inputs if t.id not in apart]
 
 
+def plain_name(name: str) -> str:
+    """The name of a parameter as it is without an adapter around its module."""
+    return _WRAPPED.sub("", name)
+
+
+@cached
+def of_adapter(trace: Trace) -> frozenset[int]:
+    """Ids of the parameters that an adapter brings: low ranks, and modules that are trained whole."""
+    return frozenset(p.tensor.id for p in trace.params if ADAPTER.search(p.name))
+
+
 def part_of(trace: Trace, param: Param) -> str:
     """The part that a parameter belongs to, one of PARTS. A table that is also the head counts as embedding."""
-    name, key = param.name, param.tensor.id
+    name, key = plain_name(param.name), param.tensor.id
+    if ".lora_" in param.name:
+        return "adapter"
+    if ".original_module." in param.name:
+        return "replaced by the adapter"
     if _IMAGE.search(name):
         return "image"
     if key in looked_up(trace):
@@ -161,7 +180,7 @@ class Active(NamedTuple):
 
 def active(trace: Trace, config: Config) -> Active | None:
     """Active parameters. None where experts are there and nobody says how many a token takes."""
-    total = totals(trace)["params"]
+    total = totals(trace)["params"] - parts(trace).get("replaced by the adapter", 0)
     if expert_count(trace) is not None:
         how = routing(trace, config)
         if how is None:
@@ -261,6 +280,11 @@ def _layer_of(path: str, layers: list[Mixer]) -> Mixer | None:
     return layers[int(found[1])] if found and int(found[1]) < len(layers) else None
 
 
+def has_norms(trace: Trace) -> bool:
+    """Whether an adapter (DoRA) multiplies its matrices in every run, for the norms of the weights."""
+    return any(".lora_magnitude_vector." in p.name for p in trace.params)
+
+
 class Derived(NamedTuple):
     """MACs by closed forms: matrices·tokens + Σ over layers of heads·(d_qk + d_v)·pairs. None: not derived."""
 
@@ -279,7 +303,7 @@ def derived_macs(
     image meet. source: rows of the encoder. The prompt of a model that reads an image or a sound is not derived.
     """
     layers, each = mixers(config), matrices(trace if decode is None else decode, config)
-    if layers is None or each is None or without_macs(config, layers) is not None:
+    if layers is None or each is None or without_macs(config, layers) is not None or has_norms(trace):
         return None
     n, cross = tokens, crosses(config, source)
     alone = len(trace.inputs) == 1

@@ -155,12 +155,13 @@ def _transformers(case: _Case) -> tuple[int | None, int | None]:
 def conventions(record: Trace, config: Config) -> list[Convention]:
     """Every convention's figure for the record of a prompt."""
     case, found = _Case(record, config), []
-    one_text = len(record.inputs) == 1
+    one_text, frozen = len(record.inputs) == 1, totals(record)["trainable"] < case.total
     for name, (title, formula, source, factor, count) in CONVENTIONS.items():
-        params, scores = count(case) if one_text else (None, None)
+        params, scores = count(case) if one_text and not (frozen and factor == 6) else (None, None)
         known = params is not None and scores is not None
         flops = factor * params * case.tokens + scores if params is not None and scores is not None else None
         why = "the configuration is not recognised" if one_text else "it reads more than one text"
+        why = "frozen parameters get no gradient, and it counts one for each" if frozen else why
         note = "" if known else why
         found.append(Convention(name, title, flops, params, scores or 0, formula, source, note))
     return found

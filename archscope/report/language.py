@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from archscope.analysis import decoder, generation
+from archscope.analysis.adapters import Adapted, adapted
 from archscope.analysis.metrics import totals
 from archscope.analysis.observed import works
 from archscope.core.errors import ArchscopeError, SpecError
@@ -102,12 +103,37 @@ class Usage:
         if self.layers is not None and self.source is not None:
             crosses = decoder.crosses(self.config, self.source)
             self.layers = [*self.layers, *crosses] if crosses else None
+        own = self.model.adapter
+        self.adapter = None if own is None else adapted(own, self.prefill)
+        self.brought = generation.of_adapter(self.prefill)
+        if isinstance(self.adapter, str) and not self.brought:
+            raise SpecError(f"no closed form of an adapter knows its {self.adapter}, and peft is not installed")
 
     # ------------------------------------------------------------------------------------------------ memory
 
+    @property
+    def absent(self) -> Adapted | None:
+        """An adapter that the run is without, because peft is not installed."""
+        return self.adapter if isinstance(self.adapter, Adapted) and not self.brought else None
+
+    @property
+    def adapter_width(self) -> Fraction:
+        """Bytes of a parameter of an adapter: it is not quantised."""
+        return max(width_of(self.setting.dtype), Fraction(2))
+
+    def weights(self) -> dict[Fraction, int]:
+        """Bytes of a parameter -> how many there are, each once."""
+        more = sum(p.tensor.numel for p in generation.parameters(self.prefill) if p.tensor.id in self.brought)
+        base = totals(self.prefill)["params"] - more
+        more += self.absent.added if self.absent else 0
+        width = width_of(self.setting.dtype)
+        if not more or width == self.adapter_width:
+            return {width: base + more}
+        return {width: base, self.adapter_width: more}
+
     def weight_bytes(self) -> int:
-        """Every parameter once, in the dtype of the setting."""
-        return _ceil(totals(self.prefill)["params"] * width_of(self.setting.dtype))
+        """Every parameter once, in the dtype of the setting; those of an adapter in 16 bits at least."""
+        return sum(_ceil(n * width) for width, n in self.weights().items())
 
     def cache_bytes(self, tokens: int, batch: int) -> int | None:
         """By the closed form."""
@@ -137,9 +163,14 @@ class Usage:
     def _parameters(self) -> Iterable[Figure]:
         record, config = self.prefill, self.config
         total, split = totals(record)["params"], generation.parts(record)
-        yield Figure("params", "Parameters", "", total, None, " + ".join(f"{n:,} {part}" for part, n in split.items()))
+        parts = " + ".join(f"{n:,} {part}" for part, n in split.items())
+        if self.absent is not None:
+            yield Figure("params", "Parameters", "", None, total + self.absent.added, f"{parts} + adapter")
+        else:
+            yield Figure("params", "Parameters", "", total, None, parts)
         for part, n in split.items():
             yield Figure(f"params_{part.split()[0].lower()}", f"· {part}", "", n)
+        yield from self._trained()
         active = generation.active(record, config)
         how = generation.routing(record, config)
         if how is not None:
@@ -150,11 +181,28 @@ class Usage:
         yield Figure("active_without_either", f"{word}, without table and head", "", active and active.without_either)
         step = record if self.decode is None else self.decode
         seen, closed = generation.matrices(step, config), decoder.closed_matrices(config)
+        if closed is not None and self.brought:
+            more = self.adapter.matrices if isinstance(self.adapter, Adapted) else None
+            closed = None if more is None else closed + more
         yield Figure("matrices", "In matrices that a token meets", "", seen, closed)
-        width = width_of(self.setting.dtype)
-        yield Figure(
-            "weight_bytes", f"Weights in {self.setting.dtype}", "B", self.weight_bytes(), None, f"{total:,}·{width}"
+        working = " + ".join(f"{n:,}·{width}" for width, n in self.weights().items())
+        yield Figure("weight_bytes", f"Weights in {self.setting.dtype}", "B", self.weight_bytes(), None, working)
+
+    def _trained(self) -> Iterable[Figure]:
+        """What is trained, and so stored in the file of an adapter. Nothing where every parameter is."""
+        found = totals(self.prefill)
+        closed = self.adapter if isinstance(self.adapter, Adapted) else None
+        if self.adapter is None and found["trainable"] == found["params"]:
+            return
+        seen = None if self.absent else found["trainable"]
+        figure = Figure(
+            "trainable", "Trainable", "", seen, closed and closed.trainable, closed.working if closed else ""
         )
+        yield figure
+        if self.adapter is not None:
+            stored = _ceil(figure.value * self.adapter_width)
+            working = f"{figure.value:,}·{self.adapter_width}"
+            yield Figure("adapter_bytes", "Adapter, stored in 16 bits or more", "B", None, stored, working)
 
     def _work(self) -> Iterable[Figure]:
         s, config = self.setting, self.config
@@ -181,10 +229,15 @@ class Usage:
         scores = sum(done.macs for i in generation.score_products(self.decode)
                      if (done := works(self.decode)[i]) is not None)  # fmt: skip
         taken = 32 if bits_of(s.dtype) == 32 else 16
-        count = taken * ((step - scores) * bits_of(s.dtype) + scores * bits_of(s.cache_dtype))
+        low = sum(done.macs for i, keys in generation.products(self.decode).items()
+                  if self.brought.issuperset(keys) and (done := works(self.decode)[i]) is not None)  # fmt: skip
+        wide = int(self.adapter_width * 8)
+        base = step - scores - low
+        count = taken * (base * bits_of(s.dtype) + low * wide + scores * bits_of(s.cache_dtype))
+        adapter = f" + {wide}·{low:,}" if low else ""
         working = (
-            f"{taken}-bit activations: {taken}·({bits_of(s.dtype)}·{int(step - scores):,} "
-            f"+ {bits_of(s.cache_dtype)}·{scores:,}), weights and cache"
+            f"{taken}-bit activations: {taken}·({bits_of(s.dtype)}·{int(base):,}{adapter} "
+            f"+ {bits_of(s.cache_dtype)}·{scores:,}), weights{', adapter' if low else ''} and cache"
         )
         yield Figure("decode_bit_operations", "· in bit operations", "BOP", count, None, working)
 
@@ -227,7 +280,7 @@ class Usage:
         step = None if self.decode is None else generation.macs(self.decode, self.config)
         cache, how = self.cache_bytes(s.context, s.batch), generation.routing(record, self.config)
         active = generation.active(record, self.config)
-        if cache is None or active is None or len(record.inputs) > 1:
+        if cache is None or active is None or len(record.inputs) > 1 or self.absent:
             return
         everything = active.without_input + (how.idle if how else 0)
         some = everything
@@ -237,7 +290,8 @@ class Usage:
             ("prefill_intensity", "Arithmetic intensity of prefill, at most", causal, everything),
             ("decode_intensity", "Arithmetic intensity of decode, at most", step, some),
         ):
-            read = weights * width_of(s.dtype) + cache
+            wider = sum(n * (width - width_of(s.dtype)) for width, n in self.weights().items())
+            read = weights * width_of(s.dtype) + wider + cache
             found = None if macs is None else round(float(2 * macs / read), 2)
             yield Figure(key, title, "FLOP/B", None, found, "2·MACs / (weights + cache)")
 
@@ -245,6 +299,8 @@ class Usage:
         from archscope.peers.llm import conventions
 
         s = self.setting
+        if self.absent is not None:
+            return
         for one in conventions(self.prefill, self.config):
             if one.name in ("palm", "maxtext-causal"):
                 key, title = f"training_{one.name.replace('-', '_')}", f"Training a token, {one.title}"
@@ -280,6 +336,12 @@ class Usage:
             note = (*note, f"no closed form of the cache, because this is not recognised: {unknown}")
         elif self.layers is not None and (why := decoder.without_macs(self.config, self.layers)) is not None:
             note = (*note, f"no closed form of the MACs: {why}")
+        elif generation.has_norms(self.prefill):
+            note = (*note, "no closed form of the MACs: DoRA makes the norms of its weights anew in each run")
+        if self.absent is not None:
+            note = (*note, "peft is not installed: MACs and cache are those of the model without the adapter")
+        elif isinstance(self.adapter, str):
+            note = (*note, f"no closed form of the adapter, because this is not recognised: {self.adapter}")
         return (*self.prefill.notes, *note)
 
 
@@ -334,6 +396,8 @@ MODEL_HIDDEN = (
     Column("active_without_either", "Active without tables", "count"),
     Column("matrices", "In matrices", "count"),
     Column("cache_elements", "Cached numbers", "count"),
+    Column("trainable", "Trainable", "count"),
+    Column("adapter_bytes", "Adapter", "bytes"),
     Column("prefill_macs", "Prefill MACs, full", "count"),
     Column("decode_bit_operations", "Decode bit operations", "count"),
     Column("bytes", "Weights and cache", "bytes"),

@@ -57,7 +57,8 @@ class LanguageModel:
             raise SpecError(f"a cache is {' or '.join(CACHES)}, not {cache!r}")
         self.spec = given.source.decoder(given)
         self.kind = cache
-        self.model = built(self.spec)
+        self.model, self.adapter = _unwrapped(built(self.spec))
+        self.adapter = given.source.adapter(given.name) or self.adapter
         self._names = list(inspect.signature(self.model.forward).parameters)
         self._wanted = Wanted(source, image)
         self._filled: dict[tuple[int, int], Left] = {}
@@ -206,6 +207,16 @@ class LanguageModel:
 
         traced(self.spec, Loaded(Reader(self.model), (), pixels))
         return seen[0]
+
+
+def _unwrapped(model: Any) -> tuple[Any, Mapping[str, Any] | None]:
+    """The model inside a `PeftModel`, whose layers have the adapter, and the configuration of the only adapter."""
+    adapters = getattr(model, "peft_config", None)
+    if not hasattr(model, "get_base_model") or not isinstance(adapters, dict):
+        return model, None
+    if any(one.is_prompt_learning for one in adapters.values()):
+        raise SpecError("an adapter that learns a prompt makes the text longer, which archscope does not follow here")
+    return model.get_base_model(), next(iter(adapters.values())).to_dict() if len(adapters) == 1 else None
 
 
 def decode_step(spec: str | Spec, context: int, batch: int = 1, cache: str = "dynamic") -> Trace:

@@ -109,6 +109,10 @@ class Source:
         """The `Spec` of the causal language model, with its head, that a `Spec` means."""
         return spec
 
+    def adapter(self, name: str) -> Keys | None:
+        """The configuration of the adapter that a name means; None for a model without one."""
+        return None
+
     def settings(self, config: Any) -> Keys:
         """A model's configuration as plain values."""
         return {key: value for key, value in vars(config).items() if not key.startswith("_")}

@@ -120,7 +120,9 @@ def _names(source: Source, pattern: str) -> list[str]:
 
 def _head_and_pairs(text: str) -> tuple[str, list[str]]:
     """Head and `key=value` texts. The folders of a file may hold an @ of their own."""
-    start = text.find(".py:") + 1
+    start = (
+        0 if "adapter_config.json@" in text else text.find(".py:") + 1
+    )  # a base in a file of Python stands behind it
     head, *pairs = text[start:].split("@")
     return text[:start] + head, pairs
 

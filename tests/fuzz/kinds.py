@@ -335,6 +335,19 @@ KINDS["config"] = Kind("net/config.json", _config, either(damage.of_json, damage
                         "llm net/config.json --context 8"), needs="transformers", work=_layers)  # fmt: skip
 
 
+def _adapter(folder: Path) -> None:
+    _config(folder)
+    values = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "net", "r": 4, "bias": "none",
+              "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "rank_pattern": {"layers.1.self_attn.q_proj": 2},
+              "modules_to_save": ["lm_head"], "layers_to_transform": [0, 1], "inference_mode": True}  # fmt: skip
+    (folder / "adapter_config.json").write_text(json.dumps(values), encoding="utf-8")
+
+
+KINDS["adapter"] = Kind("adapter_config.json", _adapter, either(damage.of_json, damage.of_json, damage.of_bytes),
+                        ("llm adapter_config.json --context 8", "table adapter_config.json"),
+                        needs="peft")  # fmt: skip
+
+
 NET = """
 from dataclasses import dataclass, field
 from torch import nn

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="limits need a
 # what runs in one process: without PyTorch, with it, with packages besides; the store refuses to run anything, so it
 # comes last
 LIGHT = [name for name in KINDS if name.startswith("record-")] + ["packing", "index", "safetensors", "gguf", "store"]
-HEAVY = ["config", "onnx", "pt2"]
+HEAVY = ["config", "adapter", "onnx", "pt2"]
 MENDED = ("packing", "sweep-records")  # what cannot be read is unknown, or run again
 GROUPS = [LIGHT, [name for name in KINDS if name not in LIGHT + HEAVY], HEAVY]
 

@@ -95,6 +95,8 @@ def class_and_config(name: str, arguments: dict[str, Any]) -> tuple[Any, Any]:
 def read(name: str) -> dict[str, Any]:
     """The values of a configuration. Raises SpecError for a file that is none, or holds numbers that no model has."""
     full = file_of(name)
+    if full.name == "config.json" and not full.is_file() and (full.parent / "adapter_config.json").is_file():
+        raise SpecError(f"{full.parent} has an adapter: write {full.parent}/adapter_config.json@base=MODEL")
     if not full.is_file():
         if full.name == "config.json":
             raise SpecError(f"there is no {full}")
