@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from typing import Any, ParamSpec, TypeVar
 
@@ -43,11 +43,11 @@ def parameter_ids(trace: Trace) -> frozenset[int]:
     buffers = {b.tensor.id for b in trace.buffers}
     narrow = {b.tensor.id for b in trace.buffers if b.tensor.dtype in BYTE}
     for op in trace.ops:
-        inputs = {t.id for t in op.inputs}
+        inputs = [t.id for t in op.inputs]
         if computed_weight(inputs, ids, buffers, narrow):
-            ids.update(t.id for t in op.outputs)
-        elif inputs and inputs <= buffers:
-            buffers.update(t.id for t in op.outputs)
+            ids.update([t.id for t in op.outputs])
+        elif inputs and buffers.issuperset(inputs):
+            buffers.update([t.id for t in op.outputs])
     return frozenset(ids)
 
 
@@ -55,7 +55,7 @@ BYTE = ("int8", "uint8", "float8_e4m3fn", "float8_e5m2", "qint8", "quint8")  # d
 
 
 def computed_weight(
-    inputs: AbstractSet[int], learned: AbstractSet[int], buffers: AbstractSet[int], narrow: AbstractSet[int]
+    inputs: Iterable[int], learned: AbstractSet[int], buffers: AbstractSet[int], narrow: AbstractSet[int]
 ) -> bool:
     """Whether the output of an operator with these inputs is a weight. narrow: buffers that may hold weights."""
     if learned.isdisjoint(inputs) and narrow.isdisjoint(inputs):

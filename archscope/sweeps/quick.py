@@ -213,7 +213,7 @@ class TotalsRun(MemoRun):
         ids = [t.id for t in op.inputs]
         weighted = False
         if not (learned.isdisjoint(ids) and self.narrow.isdisjoint(ids)):
-            if computed_weight(set(ids), learned, self.fixed, self.narrow):
+            if computed_weight(ids, learned, self.fixed, self.narrow):
                 learned.update([t.id for t in op.outputs])
             else:
                 weighted = done is not None and done.macs > 0 and not learned.isdisjoint(ids)

@@ -3,7 +3,7 @@
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from operator import is_
+from operator import is_, itemgetter
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch._C._autograd import _unsafe_set_version_counter  # type: ignore[impor
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from archscope.tracing.devices import is_meta, real_devices
-from archscope.tracing.tensors import is_lazy
+from archscope.tracing.tensors import is_lazy, is_scripted
 
 DEEP = 4  # containers within containers of a module that are looked into
 MANY = 200  # attributes of an object that is not looked into
@@ -23,6 +23,10 @@ _ATOMS = frozenset(
 ) | {nn.Parameter, type, FunctionType, MethodType, BuiltinFunctionType, torch.nn.parameter.Buffer}
 _CONTAINERS = frozenset((dict, list, set, OrderedDict, defaultdict, deque, Counter))
 _OTHERS = (nn.Module, torch.Tensor, type, ModuleType)
+
+FIRST = tuple(vars(nn.Module()))  # attributes of every module
+_OWN = itemgetter("_parameters", "_buffers", "_modules")
+_HOOKS = itemgetter(*[name for name in FIRST if name.endswith(("hooks", "_kwargs", "_called", "_set"))])
 
 
 class Held:
@@ -35,16 +39,17 @@ class Held:
 
     def add(self, attributes: dict[str, Any]) -> None:
         """The attributes of a module."""
-        found = [value for value in attributes.values() if type(value) not in _ATOMS]
-        empty = [value for value in found if type(value) in _CONTAINERS and not value]
-        self.empty += empty
-        own = (attributes["_parameters"], attributes["_buffers"], attributes["_modules"])
-        for value in found if len(empty) < len(found) else ():
-            if type(value) in _CONTAINERS and not value:
-                continue
-            if value is own[0] or value is own[1] or value is own[2]:
-                self.full.append((value, value.copy()))
-            elif type(value) is not tuple or not _ATOMS.issuperset(map(type, value)):
+        values = tuple(attributes.values())
+        if tuple(attributes)[: len(FIRST)] == FIRST and not any(hooks := _HOOKS(attributes)):
+            self.empty += hooks
+            for value in _OWN(attributes):
+                if value:
+                    self.full.append((value, value.copy()))
+                else:
+                    self.empty.append(value)
+            values = values[len(FIRST) :]
+        for value in values:
+            if type(value) not in _ATOMS:
                 self.hold(value, 0)
 
     def hold(self, value: Any, depth: int) -> None:
@@ -94,12 +99,12 @@ def _same(value: Any, before: Any) -> bool:
 def untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[None]:
     """Set the mode, and give the modules back as they were: flags, attributes, parameters, buffers, random state."""
     kept, held = [], Held()
-    scripted = [(m, m.training) for m in modules if isinstance(m, torch.jit.ScriptModule)]
+    scripted = [(m, m.training) for m in modules if is_scripted(m)]
     if train is not None:
         for module, _ in scripted:
             module.training = train
     for module in modules:
-        if isinstance(module, torch.jit.ScriptModule):
+        if is_scripted(module):
             continue
         own = module.__dict__
         kept.append((own, own.copy()))

@@ -167,12 +167,12 @@ class Run(TorchDispatchMode):
 
     def state(self, group: str) -> tuple[Param, ...]:
         """The parameters or the buffers, under every name that they have."""
-        return tuple(
-            Param(f"{path}.{name}" if path else name, self.record(value), value.requires_grad)
-            for path, module in self.modules
-            for name, value in own_tensors(module, group)
-            if value is not None and not (self.lazy and is_lazy(value))
-        )
+        found, record, lazy = [], self.record, self.lazy
+        for path, module in self.modules:
+            for name, value in own_tensors(module, group):
+                if value is not None and not (lazy and is_lazy(value)):
+                    found.append(Param(f"{path}.{name}" if path else name, record(value), value.requires_grad))
+        return tuple(found)
 
     # ----------------------------------------------------------------------------------------------- operators
 
@@ -458,7 +458,8 @@ class Run(TorchDispatchMode):
                     and (wanted := args[1] if len(args) > 1 else kwargs.get("output_size")) is not None
                 ):
                     config["output_size"] = tuple(wanted)
-                ins = tuple([records.get(id(t)) or record(t) for t in tensors_in(args)])
+                known = records.get(id(args[0])) if len(args) == 1 else None
+                ins = (known,) if known else tuple([records.get(id(t)) or record(t) for t in tensors_in(args)])
                 if kwargs:
                     ins += tuple([record(t) for t in tensors_in(kwargs.values())])
                 known = records.get(id(output))

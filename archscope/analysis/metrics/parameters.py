@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from archscope.analysis.metrics.base import metric
+from archscope.analysis.observed import cached
 from archscope.analysis.row import Row
 from archscope.core.record import Param, Tensor, Trace
 from archscope.layers import LAYERS
@@ -14,23 +15,29 @@ def _distinct(params: Iterable[Param]) -> dict[int, Tensor]:
     return {p.tensor.id: p.tensor for p in params}
 
 
+@cached
+def _parameters(trace: Trace) -> dict[int, Tensor]:
+    return _distinct(trace.params)
+
+
 def _elements(tensors: Iterable[Tensor]) -> int:
     return sum([t.numel for t in tensors])
 
 
+@cached
 def _buffers(trace: Trace) -> list[Tensor]:
     """The buffers that are no parameters."""
-    params = {p.tensor.id for p in trace.params}
+    params = _parameters(trace)
     return [t for i, t in _distinct(trace.buffers).items() if i not in params]
 
 
 def _all(trace: Trace) -> int:
-    return _elements(_distinct(trace.params).values())
+    return _elements(_parameters(trace).values())
 
 
 def _trainable(trace: Trace) -> int:
     frozen = {p.tensor.id for p in trace.params if not p.trainable}
-    return _elements(t for i, t in _distinct(trace.params).items() if i not in frozen)
+    return _elements(t for i, t in _parameters(trace).items() if i not in frozen)
 
 
 @metric("params", "Parameters", "row", _all, unit="parameters", layer_priority=0, model_priority=0, locked=True,
@@ -56,7 +63,7 @@ def buffers(trace: Trace) -> int:
 @metric("memory", "Size", "model", form="bytes", model_priority=6, locked=True, implied_by="params")
 def memory(trace: Trace) -> int:
     """Bytes of parameters and buffers."""
-    return sum([t.nbytes for t in (*_distinct(trace.params).values(), *_buffers(trace))])
+    return sum([t.nbytes for t in (*_parameters(trace).values(), *_buffers(trace))])
 
 
 @metric("fc_share", "In fc", "model", form="share", model_priority=8,

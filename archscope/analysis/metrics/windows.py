@@ -1,6 +1,7 @@
 """What a position of the output sees of the input: shape, receptive field, stride."""
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from archscope.analysis.metrics.base import metric
@@ -55,5 +56,5 @@ def field_of(known: Mapping[int, Field], outputs: Sequence[Tensor]) -> Any:
     end = [known.get(t.id) for t in outputs]
     if not end or any(field is None or not field.size for field in end):
         return None
-    maps = [field.extent for field in known.values() if field.windowed]
-    return _equal_sides(list(map(max, zip(*maps, strict=True)))) if maps else None
+    maps = [field.extent if field.coarse else field.size for field in known.values() if field.windowed]
+    return _equal_sides([ceil(max(side)) for side in zip(*maps, strict=True)]) if maps else None
