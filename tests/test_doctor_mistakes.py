@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from archscope import ShapeError, trace
+from archscope import ShapeError, TraceError, trace
 from archscope.shapes.doctor import diagnose
 
 
@@ -164,6 +164,74 @@ CASES = [
          ("window of 7, which does not fit",)),
     Case("shortcut without a projection", Net(lambda s, x: s.a(x) + x, a=conv(3, 8, padding=1)), (1, 3, 16, 16),
          ("add cannot join", "channels 8 against 3", "Conv2d(3, 8, 1)")),
+    # the meaning: what also runs, and is another network, is not proposed
+    *(
+        Case(f"pictures without channels, {n}d", Net(lambda s, x: s.c(x), c=kind(1, 8, 3)), (4, *(28,) * n),
+             (f"gets 4×{'×'.join(['28'] * n)}, and reads 4 channels of one example", "x.unsqueeze(1) before c"),
+             Net(lambda s, x: s.c(x.unsqueeze(1)), c=kind(1, 8, 3)), "in_channels=4")
+        for n, kind in ((2, nn.Conv2d), (3, nn.Conv3d))
+    ),
+    Case("a picture for a Conv3d", Net(lambda s, x: s.c(x), c=nn.Conv3d(3, 8, (1, 3, 3))), (2, 3, 32, 32),
+         ("reads 2 channels of one example", "x.unsqueeze(2) before c"),
+         Net(lambda s, x: s.c(x.unsqueeze(2)), c=nn.Conv3d(3, 8, (1, 3, 3))), "in_channels=2"),
+    Case("frames before channels", Net(lambda s, x: s.c(x), c=nn.Conv3d(3, 8, 3)), (2, 16, 3, 32, 32),
+         ("has them on axis 2", "x.permute(0, 2, 1, 3, 4)"), Net(lambda s, x: s.c(x.permute(0, 2, 1, 3, 4)), c=nn.Conv3d(3, 8, 3)),
+         "in_channels=16"),
+    Case("sides that equal the channels", Net(lambda s, x: s.b(s.a(x)), a=conv(3, 64, padding=1), b=conv(32, 8)), (1, 3, 32, 32),
+         ("expects 32 channels, gets 64", "b with in_channels=64"), Net(lambda s, x: s.b(s.a(x)), a=conv(3, 64, padding=1), b=conv(64, 8)),
+         "permute"),
+    Case("all examples flattened", Net(lambda s, x: s.fc(torch.flatten(s.c(x))), c=conv(3, 8), fc=nn.Linear(288, 10)), (4, 3, 8, 8),
+         ("gets 1152 = 4·288 from flatten", "flatten(1) in the place of flatten(0)"),
+         Net(lambda s, x: s.fc(torch.flatten(s.c(x), 1)), c=conv(3, 8), fc=nn.Linear(288, 10)), "in_features=1152"),
+    Case("LayerNorm of channels", Net(lambda s, x: s.n(s.c(x)), c=conv(3, 10), n=nn.LayerNorm(10)), (2, 3, 8, 8),
+         ("gets 2×10×6×6 from c, which has them on axis 1", "n(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)"),
+         Net(lambda s, x: s.n(s.c(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2), c=conv(3, 10), n=nn.LayerNorm(10)), "normalized_shape"),
+    *(
+        Case(f"{kind.__name__} behind Conv1d", Net(lambda s, x: s.r(s.c(x))[0], c=nn.Conv1d(4, 16, 3, padding=1), r=kind(16, 8, batch_first=True)),
+             (2, 4, 50), ("gets 2×16×50 from c, which has them on axis 1", "x.transpose(1, 2) before r"),
+             Net(lambda s, x: s.r(s.c(x).transpose(1, 2))[0], c=nn.Conv1d(4, 16, 3, padding=1), r=kind(16, 8, batch_first=True)),
+             "input_size=50")
+        for kind in (nn.LSTM, nn.GRU)
+    ),
+    Case("half a global pool", Net(lambda s, x: s.fc(s.c(x).mean(2)), c=conv(3, 16), fc=nn.Linear(16, 10)), (1, 3, 32, 32),
+         ("gets 1×16×30 from mean", "x.mean(2) before fc"), Net(lambda s, x: s.fc(s.c(x).mean(2).mean(2)), c=conv(3, 16), fc=nn.Linear(16, 10)),
+         "in_features=30"),
+    Case("no global pool", Net(lambda s, x: s.fc(s.c(x)), c=conv(3, 16), fc=nn.Linear(16, 10)), (1, 3, 32, 32),
+         ("gets 1×16×30×30", "x.mean((2, 3)) before fc"), Net(lambda s, x: s.fc(s.c(x).mean((2, 3))), c=conv(3, 16), fc=nn.Linear(16, 10)),
+         "in_features"),
+    Case("keys of other features", Net(lambda s, x: s.a(x, x[..., :16], x[..., :16])[0], a=nn.MultiheadAttention(32, 4, batch_first=True)),
+         (2, 7, 32), ("expects 32 features of keys and values, gets 16", "a with kdim=16, vdim=16"),
+         Net(lambda s, x: s.a(x, x[..., :16], x[..., :16])[0], a=nn.MultiheadAttention(32, 4, kdim=16, vdim=16, batch_first=True)), "flatten"),
+    Case("attention of other features", Net(lambda s, x: s.a(x, x, x)[0], a=nn.MultiheadAttention(64, 8, batch_first=True)), (2, 7, 32),
+         ("expects 64 features, gets 32", "a with embed_dim=32"),
+         Net(lambda s, x: s.a(x, x, x)[0], a=nn.MultiheadAttention(32, 8, batch_first=True))),
+    *(
+        Case(f"scores by {name}, not transposed", Net(lambda s, x, f=f: f(s.q(x), s.k(x)).softmax(-1), q=nn.Linear(32, 32), k=nn.Linear(32, 32)),
+             (2, 7, 32), ("the 32 columns of 2×7×32 do not fit the 7 rows", "the second with .transpose(-2, -1)"),
+             Net(lambda s, x, f=f: f(s.q(x), s.k(x).transpose(-2, -1)).softmax(-1), q=nn.Linear(32, 32), k=nn.Linear(32, 32)))
+        for name, f in (("@", lambda a, b: a @ b), ("bmm", torch.bmm), ("matmul", torch.matmul))
+    ),
+    Case("state without batch_first", Net(lambda s, x: s.r(x, torch.zeros(1, x.shape[0], 10))[0], r=nn.GRU(5, 10)), (2, 7, 5),
+         ("= 1×7×10, gets 1×2×10", "r with batch_first=True"),
+         Net(lambda s, x: s.r(x, torch.zeros(1, x.shape[0], 10))[0], r=nn.GRU(5, 10, batch_first=True))),
+    Case("state of one layer", Net(lambda s, x: s.r(x, torch.zeros(1, 2, 10))[0], r=nn.GRU(5, 10, 2, batch_first=True)), (2, 7, 5),
+         ("[layers·directions, examples, hidden_size] = 2×2×10, gets 1×2×10",),
+         Net(lambda s, x: s.r(x, torch.zeros(2, 2, 10))[0], r=nn.GRU(5, 10, 2, batch_first=True))),
+    Case("BatchNorm1d of maps", Net(lambda s, x: s.n(s.c(x)), c=conv(3, 8), n=nn.BatchNorm1d(8)), (2, 3, 8, 8), ("BatchNorm2d in its place",),
+         Net(lambda s, x: s.n(s.c(x)), c=conv(3, 8), n=nn.BatchNorm2d(8))),
+    Case("a squeeze that drops the batch", Net(lambda s, x: s.n(F.adaptive_avg_pool2d(s.c(x), 1).squeeze()), c=conv(3, 8), n=nn.BatchNorm1d(8)),
+         (1, 3, 8, 8), ("gets 8 after squeeze", "x.flatten(1) in the place of a squeeze"),
+         Net(lambda s, x: s.n(F.adaptive_avg_pool2d(s.c(x), 1).flatten(1)), c=conv(3, 8), n=nn.BatchNorm1d(8))),
+    Case("a factor a channel", Net(lambda s, x: x * s.fc(x.mean((2, 3))), fc=nn.Linear(8, 8)), (2, 8, 6, 6),
+         ("mul cannot join 2×8×6×6", "[..., None, None] behind the 2×8"), Net(lambda s, x: x * s.fc(x.mean((2, 3)))[..., None, None], fc=nn.Linear(8, 8))),
+    Case("joined along the columns", Net(lambda s, x: torch.cat([s.a(x), s.b(x)], -1), a=conv(3, 8), b=conv(3, 16)), (2, 3, 8, 8),
+         ("channels 8 against 16", "dim=1 in the place of -1"), Net(lambda s, x: torch.cat([s.a(x), s.b(x)], 1), a=conv(3, 8), b=conv(3, 16))),
+    Case("examples of two batches", Net(lambda s, x, y: torch.cat([x, y], 1)), ((2, 3, 8), (4, 3, 8)), ("examples 2 against 4",), None, "dim=0"),
+    Case("too many heads", Net(lambda s, x: s.q(x).view(2, 7, 5, 8), q=nn.Linear(32, 32)), (2, 7, 32), ("asks for 560 elements, gets 448",
+         "4 in the place of 5"), Net(lambda s, x: s.q(x).view(2, 7, 4, 8), q=nn.Linear(32, 32))),
+    Case("an autoencoder of an even side", Net(lambda s, x: (s.up(s.d(x)) - x).square().mean(), d=conv(1, 8, stride=2, padding=1),
+         up=nn.ConvTranspose2d(8, 1, 3, 2, 1)), (1, 1, 28, 28), ("rows 27 against 28", "up with output_padding=1"),
+         Net(lambda s, x: (s.up(s.d(x)) - x).square().mean(), d=conv(1, 8, stride=2, padding=1), up=nn.ConvTranspose2d(8, 1, 3, 2, 1, 1))),
 ]  # fmt: skip
 
 
@@ -182,8 +250,14 @@ def test_cause_and_fix(case: Case) -> None:
     assert not re.search(r"\bbug\b|has no attribute", said)
 
 
-def test_there_are_sixty() -> None:
-    assert len(CASES) >= 60
+def test_there_are_eighty() -> None:
+    assert len(CASES) >= 80
+
+
+def test_the_state_of_a_recurrent_layer_is_no_input() -> None:
+    net = Net(lambda s, x: s.fc(s.r(x)), r=nn.LSTM(5, 10, batch_first=True), fc=nn.Linear(10, 2))
+    with pytest.raises(TraceError, match=r"an LSTM, a GRU and attention give a tuple.*x\[0\]"):
+        trace(net, (2, 7, 5))
 
 
 @pytest.mark.parametrize("call", ["cuda()", "to('cuda')"])

@@ -1,6 +1,7 @@
 """One failure of a shape, and what can be asked of it: where a tensor comes from, and whether a change helps."""
 
 import inspect
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -157,6 +158,20 @@ class Case:
         with self.model.replaced(path, other):
             return self.tried(also or nullcontext())
 
+    def exchanged(self, kind: str) -> bool:
+        """Whether the layer of another kind, BatchNorm2d for BatchNorm1d, gets past the failure."""
+        config = next((dict(y.config) for y in self.trace.layers if y.path == self.path), None)
+        if self.model is None or not self.path or config is None:
+            return False
+        made = getattr(sys.modules[type(self.model.model.get_submodule(self.path)).__module__], kind, None)
+        if made is None:
+            return False
+        taken = inspect.signature(made.__init__).parameters
+        with weightless():
+            other = made(**{key: value for key, value in config.items() if key in taken})
+        with self.model.replaced(self.path, other):
+            return self.tried(nullcontext())
+
     def resettled(self, name: str, shape: Shape) -> bool:
         """Whether a parameter of another shape gets past the failure."""
         return self.model is not None and self.tried(self.model.with_parameter(name, shape))
@@ -187,10 +202,14 @@ class Case:
             largest = max(k) if isinstance(k, tuple) else k
             if not isinstance(largest, int) or isinstance(now, str):
                 continue
-            for pad in range(largest // 2 + 1):
+            tries = [("padding", pad) for pad in range(largest // 2 + 1)]
+            if getattr(module, "transposed", False) and max(module.stride) > 1:
+                tries.insert(0, ("output_padding", 1))
+            for key, pad in tries:
+                now = getattr(module, key)
                 each = (pad,) * len(now) if isinstance(now, tuple) else pad
-                if each != now and self.tried(self.model.changed(path, padding=each), through=True):
-                    yield f"{path} with padding={pad}"
+                if each != now and self.tried(self.model.changed(path, **{key: each}), through=True):
+                    yield f"{path} with {key}={pad}"
                     found += 1
                     break
             if found:

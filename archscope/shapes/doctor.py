@@ -22,7 +22,7 @@ from archscope.core.record import Tensor
 from archscope.core.table import Column, Table
 from archscope.shapes.case import Case, Mismatch
 from archscope.shapes.legal import by_formula
-from archscope.shapes.mismatches import MISMATCHES, batch_or_channels, one_example
+from archscope.shapes.mismatches import MISMATCHES, batch_or_channels, one_example, stated
 from archscope.shapes.resize import Resized, resized
 from archscope.sources.loading import inputs_of
 from archscope.sources.spec import Spec, parse
@@ -91,7 +91,7 @@ def _spec(name: str) -> Spec | None:
 def _examined(error: ShapeError, spec: Spec | None) -> Diagnosis:
     case = Case.of(error, _layout(error, spec))
     rule = MISMATCHES.get(case.op.name) if case.op is not None else None
-    found = one_example(case) or batch_or_channels(case) or (rule(case) if rule is not None else None)
+    found = one_example(case) or batch_or_channels(case) or stated(case) or (rule(case) if rule is not None else None)
     if found is None:
         found = Mismatch(_plain(error, case), (), tuple(case.op.inputs[:2]) if case.op is not None else ())
     mends = list(found.mends)

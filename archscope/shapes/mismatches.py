@@ -4,15 +4,26 @@ One function a kind, entered under the operators that refuse: `@clash("linear")`
 named only after the model has been run with it and came past the layer that failed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator
 from math import isqrt, prod
 from typing import Any
 
 from archscope.core.record import Op, Tensor, Trace
 from archscope.core.registry import Registry
+from archscope.shapes.axes import (
+    after,
+    channels_elsewhere,
+    channels_first,
+    count,
+    first_to,
+    no_channel_axis,
+    only,
+    placed,
+    times,
+)
 from archscope.shapes.case import Case, Mismatch
-from archscope.shapes.resize import moved_around
-from archscope.tracing.spelling import viewed_as
+from archscope.tracing.spelling import instead, viewed_as
 
 Rule = Callable[[Case], Mismatch | None]
 MISMATCHES: Registry[Rule] = Registry("clash in")
@@ -21,19 +32,6 @@ MISMATCHES: Registry[Rule] = Registry("clash in")
 def clash(*names: str) -> Callable[[Rule], Rule]:
     """Enter the kind of failure of some operators."""
     return MISMATCHES.register(*(f"aten.{name}" for name in names))
-
-
-def _x(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape)) or "a single number"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
-
-
-def _after(case: Case, tensor: Tensor, word: str = "after") -> str:
-    where = case.origin(tensor)
-    return f" {word} {where}" if where else ""
 
 
 # ------------------------------------------------------------------------------------------------------- the input
@@ -53,26 +51,27 @@ def batch_or_channels(case: Case) -> Mismatch | None:
         for other in [(1, *shape), *([(1, wants, *shape)] if wants else [])]:
             if case.with_input(other):
                 axes = "batch axis" if len(other) == len(shape) + 1 else "batch and no channel axis"
-                return Mismatch(f"the input {_x(shape)} has no {axes}", (f"an input of {_x(other)} works",))
+                return Mismatch(f"the input {times(shape)} has no {axes}", (f"an input of {times(other)} works",))
     if op.inputs[0].id != given.id or wants is None or len(shape) < 3 or shape[1] == wants:
         return None
     n = len(op.args["weight"].shape) - 2
-    if len(shape) == n + 2 and shape[-1] == wants:
-        moved = (shape[0], shape[-1], *shape[1:-1])
+    if len(shape) == n + 2 and (axis := only(shape, wants)):
+        there = first_to(axis, n + 2)
+        moved = tuple(shape[i] for i in there)
         if case.with_input(moved, through=False):
-            order = ", ".join(map(str, (0, n + 1, *range(1, n + 1))))
+            has = f"the input {times(shape)} has them {placed(axis, shape)}"
             return Mismatch(
-                f"{case.name} expects {_count(wants, 'channel')} on axis 1, the input {_x(shape)} has them last",
-                (f"x.permute({order}), which gives {_x(moved)}",),
+                f"{case.name} expects {count(wants, 'channel')} on axis 1, {has}",
+                (f"x.permute({', '.join(map(str, there))}), which gives {times(moved)}",),
             )
     if len(shape) != n + 2:
         return None
     mends = []
     if case.with_input((shape[0], wants, *shape[2:])):
-        mends.append(f"an input of {_count(wants, 'channel')} works")
+        mends.append(f"an input of {count(wants, 'channel')} works")
     if op.args.get("groups", 1) == 1 and case.rebuilt(case.path, in_channels=shape[1]):
         mends.append(f"{case.path} with in_channels={shape[1]}")
-    says = f"{case.name} expects {_count(wants, 'channel')}, gets {shape[1]} from the input"
+    says = f"{case.name} expects {count(wants, 'channel')}, gets {shape[1]} from the input"
     return Mismatch(says, mends, channels=shape[1])
 
 
@@ -92,19 +91,29 @@ def one_example(case: Case) -> Mismatch | None:
     return Mismatch(says, ["--batch 2"] if batched else [])
 
 
-def channels_last(case: Case, x: Tensor, expected: int, around: bool = False) -> Mismatch | None:
-    """The channels are there, on the last axis. around: the layer keeps the shape, so its output is turned back."""
-    n = len(x.shape)
-    if n < 3 or x.shape[-1] != expected or case.model is None or not case.path:
-        return None
-    there = (0, n - 1, *range(1, n - 1))
-    says = f"{case.name} expects {_count(expected, 'channel')} on axis 1, "
-    says += f"gets {_x(x.shape)}{_after(case, x, 'from')}, which has them last"
-    to = "transpose(1, 2)" if n == 3 else f"permute({', '.join(map(str, there))})"
-    back = "transpose(1, 2)" if n == 3 else f"permute(0, {', '.join(map(str, (*range(2, n), 1)))})"
-    mend = f"{case.path}(x.{to}).{back}" if around else f"x.{to} before {case.path}"
-    change = moved_around(case.model.model, case.path, there) if around else case.model.permuted(case.path, there)
-    return Mismatch(says, [mend] if case.tried(change) else [], (x,))
+def stated(case: Case) -> Mismatch | None:
+    """What a module of PyTorch says of its input before it runs an operator."""
+    said, model = str(case.error), case.model
+    x = next((y.inputs[0] for y in case.trace.layers if y.path == case.path and not y.outputs and y.inputs), None)
+    if found := re.search(r"embedding dimension of (\d+), but got (\d+)", said):
+        says = f"{case.name} expects {found[1]} features, gets {found[2]}"
+        above = case.path.rpartition(".")[0]
+        keys = {case.path: "embed_dim", above: "d_model"}
+        mends = [f"{at} with {key}={found[2]}" for at, key in keys.items() if case.rebuilt(at, **{key: int(found[2])})]
+        return Mismatch(says, mends[:1], (x,) if x else ())
+    if found := re.search(r"Expected hidden(?:\[\d\])? size \((.*)\), got \[(.*)\]", said):
+        sizes, given = (text.replace(", ", "×") for text in found.groups())
+        says = f"{case.name}: its state is [layers·directions, examples, hidden_size] = {sizes}, gets {given}"
+        built = case.rebuilt(case.path, batch_first=True)
+        return Mismatch(says, [f"{case.path} with batch_first=True"] if built else [])
+    if (found := re.search(r"expected ((?:\dD or )?\dD) input \(got (\d)D input\)", said)) and x and model is not None:
+        says = f"{case.name} takes {found[1]}, gets {times(x.shape)}{after(case, x)}"
+        other = f"{case.kind.rstrip('123d')}{max(int(found[2]) - 2, 1)}d"
+        mends = [f"{other} in its place"] if other != case.kind and case.exchanged(other) else []
+        if not mends and len(x.shape) == 1 and case.tried(model.before(case.path, lambda x: x[None])):
+            mends = [f"x.flatten(1) in the place of a squeeze, which drops the batch of one, before {case.path}"]
+        return Mismatch(says, mends, (x,))
+    return None
 
 
 def _axis_moved(case: Case, x: Tensor) -> bool:
@@ -145,33 +154,51 @@ def _first_channels(case: Case) -> int | None:
 # ---------------------------------------------------------------------------------------------------------- layers
 
 
-@clash("linear", "addmm", "mm", "matmul")
+@clash("linear", "addmm", "mm", "matmul", "bmm")
 def features(case: Case) -> Mismatch | None:
     """A fully connected layer that expects another number of features."""
     op, error = case.op, case.error
     assert op is not None
     weight = op.args.get("weight")
     expected, got = error.expected, error.got
-    if weight is None or expected is None or got is None:
+    if weight is None:
+        return _untransposed(case, op)
+    if expected is None or got is None:
         return None
     x = op.inputs[0]
     layer = case.kind == "Linear"
+    if case.kind == "MultiheadAttention":
+        built = case.rebuilt(case.path, kdim=got, vdim=got)
+        says = f"{case.name} expects {expected} features of keys and values, gets {got}"
+        return Mismatch(says, [f"{case.path} with kdim={got}, vdim={got}"] if built else [], (x,))
+    batch = case.trace.inputs[0].shape[0] if case.trace.inputs[0].shape else 0
+    if layer and case.model is not None and x.shape == (batch * expected,):
+        says = f"{case.name} expects {expected} features, gets {got} = {batch}·{expected}{_from(case, x, -1)}: the "
+        says += f"{batch} examples are flattened into one"
+        works = case.tried(case.model.before(case.path, lambda x: x.reshape(batch, expected)))
+        return Mismatch(says, [f"flatten(1) in the place of flatten(0) before {case.path}"] if works else [], (x,))
     rebuild = layer and case.rebuilt(case.path, in_features=got)
     source = flattened(case.trace, x)
     if source is not None:
         c, *sides = source.shape[1:]
         says = f"{case.name} expects {expected}{_factors(expected, c, len(sides))} features, "
-        says += f"gets {got} = {'·'.join(map(str, source.shape[1:]))}{_after(case, source)}"
+        says += f"gets {got} = {'·'.join(map(str, source.shape[1:]))}{after(case, source)}"
         mends = [*case.paddings(case.behind(x))]
         return Mismatch(says, [*mends, *([f"{case.path} with in_features={got}"] if rebuild else [])], (x,), sizes=True)
     if len(x.shape) > 2 and prod(x.shape[1:]) == expected:
-        says = f"{case.name} expects {expected} features, gets a map of {_x(x.shape[1:])}{_after(case, x)}: it takes "
+        says = f"{case.name} expects {expected} features, gets a map of {times(x.shape[1:])}{after(case, x)}: it takes "
         says += f"the last axis, {got}, for the features, and {expected} = {'·'.join(map(str, x.shape[1:]))}"
         flat = layer and case.model is not None and case.tried(case.model.flattened(case.path))
         return Mismatch(says, [f"x.flatten(1) before {case.path}"] if flat else [], (x,))
+    if layer and (turned := channels_first(case, x, expected)):
+        sides = 2 if len(x.shape) == 3 else tuple(range(2, len(x.shape)))
+        pooled = case.model is not None and case.tried(case.model.before(case.path, lambda x: x.mean(sides)))
+        return turned._replace(mends=[*([f"x.mean({sides}) before {case.path}"] if pooled else []), *turned.mends])
     if len(x.shape) == 4:
         size = prod(x.shape[1:])
-        says = f"{case.name} expects {expected} features, gets a map of {_x(x.shape[1:])}{_after(case, x)} that is not "
+        says = (
+            f"{case.name} expects {expected} features, gets a map of {times(x.shape[1:])}{after(case, x)} that is not "
+        )
         says += f"flattened: it takes the last axis, {got}, for the features"
         first = case.model.flattened(case.path) if layer and case.model is not None else None
         flat = first is not None and case.rebuilt(case.path, first, in_features=size)
@@ -209,10 +236,10 @@ def convolution(case: Case) -> Mismatch | None:
     if error.expected is None:
         return window(case)
     got, expected = error.got, error.expected
-    if last := channels_last(case, x, expected):
+    if last := no_channel_axis(case, x, expected) or channels_elsewhere(case, x, expected):
         return last
     where = case.origin(x)
-    says = f"{case.name} expects {_count(expected, 'channel')}, gets {got}{_from(case, x, 1)}"
+    says = f"{case.name} expects {count(expected, 'channel')}, gets {got}{_from(case, x, 1)}"
     mends = []
     if not _axis_moved(case, x) and case.rebuilt(case.path, in_channels=got):
         mends.append(f"{case.path} with in_channels={got}")
@@ -229,8 +256,8 @@ def window(case: Case) -> Mismatch | None:
     n = int(op.name[-2])
     x, args = op.inputs[0], op.args
     if len(x.shape) not in (n + 1, n + 2):
-        says = f"{case.name} takes {n + 2} axes, [N, c, {', '.join('dhw'[-n:])}], gets {len(x.shape)}: {_x(x.shape)}"
-        return Mismatch(f"{says}{_after(case, x)}", (), (x,))
+        says = f"{case.name} takes {n + 2} axes, [N, c, {', '.join('dhw'[-n:])}], gets {len(x.shape)}: {times(x.shape)}"
+        return Mismatch(f"{says}{after(case, x)}", (), (x,))
     k = args["weight"].shape[-n:] if "weight" in args else _each(args["kernel_size"], n)
     d = _each(args.get("dilation", 1), n)
     pad = (0,) * n if isinstance(args.get("padding", 0), str) else _each(args.get("padding", 0), n)
@@ -240,7 +267,7 @@ def window(case: Case) -> Mismatch | None:
         span = di * (ki - 1) + 1
         if span > m + 2 * pi:
             padded = f" = {m} + 2·{pi}" if pi else ""
-            says = f"{case.name} has a window of {span}, which does not fit {m + 2 * pi}{padded}{_after(case, x)}"
+            says = f"{case.name} has a window of {span}, which does not fit {m + 2 * pi}{padded}{after(case, x)}"
             return Mismatch(says, (), (x,), sizes=True)
     return None
 
@@ -259,7 +286,7 @@ def normalised(case: Case) -> Mismatch | None:
         return None
     x = op.inputs[0]
     key = "num_channels" if case.kind == "GroupNorm" else "num_features"
-    if last := channels_last(case, x, error.expected, around=True):
+    if last := channels_elsewhere(case, x, error.expected, around=True):
         return last
     says = f"{case.name} expects {error.expected} channels, gets {error.got}"
     mends = [f"{case.path} with {key}={error.got}"] if case.rebuilt(case.path, **{key: error.got}) else []
@@ -273,8 +300,10 @@ def layer_norm(case: Case) -> Mismatch | None:
     op = case.op
     assert op is not None
     x, wanted = op.inputs[0], tuple(op.args["normalized_shape"])
+    if len(wanted) == 1 and (turned := channels_first(case, x, wanted[0], around=True)):
+        return turned
     last = x.shape[-len(wanted) :]
-    says = f"{case.name} normalises the last axes {_x(wanted)}, gets {_x(x.shape)}{_after(case, x)}"
+    says = f"{case.name} normalises the last axes {times(wanted)}, gets {times(x.shape)}{after(case, x)}"
     built = case.rebuilt(case.path, normalized_shape=list(last))
     return Mismatch(says, [f"{case.path} with normalized_shape={list(last)}"] if built else [], (x,), sizes=True)
 
@@ -287,6 +316,8 @@ def recurrent(case: Case) -> Mismatch | None:
     if error.expected is None or error.got is None:
         return None
     x = op.args.get("input") or op.args.get("data") or op.inputs[0]
+    if len(x.shape) == 3 and (turned := channels_first(case, x, error.expected)):
+        return turned
     where = case.origin(x)
     says = f"{case.name} expects {error.expected} features a step, gets {error.got}"
     built = case.rebuilt(case.path, input_size=error.got)
@@ -307,16 +338,22 @@ def view(case: Case) -> Mismatch | None:
     text = f"({', '.join(map(str, sizes))})"
     if known and (x.numel % known == 0 if -1 in sizes else x.numel == known):
         says = f"{case.name}: view{text} keeps the order in memory, which {case.origin(x) or 'a permutation'} has "
-        says += f"changed: {_x(x.shape)} are {x.numel} elements, as many as it asks for, but not one after the other"
+        says += f"changed: {times(x.shape)} are {x.numel} elements, as many as it asks for, but not one after the other"
         return Mismatch(says, [f"reshape{text} in its place"] if case.tried(viewed_as(sizes)) else [], (x,))
     each = prod(x.shape[1:])
     product = f"{x.numel} = {'·'.join(map(str, x.shape))}" if len(x.shape) > 1 else str(x.numel)
     says = f"{case.name}: view{text} asks for "
     says += f"rows of {known}" if -1 in sizes else f"{known} elements"
-    says += f", gets {product}{_after(case, x)}"
+    says += f", gets {product}{after(case, x)}"
     rows = len(sizes) == 2 and sizes[0] in (-1, *x.shape[:1]) and sizes[1] != each
-    fits = rows and case.tried(viewed_as((sizes[0], each)))
-    return Mismatch(says, [f"{each} in the place of {sizes[-1]}"] if fits else [], (x,), sizes=True)
+    if rows:
+        better = [(len(sizes) - 1, each)]
+    else:  # one side that is wrong, such as heads of which there are too many
+        better = [(i, x.numel * m // known) for i, m in enumerate(sizes) if i and known and x.numel * m % known == 0]
+    fits = len(better) == 1 and -1 not in sizes[1:]
+    fits = fits and case.tried(viewed_as([better[0][1] if i == better[0][0] else m for i, m in enumerate(sizes)]))
+    mends = [f"{side} in the place of {sizes[i]}" for i, side in better] if fits else []
+    return Mismatch(says, mends, (x,), sizes=True)
 
 
 # -------------------------------------------------------------------------------------------------- what comes together
@@ -344,7 +381,7 @@ def joined(case: Case) -> Mismatch | None:
     if own:
         mine, theirs = own[0], next(t for t in pair if t is not own[0])
         name = next((p.name for p in case.trace.params if p.tensor.id == mine.id), "")
-        mends = [f"{name} of shape {_x(theirs.shape)}"] if name and case.resettled(name, theirs.shape) else []
+        mends = [f"{name} of shape {times(theirs.shape)}"] if name and case.resettled(name, theirs.shape) else []
         return Mismatch(says, mends, (theirs,), sizes=True)
     mends = []
     both = case.behind(one) & case.behind(other)
@@ -352,10 +389,43 @@ def joined(case: Case) -> Mismatch | None:
         mends += case.paddings(case.behind(branch) - both)
         if mends:
             break
+    mends += _other_axes(case, op, one, other)
     if not joins and len(one.shape) == len(other.shape) == 4:
         earlier = _is_input(case, one) or case.maker.get(one.id, -1) in case.behind(other)
         mends += _shortcut(*((one, other) if earlier else (other, one)))
     return Mismatch(says, mends, pair, sizes=any(i <= len(one.shape) - 2 for i in axes))
+
+
+def _other_axes(case: Case, op: Op, one: Tensor, other: Tensor) -> Iterator[str]:
+    """The axis along which branches can be joined; the axes that a factor a channel lacks."""
+    name, n = op.name.removeprefix("aten."), len(one.shape)
+    if name in ("cat", "concat"):
+        apart = [i for i in range(n) if n == len(other.shape) and one.shape[i] != other.shape[i]]
+        along = apart[0] if len(apart) == 1 else 0  # of axis 0 there are other examples
+        if along and case.tried(instead(name, lambda function, given, _: function(given[0], along))):
+            yield f"dim={along} in the place of {op.args.get('dim', 0)}"
+    elif name in ("add", "sub", "mul", "div") and n != len(other.shape):
+        small, large = sorted((one, other), key=lambda t: len(t.shape))
+        m, rest = len(small.shape), len(large.shape) - len(small.shape)
+        at = [getattr(t, "shape", None) for t in (one, other)].index(small.shape)
+        index = (..., *[None] * rest)
+
+        def grown(function: Any, given: Any, named: Any) -> Any:
+            return function(*(t[index] if i == at else t for i, t in enumerate(given)), **named)
+
+        if m > 1 and large.shape[:m] == small.shape and case.tried(instead(name, grown)):
+            yield f"[..., {', '.join(['None'] * rest)}] behind the {times(small.shape)}"
+
+
+def _untransposed(case: Case, op: Op) -> Mismatch | None:
+    """A product of queries and keys, both [*, t, d], of which the second is not transposed."""
+    pair = op.inputs
+    if len(pair) != 2 or min(len(t.shape) for t in pair) < 2 or pair[0].shape[-1] != pair[1].shape[-1]:
+        return None
+    (one, other), name = (t.shape for t in pair), op.name.removeprefix("aten.")
+    says = f"{case.name}: the {one[-1]} columns of {times(one)} do not fit the {other[-2]} rows of {times(other)}"
+    works = case.tried(instead(name, lambda f, given, named: f(given[0], given[1].transpose(-2, -1), **named)))
+    return Mismatch(says, ["the second with .transpose(-2, -1)"] if works else [], pair)
 
 
 def _unequal(op: Op, joins: bool) -> tuple[Tensor, Tensor] | None:
@@ -376,7 +446,13 @@ def _unequal(op: Op, joins: bool) -> tuple[Tensor, Tensor] | None:
 def _told(case: Case, t: Tensor) -> str:
     name = next((p.name for p in (*case.trace.params, *case.trace.buffers) if p.tensor.id == t.id), "")
     where = name or case.origin(t)
-    return f"{_x(t.shape)} ({where})" if where else f"{_x(t.shape)} (the input)" if _is_input(case, t) else _x(t.shape)
+    return (
+        f"{times(t.shape)} ({where})"
+        if where
+        else f"{times(t.shape)} (the input)"
+        if _is_input(case, t)
+        else times(t.shape)
+    )
 
 
 def _is_input(case: Case, t: Tensor) -> bool:
@@ -398,7 +474,8 @@ def _shortcut(one: Tensor, other: Tensor) -> Iterator[str]:
         if all((a - 1) // s + 1 == b for a, b in zip(large.shape[2:], small.shape[2:], strict=True)):
             if s > 1 or large.shape[1] != small.shape[1]:
                 stride = f", stride={s}" if s > 1 else ""
-                yield f"a shortcut Conv2d({large.shape[1]}, {small.shape[1]}, 1{stride}) for the {_x(large.shape[1:])}"
+                made = f"Conv2d({large.shape[1]}, {small.shape[1]}, 1{stride})"
+                yield f"a shortcut {made} for the {times(large.shape[1:])}"
             return
         if (m - 1) // s + 1 < o:
             return

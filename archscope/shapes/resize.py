@@ -115,7 +115,7 @@ class Resized:
         """Whether a run came through with as many examples as went in: `x.view(-1, 320)` makes others of them."""
         if ran.error is not None or not self.by_example:
             return ran.error is None
-        return ran.examples == ran.trace.inputs[0].shape[0]
+        return ran.examples in (None, ran.trace.inputs[0].shape[0])
 
     @functools.cached_property
     def by_example(self) -> bool:
@@ -182,21 +182,21 @@ class Resized:
 
     def permuted(self, path: str, axes: Sequence[int]) -> AbstractContextManager[None]:
         """The model with the axes of what a module gets in another order."""
-        return _before(self.model, path, lambda x: x.permute(*axes))
+        return self.before(path, lambda x: x.permute(*axes))
 
     def flattened(self, path: str) -> AbstractContextManager[None]:
         """The model with `flatten(1)` before what a module gets, and as it was afterwards."""
-        return _before(self.model, path, lambda x: x.flatten(1))
+        return self.before(path, lambda x: x.flatten(1))
 
-
-@contextmanager
-def _before(model: Any, path: str, change: Callable[[Any], Any]) -> Iterator[None]:
-    """The model with something done to what a module gets, and as it was afterwards."""
-    handle = model.get_submodule(path).register_forward_pre_hook(lambda _, given: (change(given[0]), *given[1:]))
-    try:
-        yield
-    finally:
-        handle.remove()
+    @contextmanager
+    def before(self, path: str, change: Callable[[Any], Any]) -> Iterator[None]:
+        """The model with something done to what a module gets, and as it was afterwards."""
+        module = self.model.get_submodule(path)
+        handle = module.register_forward_pre_hook(lambda _, given: (change(given[0]), *given[1:]))
+        try:
+            yield
+        finally:
+            handle.remove()
 
 
 @contextmanager

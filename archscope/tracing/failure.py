@@ -147,6 +147,8 @@ def explained(run: "Run", error: Exception, rerun: Rerun) -> ArchscopeError:
             )
         elif isinstance(error, TypeError) and "forward()" in text:
             text = f"the forward was called with other inputs than it takes: {text}"
+        elif isinstance(error, TypeError) and "must be Tensor, not tuple" in text:
+            text += "; an LSTM, a GRU and attention give a tuple, whose first is the output: x[0]"
         explanation = TraceError(f"{where}: {text}{place}")
     gradients = not run.gradients and any(word in str(error) for word in _NO_AUTOGRAD)
     explanation.failure = Failure(path, run.finish(False), op, line, rerun, values, gradients)

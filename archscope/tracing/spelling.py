@@ -1,12 +1,13 @@
 """By which function Python called an operator."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import get_ident
 from typing import Any
 
 import torch
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from archscope.core.record import Op
 
@@ -46,6 +47,7 @@ def called_as(ops: Sequence[Op]) -> Iterator[dict[int, str]]:
                 calls[index] = spelling
             return output
 
+        called.__name__ = function.__name__
         return called
 
     kept = [(home, name, vars(home).get(name)) for home, names in _HOMES.values() for name in names]
@@ -72,23 +74,23 @@ def spelled(ops: Sequence[Op], calls: dict[int, str]) -> dict[int, str]:
     return found
 
 
-@contextmanager
-def viewed_as(sizes: Sequence[int]) -> Iterator[None]:
+def viewed_as(sizes: Sequence[int]) -> AbstractContextManager[None]:
     """Within this block a `view` that fails is `reshape(*sizes)` in its place."""
-    original = torch.Tensor.view
+    return instead("view", lambda _, given, named: given[0].reshape(*sizes))
 
-    def view(self: Any, *given: Any, **kwargs: Any) -> Any:
-        try:
-            return original(self, *given, **kwargs)
-        except (RuntimeError, ValueError):
-            return self.reshape(*sizes)
 
-    inherited = "view" not in vars(torch.Tensor)
-    torch.Tensor.view = view  # type: ignore[assignment]
-    try:
+@contextmanager
+def instead(name: str, other: Callable[[Any, Any, Any], Any]) -> Iterator[None]:
+    """Within this block a function of that name that fails is `other(function, args, kwargs)` in its place."""
+
+    class Again(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            try:
+                return func(*args, **(kwargs or {}))
+            except (RuntimeError, ValueError):
+                if getattr(func, "__name__", "") != name:
+                    raise
+                return other(func, args, kwargs or {})
+
+    with Again():
         yield
-    finally:
-        if inherited:
-            del torch.Tensor.view
-        else:
-            torch.Tensor.view = original  # type: ignore[assignment]
