@@ -1,5 +1,7 @@
 """Memory of a training before it runs: its predicted peak, `--batch max`, and what fits where memory runs out."""
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 import archscope
 from archscope.analysis.allocator import events, simulate
 from archscope.bench import memory, results, worker
-from archscope.bench.device import Flags, memory_of
+from archscope.bench.device import Flags, _resident, memory_of
 from archscope.bench.job import Job
 from archscope.bench.loop import Memory
 from archscope.bench.memory import conditions, largest_batch, predicted_peak
@@ -101,3 +103,14 @@ def test_out_of_memory_names_the_batch_that_fits(monkeypatch: pytest.MonkeyPatch
     fits = largest_batch(parse(row["model"]), ADAM, Flags(), CPU)
     assert row["status"] == "oom" and row["fitting_batch"] == fits
     assert row["error"].endswith(f"by the record of a step a batch of {fits} fits: --batch {fits}")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read as on Linux")
+def test_the_peak_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Linux `getrusage` begins with the peak of the process that started this one."""
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=1 << 40))
+    status = Path("/proc/self/status").read_text().splitlines()
+    now = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
+    found = _resident()
+    assert found is not None and now / 2 < found < 1 << 40

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from archscope.core.record import Trace
-from archscope.sources import ship, shipped, store
+from archscope.sources import records, ship, shipped, store
 from archscope.zoo.catalogue import entries
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks one process for each change")
@@ -568,3 +568,43 @@ def test_cache_shows_verifies_and_clears(tmp_path, archscope) -> None:
     assert (ran.returncode, ran.stdout) == (0, "✓ lenet 30\n1 run again, 0 wrong\n"), ran.stderr
     assert archscope("cache", "clear", env=env).out == "1 record deleted\n"
     assert "0 records" in archscope("cache", "show", env=env).out
+
+
+def test_a_step_is_stored_too(tmp_path) -> None:
+    """A second `memory` says the same without PyTorch; a new run of the entry gives it again."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("ARCHSCOPE_")} | {"ARCHSCOPE_CACHE": str(tmp_path)}
+    code = """
+import sys
+from archscope.cli import app
+try:
+    app(sys.argv[1:])
+except SystemExit:
+    print("torch" in sys.modules)
+"""
+
+    def run(*words: str) -> list[str]:
+        command = [sys.executable, "-c", code, *words]
+        ran = subprocess.run(command, env=env, capture_output=True, text=True, encoding="utf-8", check=True)
+        return ran.stdout.splitlines()
+
+    line = ("memory", "resnet18-d2l", "--optimizer", "adamw", "--precision", "bf16-mixed")
+    *first, one = run(*line)
+    *second, other = run(*line)
+    assert first == second and (one, other) == ("True", "False")
+    assert run("cache", "verify")[-2] == "2 run again, 0 wrong"  # the step, and that with checkpoints
+
+
+def test_a_step_is_asked_for_with_all_its_conditions(monkeypatch) -> None:
+    asked, ran = [], []
+    monkeypatch.setattr(store, "find", lambda what, key: asked.append(what))
+    monkeypatch.setattr(records, "_run_and_kept", lambda *given: ran.append("kept"))
+    monkeypatch.setattr(records, "_step", lambda *given: ran.append("run"))
+    others = {"optimizer": "adamw", "implementation": "fused", "loss": "mean-square", "precision": "bf16",
+              "attention": "flash", "frozen": ("fc*",), "accumulate": 2, "checkpoint": ("conv*",)}  # fmt: skip
+    for conditions in ({}, *({key: value} for key, value in others.items()), dict(list(others.items())[:2])):
+        records.step_of("lenet", **conditions)
+    records.step_of("lenet", batch=3)
+    records.step_of("lenet", "1x1x32x32")
+    assert len(set(asked)) == len(asked) == len(ran) == 12 and store.asked_of("lenet") not in asked
+    records.step_of("lenet", loss=lambda output: output.sum())  # nobody knows what a function depends on
+    assert len(asked) == 12 and ran[-1] == "run"

@@ -111,6 +111,9 @@ def test_a_narrow_terminal(width: int, archscope: Command) -> None:
         ran = archscope(*arguments, env={"COLUMNS": str(width)})
         assert widest(ran) <= width, arguments
         assert "Left out: " in ran.out
+    for line in ("bench --list", "fit lenet", "sizes lenet", "verify lenet", "table lenet nin", "memory lenet"):
+        ran = archscope(*line.split(), env={"COLUMNS": str(width)})
+        assert ran.code == 0 and widest(ran) <= width, line
 
 
 def test_input_batch_and_mode(archscope: Command) -> None:

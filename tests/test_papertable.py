@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from archscope.core.errors import SpecError
+from archscope.core.registry import PROVIDED
+from archscope.peers import explanations
 from archscope.peers.explanations import Judged, failed, judged, verdict_table
 from archscope.peers.model_names import candidates, in_torchvision, nearest
 from archscope.peers.printed_table import BILLION, MILLION, THOUSAND, Line, lines_of, readings, unit_of
@@ -372,3 +374,15 @@ def test_a_table_that_is_piped_in(name: str) -> None:
     assert ran.returncode == 0 and "1 agrees" in ran.stdout
     ran = subprocess.run(words, input="", capture_output=True, text=True)
     assert ran.returncode == 2 and "holds no table" in ran.stderr
+
+
+def test_inputs_that_are_tried_are_not_diagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To explain 1.0 G the network runs at many sides; most fail, and what would mend them is nobody's question."""
+    explanations._ran.cache_clear()
+    explanations._judged.cache_clear()
+    told: list[Any] = []
+    monkeypatch.setitem(PROVIDED, "diagnosis", lambda error, spec=None: told.append(spec) or "no")
+    assert verdicts("LeNet", "28", macs="1.0 G") == ["disagrees"] and not told
+    assert row("LeNet", "7", macs="1.0 G")[0].because == "no" and len(told) == 1  # the table's own input is
+    explanations._ran.cache_clear()
+    explanations._judged.cache_clear()

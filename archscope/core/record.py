@@ -195,7 +195,8 @@ class Trace:
             return tensor.id
 
         def refs(group: tuple[Tensor, ...]) -> list[int]:
-            return [ref(t) for t in group]
+            tensors.update([(t.id, t) for t in group])
+            return [t.id for t in group]
 
         body = {
             "archscope_trace": SCHEMA if self.phases else 1,
@@ -331,13 +332,18 @@ class Trace:
         return f"<Trace of {self.model}: input {inputs}, {len(self.layers)} layer calls, {len(self.ops)} operators>"
 
 
+PLAIN = frozenset((int, str, bool, type(None)))  # most values: asked first, for speed
+
+
 def _encode(value: Any, ref: Callable[[Tensor], int]) -> Any:
+    if type(value) in PLAIN:
+        return value
     if isinstance(value, Tensor):
         return {"tensor": ref(value)}
-    if isinstance(value, Mapping):
-        return {k: _encode(v, ref) for k, v in value.items()}
     if isinstance(value, tuple | list):
-        return [_encode(v, ref) for v in value]
+        return [v if type(v) in PLAIN else _encode(v, ref) for v in value]
+    if isinstance(value, Mapping):
+        return {k: v if type(v) in PLAIN else _encode(v, ref) for k, v in value.items()}
     if isinstance(value, float) and not isfinite(value):
         return {"float": str(value)}  # JSON has no infinity
     return value
@@ -349,7 +355,7 @@ def _decode(value: Any, tensors: dict[int, Tensor]) -> Any:
             return tensors[value["tensor"]]
         if value.keys() == {"float"}:
             return float(value["float"])
-        return {k: _decode(v, tensors) for k, v in value.items()}
+        return {k: v if type(v) in PLAIN else _decode(v, tensors) for k, v in value.items()}
     if isinstance(value, list):
-        return tuple(_decode(v, tensors) for v in value)
+        return tuple([v if type(v) in PLAIN else _decode(v, tensors) for v in value])
     return value

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from archscope.core import limits
 
 SCHEMA = 2  # of the JSON form; a reader refuses a newer one. 1: a forward; 2: a whole step of training
+HOLDERS = (dict, list)  # of other values
 ROLES = ("parameter", "gradient", "optimizer state", "saved", "temporary", "input", "buffer")  # of a storage
 
 
@@ -153,10 +154,12 @@ def _tensors_in(value: Any) -> Iterator[Any]:
             yield value["tensor"]
         else:
             for one in value.values():
-                yield from _tensors_in(one)
+                if type(one) in HOLDERS:
+                    yield from _tensors_in(one)
     elif isinstance(value, list):
         for one in value:
-            yield from _tensors_in(one)
+            if type(one) in HOLDERS:
+                yield from _tensors_in(one)
 
 
 def _wrong_value(value: Any, level: int = 0) -> Iterator[str]:
@@ -167,10 +170,12 @@ def _wrong_value(value: Any, level: int = 0) -> Iterator[str]:
         if value.keys() == {"float"} and value["float"] not in ("inf", "-inf", "nan"):
             yield "a number that is not finite has another name"
         for one in value.values():
-            yield from _wrong_value(one, level + 1)
+            if type(one) in HOLDERS or type(one) is int:
+                yield from _wrong_value(one, level + 1)
     elif isinstance(value, list):
         for one in value:
-            yield from _wrong_value(one, level + 1)
+            if type(one) in HOLDERS or type(one) is int:
+                yield from _wrong_value(one, level + 1)
     elif isinstance(value, int) and abs(value) > limits.NUMBER:
         if value not in (-(1 << 63), (1 << 63) - 1):  # "to the end" of a slice, and its counterpart
             yield "a number is larger than any that a model has"

@@ -16,7 +16,7 @@ MODEL_COLUMNS = (
 TOTAL_COLUMNS = (
     Column("model", "Model"),
     Column("total", "Total"),
-    Column("before", "Before", "count"),
+    Column("before", "Before", "count", priority=2),
     Column("after", "After", "count"),
     Column("change", "Change", "change"),
     Column("share", "Share", "share", priority=1),
@@ -26,7 +26,7 @@ LAYER_COLUMNS = (
     Column("how", "Change"),
     Column("path", "Layer"),
     Column("what", "What"),
-    Column("params", "Parameters", "change"),
+    Column("params", "Parameters", "change", priority=1),
     Column("macs", "MACs", "change"),
     Column("flops", "FLOPs", "change", priority=3),
     Column("activations", "Activations (B)", "change", priority=2),

@@ -35,8 +35,8 @@ WORKING = (
     Column("window", "Kernel"),
     Column("default", "Now"),
     Column("lost", "Lost", "count"),
-    Column("least", "Smallest", below=True),
-    Column("fits", "To fit", below=True),
+    Column("least", "Smallest", priority=2, below=True),
+    Column("fits", "To fit", priority=1, below=True),
 )
 
 

@@ -227,8 +227,9 @@ COLUMNS_OF = (
     Column("model", "Model"),
     Column("layers", "Layers", "count", means="Layers: calls held against their closed form."),
     Column("underived", "No formula", "count", priority=3),
-    Column("shapes", "Shapes", "count", means="Shapes: operator outputs held against PyTorch's meta kernels."),
-    Column("figures", "Figures", "count", means="Figures: published numbers."),
+    Column("shapes", "Shapes", "count", priority=2,
+           means="Shapes: operator outputs held against PyTorch's meta kernels."),
+    Column("figures", "Figures", "count", priority=1, means="Figures: published numbers."),
     Column("stated", "Excused", "count", priority=2, means="Excused: of these, those that differ for a stated reason."),
     Column("witnesses", "Tools", "count", priority=1, means="Tools: other counters, explained to the last unit."),
     Column("step", "Step", "count", priority=1, means=(

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from archscope.analysis.metrics import METRICS, totals
 from archscope.analysis.row import Row, rows
+from archscope.core.errors import ShapeError
 from archscope.core.record import Trace
 from archscope.core.table import Column, Table
 from archscope.peers import llm_figures, published
@@ -30,7 +31,7 @@ from archscope.peers.printed_table import Cell, Line
 from archscope.peers.published import Rounded
 from archscope.peers.tools import COUNTERS
 from archscope.sources.loading import inputs_of
-from archscope.sources.records import reason, record_of
+from archscope.sources.records import reason, record_of, told, undiagnosed
 from archscope.sources.spec import parse
 from archscope.zoo.catalogue import entries
 
@@ -102,6 +103,8 @@ def _judge(line: Line, cell: Cell, known: Known, input: str) -> Judged:
                 return Judged(line, cell, "not run", known.spec, because="it has no attention over tokens: no KV cache")
             cell = cell._replace(quantity=llm_figures.elsewhere(cell))
     except Exception as error:
+        if isinstance(error, ShapeError) and error.failure is not None:
+            error = told(error, parse(known.spec))
         return Judged(line, cell, "not run", known.spec, because=reason(error))
     total = totals(record)[_key(cell)]
     nearest_value = min(
@@ -130,7 +133,8 @@ def run(spec: str, input: str = "") -> Trace:
 @functools.lru_cache(maxsize=64)
 def _ran(spec: str, input: str) -> Trace | Exception:
     try:
-        return record_of(spec, input or None)
+        with undiagnosed():
+            return record_of(spec, input or None)
     except Exception as error:
         return error.with_traceback(None)
 

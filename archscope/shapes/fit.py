@@ -172,7 +172,13 @@ COLUMNS = (
     Column("memory", "Memory", "bytes", means="Memory: of the card."),
     Column("largest", "Largest", "count"),
     Column("allocated", "Allocated", "bytes", means="Allocated: the most that tensors hold, in blocks of 512 bytes."),
-    Column("reserved", "Reserved", "bytes", means="Reserved: the segments that PyTorch's allocator takes for them."),
+    Column(
+        "reserved",
+        "Reserved",
+        "bytes",
+        priority=1,
+        means="Reserved: the segments that PyTorch's allocator takes for them.",
+    ),
 )
 HIDDEN = (
     Column("over", "Over"), Column("capacity", "Capacity", "bytes"), Column("requested", "Requested", "bytes"),

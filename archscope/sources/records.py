@@ -1,7 +1,10 @@
 """A spec of any source -> its Trace: what every command starts from."""
 
+import json
 import random
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -49,16 +52,21 @@ def _record_of(spec: str | Spec, input: Text, batch: int | None, train: bool) ->
     stored = shipped.find(asked) or store.find(asked, key)
     if stored is not None and (found := stored.trace()) is not None:
         return found
+    return _run_and_kept(spec, key, lambda known: record_and_model(known, input, batch, train)[0])
+
+
+def _run_and_kept(spec: str | Spec, key: dict[str, Any], run: Callable[[Spec], Trace]) -> Trace:
+    """What a run gives, stored where all that it depends on is known. key: from before the run."""
     if isinstance(spec, str) and not spec.rstrip().endswith(".py"):  # the name of a model in a file is found by a run
         spec = parse(spec)
     saved = not isinstance(spec, str) and (spec.source.saved or spec.source.only_weights)
     if saved or store.off() or not torch_version():
-        return record_and_model(parse(spec) if isinstance(spec, str) else spec, input, batch, train)[0]
+        return run(parse(spec) if isinstance(spec, str) else spec)
     package = (
         "" if isinstance(spec, str) or spec.source.name != "module" else spec.name.partition(":")[0].partition(".")[0]
     )
     with watch.watched(package) as seen:
-        record = record_and_model(parse(spec) if isinstance(spec, str) else spec, input, batch, train)[0]
+        record = run(parse(spec) if isinstance(spec, str) else spec)
     store.keep(key, seen, record)
     return record
 
@@ -92,9 +100,29 @@ def record_and_model(
     try:
         return traced(spec, model, train), model
     except ShapeError as error:
-        explained = ShapeError(PROVIDED["diagnosis"](error, spec), expected=error.expected, got=error.got)
-        explained.failure = error.failure
-        raise explained from error
+        if not _DIAGNOSED.get():
+            raise
+        raise told(error, spec) from error
+
+
+def told(error: ShapeError, spec: Spec) -> ShapeError:
+    """The error with its diagnosis for a sentence."""
+    explained = ShapeError(PROVIDED["diagnosis"](error, spec), expected=error.expected, got=error.got)
+    explained.failure = error.failure
+    return explained
+
+
+_DIAGNOSED: ContextVar[bool] = ContextVar("diagnosed", default=True)
+
+
+@contextmanager
+def undiagnosed() -> Iterator[None]:
+    """Within this block a shape error keeps its own sentence: to find what would mend it takes ten runs and more."""
+    before = _DIAGNOSED.set(False)
+    try:
+        yield
+    finally:
+        _DIAGNOSED.reset(before)
 
 
 def traced(spec: Spec, model: Loaded, train: bool = False) -> Trace:
@@ -112,13 +140,31 @@ def traced(spec: Spec, model: Loaded, train: bool = False) -> Trace:
 
 
 def step_of(spec: str | Spec, input: Text = None, batch: int | None = None, **conditions: Any) -> Trace:
-    """Build a model without weights and run a step of training; a saved record of a step is read.
+    """The record of a step of training: the stored one, as for `record_of`, else that of a run without weights; a saved
+    record of a step is read.
 
     conditions: those of `trace_step`. Raises what `record_of` and `trace_step` raise.
     """
+    text = spec if isinstance(spec, str) else f"{spec.text} {spec.note}".strip()
+    asked = store.asked_of(text, input, batch)._replace(step=json.dumps(conditions, sort_keys=True, default=_no_data))
+    if "no data" in asked.step:
+        return _step(parse(spec) if isinstance(spec, str) else spec, input, batch, conditions)
+    key = store.key_of(asked)
+    stored = store.find(asked, key)
+    if stored is not None and (found := stored.trace()) is not None:
+        return found
+    return _run_and_kept(spec, key, lambda known: _step(known, input, batch, conditions))
+
+
+def _no_data(value: Any) -> str:
+    """A loss or an optimizer that is a function: nobody knows what it depends on."""
+    return "no data"
+
+
+def _step(spec: Spec, input: Text, batch: int | None, conditions: Mapping[str, Any]) -> Trace:
+    """A run of a step."""
     from archscope.tracing.step import trace_step
 
-    spec = parse(spec) if isinstance(spec, str) else spec
     if spec.source.saved:
         record = spec.source.record(spec.name)
         if not record.phases:
@@ -154,7 +200,9 @@ def verified(most: int) -> Iterator[tuple[str, str]]:
         text = " ".join([asked.model, *asked.inputs, *([f"batch {asked.batch}"] if asked.batch else [])])
         try:
             with under(asked.values, asked.method), watch.watched():
-                ran = record_and_model(parse(asked.model), list(asked.inputs) or None, asked.batch, asked.train)[0]
+                given = parse(asked.model), list(asked.inputs) or None, asked.batch
+                ran = (_step(*given, json.loads(asked.step)) if asked.step else
+                       record_and_model(*given, asked.train)[0])  # fmt: skip
             yield text, "" if ran == stored else "a new run gives another record"
         except ArchscopeError as error:
             yield text, f"cannot be run: {reason(error)}"

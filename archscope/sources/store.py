@@ -39,7 +39,10 @@ ROOMS = ("core", "layers", "operators", "sources", "tracing", "zoo")  # whose co
 
 
 class Asked(NamedTuple):
-    """What a record is asked for: the model and its inputs as typed, batch, mode, and the conditions of the run."""
+    """What a record is asked for: the model and its inputs as typed, batch, mode, and the conditions of the run.
+
+    step: the conditions of a step of training as JSON, "" for a forward.
+    """
 
     model: str
     inputs: tuple[str, ...] = ()
@@ -47,6 +50,7 @@ class Asked(NamedTuple):
     train: bool = False
     values: str = "auto"
     method: str = "forward"
+    step: str = ""
 
 
 class Entry(NamedTuple):
@@ -59,7 +63,7 @@ class Entry(NamedTuple):
     @property
     def asked(self) -> Asked:
         key = self.key
-        own = {name: key[name] for name in ("batch", "train", "values", "method") if name in key}
+        own = {name: key[name] for name in ("batch", "train", "values", "method", "step") if name in key}
         return Asked(key["model"], tuple(key["inputs"]), **own)
 
 
@@ -116,6 +120,7 @@ def key_of(asked: Asked) -> dict[str, Any]:
     code = _code()
     key = {**asked._asdict(), "inputs": list(asked.inputs), "format": FORMAT, **code, "installed": _installed()}
     variables = {name: value for name, value in os.environ.items() if name.startswith(watch.VARIABLES)}
+    variables.pop("TORCHINDUCTOR_CACHE_DIR", None)  # which PyTorch sets itself, for what it compiles
     key["variables"] = hashlib.sha256(repr(sorted(variables.items())).encode(errors="surrogateescape")).hexdigest()
     head = asked.model.partition("@")[0]
     if (":" in head or "." in head) and not head.startswith(("zoo:", "torchvision:", "timm:")):  # names of files
@@ -303,7 +308,7 @@ def read(path: str) -> Entry | None:
             return None
         entry = Entry(key, depends, record)
         asked = entry.asked
-        texts = all(isinstance(text, str) for text in (asked.model, *asked.inputs, asked.values, asked.method))
+        texts = all(isinstance(text, str) for text in (asked.model, *asked.inputs, *asked[4:]))
         return entry if texts and type(asked.batch) in (int, type(None)) and type(asked.train) is bool else None
     except (ValueError, LookupError, TypeError):
         return None

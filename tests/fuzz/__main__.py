@@ -66,7 +66,7 @@ def run(arguments: list[str], told: Path, seconds: float = SECONDS) -> tuple[Any
     out, err = io.StringIO(), io.StringIO()
     before = told.stat().st_size
     signal.setitimer(signal.ITIMER_PROF, seconds)
-    signal.setitimer(signal.ITIMER_REAL, WAIT)
+    signal.setitimer(signal.ITIMER_REAL, max(WAIT, 3 * seconds))
     try:
         with redirect_stdout(out), redirect_stderr(err):
             app(arguments, prog_name="archscope")
