@@ -33,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "gate": {"core", "operators", "tracing", "analysis", "sources", "zoo"},
     "sweeps": {"core", "operators", "tracing", "analysis", "sources"},
     "bench": {"core", "operators", "tracing", "analysis", "sources", "shapes"},
-    "learn": {"core", "layers", "analysis", "sources", "shapes"},
+    "learn": {"core", "layers", "analysis", "sources", "peers", "shapes"},
     "report": {"core", "analysis", "sources", "zoo", "peers", "shapes", "sweeps", "bench"},
     "__init__": {"core", "tracing", "operators", "analysis", "sources", "shapes", "gate", "sweeps", "bench"},
     "cli": {"core", "zoo", "analysis", "sources", "peers", "shapes", "gate", "sweeps", "bench", "learn", "report"},

@@ -215,3 +215,51 @@ def test_a_damaged_number_of_a_configuration(
     (tmp_path / "config.json").write_text(json.dumps(config | {key: value}))
     ran = archscope("llm", f"{tmp_path}/config.json", "--context", "8")
     assert ran.code == code and said in ran.err and "bug" not in ran.err
+
+
+def rows_of(ran: Ran) -> dict[str, dict[str, Any]]:
+    return {row.get("model") or row["key"]: row for row in json.loads(ran.out)}
+
+
+def test_tables_take_a_source(archscope: Callable[..., Ran]) -> None:
+    """The source is for the models that read one: T5 caches keys and values of its 5 rows, in both layers."""
+    reader, plain = READERS[0], "transformers:GPT2Config@n_layer=1@n_embd=64@n_head=4@vocab_size=97"
+    ran = archscope("table", reader, plain, "--llm", "--context", str(T), "--source", str(S), "--format", "json")
+    rows = rows_of(ran)
+    assert ran.code == 0
+    assert rows[reader]["cache_elements"] == 2 * 2 * 4 * 8 * (T + S)
+    assert rows[plain]["cache_elements"] == 2 * 64 * T
+    assert archscope("table", plain, "--source", "0").code == 2
+
+
+def test_conventions_of_two_texts_are_unknown_and_not_0(archscope: Callable[..., Ran]) -> None:
+    ran = archscope("reconcile", READERS[0], "--llm", "--context", str(T), "--source", str(S), "--format", "json")
+    rows = rows_of(ran)
+    found = {one.key: one for one in Usage(READERS[0], Setting(context=T, source=S)).figures()}
+    assert rows["forward"]["flops"] == 2 * found["prefill_macs"].value
+    assert rows["6n"]["flops"] is None and rows["6n"]["attention"] is None
+    plain = "transformers:GPT2Config@n_layer=1@n_embd=64@n_head=4@vocab_size=97"
+    for option, of in (("--source", "a source"), ("--image", "no image")):
+        ran = archscope("reconcile", plain, option, "5")
+        assert ran.code == 2 and of in ran.err and len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+def test_narrow_terminals(archscope: Callable[..., Ran], columns: int) -> None:
+    plain = "transformers:GPT2Config@n_layer=1"
+    for words in (["llm", plain], ["table", plain, "--llm"], ["reconcile", plain, "--llm"]):
+        ran = archscope(*words, "--context", "64", env={"COLUMNS": str(columns)})
+        assert ran.code == 0 and max(map(len, ran.out.splitlines())) <= columns
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["llm", "lenet"], "lenet does not read 1×8192 tokens"),
+        (["llm", "transformers:GPT2Config", "--context", "9" * 20], "--context is 1,099,511,627,776 at most"),
+        (["table", "--llm", "transformers:GPT2Config", "--image", "-1"], "--image is a whole number from 0 on"),
+    ],
+)
+def test_wrong_words_are_one_sentence(archscope: Callable[..., Ran], words: list[str], said: str) -> None:
+    ran = archscope(*words)
+    assert ran.code == 2 and said in ran.err and len(ran.err.splitlines()) == 1

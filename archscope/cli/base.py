@@ -62,6 +62,16 @@ Input = Annotated[
         metavar="SHAPE",
     ),
 ]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        "--source", help="Tokens that a language model's encoder reads; else as many as the text.", metavar="N"
+    ),
+]
+Image = Annotated[
+    str | None,
+    typer.Option("--image", help="Side of the image in a prompt; 0: text alone; else as configured.", metavar="PIXELS"),
+]
 Batch = Annotated[str | None, typer.Option("--batch", "-b", help="Examples in the batch.", metavar="N")]
 Train = Annotated[bool, typer.Option("--train/--eval", help="Training or evaluation mode.")]
 Columns = Annotated[
@@ -164,6 +174,8 @@ def whole_number(option: str, text: str | None, least: int = 1) -> int | None:
         number = least - 1
     if number < least:
         raise SpecError(f"{option} is a whole number from {least} on, not {text!r}")
+    if number > limits.INPUT:
+        raise SpecError(f"{option} is {limits.INPUT:,} at most, not {text[:40]}")
     return number
 
 

@@ -4,7 +4,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archscope.cli.base import As, Columns, Model, OneCommand, Output, Shown, choice, may_write, put, whole_number
+from archscope.cli.base import (
+    As,
+    Columns,
+    Image,
+    Model,
+    OneCommand,
+    Output,
+    Shown,
+    Source,
+    choice,
+    may_write,
+    put,
+    whole_number,
+)
 from archscope.core.errors import SpecError
 
 if TYPE_CHECKING:
@@ -25,13 +38,6 @@ CacheDtype = Annotated[
 Cache = Annotated[str, typer.Option("--cache", help="transformers, or paged: blocks of 16 tokens.", metavar="KIND")]
 Memory = Annotated[
     str | None, typer.Option("--memory", help="The largest context and batch for it, such as '80 GB'.", metavar="SIZE")
-]
-Source = Annotated[
-    str | None, typer.Option("--source", help="Tokens that an encoder reads; else as many as the text.", metavar="N")
-]
-Image = Annotated[
-    str | None,
-    typer.Option("--image", help="Side of the prompt's image; 0: text alone; else as configured.", metavar="PIXELS"),
 ]
 
 

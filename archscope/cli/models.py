@@ -1,6 +1,6 @@
 """`list`, `trace` and `table`: to look at networks."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from archscope.cli.base import (
     Columns,
     ExplainCache,
     Fresh,
+    Image,
     Input,
     Method,
     Model,
@@ -19,6 +20,7 @@ from archscope.cli.base import (
     Output,
     Precision,
     Shown,
+    Source,
     Train,
     TrainStep,
     Values,
@@ -29,6 +31,9 @@ from archscope.cli.base import (
     whole_number,
 )
 from archscope.core.errors import SpecError
+
+if TYPE_CHECKING:
+    from archscope.report.language import Setting
 
 app = typer.Typer()
 
@@ -190,6 +195,8 @@ def table(
         str | None,
         typer.Option("--context", help="With --llm: tokens of prompt and cache (8192).", metavar="N"),
     ] = None,
+    source: Source = None,
+    image: Image = None,
     columns: Columns = None,
     format: As = "terminal",
     output: Output = None,
@@ -209,9 +216,16 @@ def table(
     archscope table lenet nin --bench 'runs.jsonl@recipe=d2l'
     archscope table transformers:GPT2Config transformers:LlamaConfig --llm --context 1024
     """
-    if llm or context is not None:
-        given = [*(names or []), *(models or [])]
-        _language_models(given, context, batch, sort, Shown(columns, format, output))
+    if llm or any(word is not None for word in (context, source, image)):
+        from archscope.report.language import Setting
+
+        setting = Setting(
+            whole_number("--context", context or "8192") or 1,
+            whole_number("--batch", batch) or 1,
+            source=whole_number("--source", source),
+            image=whole_number("--image", image, 0),
+        )
+        _language_models([*(names or []), *(models or [])], setting, sort, Shown(columns, format, output))
         return
     from archscope.analysis.metrics import STEP_METRICS
     from archscope.peers.reconcile import chosen
@@ -243,12 +257,11 @@ def table(
         raise typer.Exit(1)
 
 
-def _language_models(names: list[str], context: str | None, batch: str | None, sort: str | None, shown: Shown) -> None:
-    from archscope.report.language import MODEL_COLUMNS, MODEL_HIDDEN, Setting, models_table
+def _language_models(names: list[str], setting: "Setting", sort: str | None, shown: Shown) -> None:
+    from archscope.report.language import MODEL_COLUMNS, MODEL_HIDDEN, models_table
     from archscope.sources.spec import expand
 
     shown.check(MODEL_COLUMNS + MODEL_HIDDEN, sort)
-    setting = Setting(whole_number("--context", context or "8192") or 1, whole_number("--batch", batch) or 1)
     with progress(expand(names)) as counted:
         compared = models_table(counted, setting)
     if sort:

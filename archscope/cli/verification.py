@@ -8,12 +8,14 @@ from archscope.cli.base import (
     As,
     Batch,
     Columns,
+    Image,
     Input,
     Method,
     Model,
     OneCommand,
     Output,
     Shown,
+    Source,
     Train,
     Values,
     names,
@@ -113,6 +115,8 @@ def reconcile(
     context: Annotated[
         str | None, typer.Option("--context", help="With --llm: tokens of a text (8192).", metavar="N")
     ] = None,
+    source: Source = None,
+    image: Image = None,
     columns: Columns = None,
     format: As = "terminal",
     output: Output = None,
@@ -128,8 +132,9 @@ def reconcile(
     archscope reconcile mobilenet-v2 --train --against torch     forward and backward too
     archscope reconcile transformers:GPT2Config --llm --context 1024
     """
-    if llm or context is not None:
-        _reconcile_training(model, context, batch, Shown(columns, format, output))
+    if llm or any(word is not None for word in (context, source, image)):
+        rows, side = whole_number("--source", source), whole_number("--image", image, 0)
+        _reconcile_training(model, context, batch, rows, side, Shown(columns, format, output))
         return
     from archscope.peers.checks import reconciled
     from archscope.peers.reconcile import PEOPLE, RECORD, account_table, chosen, records
@@ -158,13 +163,15 @@ def reconcile(
         raise typer.Exit(1)
 
 
-def _reconcile_training(model: str, context: str | None, batch: str | None, shown: Shown) -> None:
+def _reconcile_training(
+    model: str, context: str | None, batch: str | None, source: int | None, image: int | None, shown: Shown
+) -> None:
     from archscope.peers.llm import COLUMNS, HIDDEN, conventions_table
     from archscope.sources.spec import parse
 
     shown.check(COLUMNS + HIDDEN)
     tokens, texts = whole_number("--context", context or "8192") or 1, whole_number("--batch", batch) or 1
-    table = conventions_table(parse(model), tokens, texts)
+    table = conventions_table(parse(model), tokens, texts, source, image)
     shown.print(table)
     if any(row.get("residual") for row in table.rows):
         raise typer.Exit(1)

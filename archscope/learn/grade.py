@@ -21,16 +21,20 @@ from archscope.core.files import content
 from archscope.core.record import Shape, Trace
 from archscope.core.table import Column, Table
 from archscope.layers import LAYERS, Derived
+from archscope.learn.language import FIGURE, Asked
+from archscope.learn.language import asked as figures
+from archscope.learn.language import missed as figure_missed
 from archscope.learn.mistakes import NOT_DERIVED, OUTPUT, PARAMS, Case, missed
 from archscope.learn.quiz import Question, questions
 from archscope.sources.records import record_of
 from archscope.sources.spec import parse
 
+UNKNOWN = "no rule that is known gives this"
 RIGHT, CARRIED, WRONG, BLANK = "right", "carried over", "wrong", "not answered"
 SUFFIXES = (".md", ".csv", ".tsv", ".txt")
 
 # a network of the zoo or of a catalogue: building it runs no code of the user
-_CATALOGUED = re.compile(r"((torchvision|timm):)?(?!.*\.(py|json|pt2)$)[\w.+-]+")
+_CATALOGUED = re.compile(r"((torchvision|timm|transformers):)?(?!.*\.(py|json|pt2)$)[\w.+-]+")
 
 
 class Sheet(NamedTuple):
@@ -75,7 +79,7 @@ def sheet_of(path: str) -> Sheet:
     for cells in lines[at + 1 :]:
         row = dict(zip(keys, cells, strict=False))
         if row.get("layer"):
-            answers.setdefault(row["layer"], {cell: row.get(cell, "") for cell in (OUTPUT, PARAMS)})
+            answers.setdefault(row["layer"], {cell: row.get(cell, "") for cell in (OUTPUT, PARAMS, FIGURE)})
     return Sheet(path, head, answers)
 
 
@@ -93,7 +97,7 @@ def _md_lines(text: str) -> list[list[str]]:
     out = []
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if line.startswith("|"):
-            cells = [re.sub(r"\\([^\w\s])", r"\1", cell).strip("`*") for cell in bars(line)]
+            cells = [re.sub(r"\\([^\w\s]|_)", r"\1", cell).strip("`*") for cell in bars(line)]
             if not all(re.fullmatch(r":?-+:?", cell) for cell in cells):
                 out.append((number, cells))
         elif pair := re.match(r"[-*]\s*(\w+)\s*:\s*(.*)", line):
@@ -178,7 +182,18 @@ def marked(trace: Trace, sheet: Sheet) -> list[Mark]:
         if shape.verdict in (CARRIED, WRONG) and (read := shapes_of(given[OUTPUT])):
             batch = one.output[:1] if len(read[0]) == len(one.output) - 1 else ()
             wrong[one.layer] = (*batch, *read[0])
+    out += [_figure(trace, one, sheet.answers.get(one.heading, {}).get(FIGURE, "")) for one in figures(trace)]
     return out
+
+
+def _figure(trace: Trace, one: Asked, answer: str) -> Mark:
+    """Grade a figure of a language model, by what `verify-table` says of it."""
+    mark = Mark(one.heading, FIGURE, answer, one.truth, WRONG)
+    if not answer.strip():
+        return mark._replace(verdict=BLANK)
+    number = number_of(answer) if re.search(r"[·×*⋅∙=]", answer) else None
+    found = figure_missed(trace.model, one.heading, answer if number is None else str(number))
+    return mark._replace(verdict=RIGHT) if found is None else mark._replace(reason=found or UNKNOWN)
 
 
 def _own(one: Question, wrong: Mapping[str, Shape]) -> Own | None:
@@ -231,7 +246,7 @@ def _mark(one: Question, cell: str, answer: str, own: Own | None) -> Mark:
         return mark._replace(reason=" or ".join(found[:2]))
     if own and (found := missed(cell, own.case, same)):
         return mark._replace(reason=f"{' or '.join(found[:2])}, counted on from your own {own.row}")
-    return mark._replace(reason="no rule that is known gives this")
+    return mark._replace(reason=UNKNOWN)
 
 
 # ----------------------------------------------------------------------------------------------------------- tables

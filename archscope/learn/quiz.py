@@ -16,6 +16,8 @@ from archscope.analysis.verification import WHOLE, as_layer, check
 from archscope.core.formats import escaped
 from archscope.core.formats.base import cell_text, one_line
 from archscope.core.record import Shape, Trace
+from archscope.learn.language import FIGURE
+from archscope.learn.language import asked as figures
 
 GIVEN = (
     "layer", "after", "kind", "kernel", "stride", "padding", "dilation", "groups", "bias", "out", "more",
@@ -91,9 +93,17 @@ def worksheet(trace: Trace, format: str, header: Mapping[str, str], answers: boo
         filled = answers or not one.asked
         found = (times.join(map(str, one.output)), str(one.params)) if filled else ("", "")
         lines.append({**_given(one, times), **dict(zip(ASKED, found, strict=True))})
+    about = figures(trace)
+    for one in about:
+        lines.append(dict.fromkeys((*GIVEN, *ASKED), "") | {"layer": one.heading, "more": one.given})
+        lines[-1][FIGURE] = one.truth if answers else ""
     needed = {"layer", "after", "kind", "kernel", "stride", "padding", "groups", "bias", "out"}
     keys = [key for key in (*GIVEN, *ASKED) if key in (*needed, *ASKED) or any(line[key] for line in lines)]
-    return _md(header, keys, lines) if format == "md" else _csv(header, keys, lines)
+    if about:
+        keys.append(FIGURE)
+        lines = [{FIGURE: "", **line} for line in lines]
+    task = f"{_TASK} `figure` is of the model with its head, in the unit that its row names." if about else _TASK
+    return _md(header, task, keys, lines) if format == "md" else _csv(header, keys, lines)
 
 
 def _given(one: Question, times: str) -> dict[str, str]:
@@ -153,7 +163,7 @@ _TASK = (
 )
 
 
-def _md(header: Mapping[str, str], keys: Sequence[str], lines: Sequence[Mapping[str, str]]) -> str:
+def _md(header: Mapping[str, str], task: str, keys: Sequence[str], lines: Sequence[Mapping[str, str]]) -> str:
     widths = [
         max(len(key), *(len(escaped(line[key], "md")) for line in lines), 10 if key in ASKED else 0) for key in keys
     ]
@@ -169,7 +179,7 @@ def _md(header: Mapping[str, str], keys: Sequence[str], lines: Sequence[Mapping[
         "",
         *(f"- {key}: `{one_line(value).replace('`', '')}`" for key, value in header.items()),
         "",
-        _TASK,
+        task,
         "",
     ]
     out += [row(keys), f"|{'|'.join('-' * (width + 2) for width in widths)}|"]

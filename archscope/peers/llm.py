@@ -207,18 +207,23 @@ COLUMNS = (
     Column("title", "Convention"),
     Column("flops", "FLOPs", "count"),
     Column("params", "N", "count"),
-    Column("attention", "For the scores", "count"),
-    Column("residual", "Residual", "count", priority=1, means=(
+    Column("attention", "For the scores", "count", priority=1),
+    Column("residual", "Residual", "count", priority=2, means=(
         "FLOPs: of forward and backward of all tokens. Residual: the tool's own figure less this one, where it ran."
     )),
-    Column("formula", "Formula", priority=2),
+    Column("formula", "Formula", priority=3),
 )  # fmt: skip
 HIDDEN = (Column("key", "Key"), Column("source", "Source"), Column("note", "Note"))
 
 
-def conventions_table(spec: Spec, context: int, batch: int, made_with: str = "") -> Table:
-    """What each convention says that training on `batch` texts of `context` tokens costs, of one model."""
-    model = LanguageModel(spec)
+def conventions_table(
+    spec: Spec, context: int, batch: int, source: int | None = None, image: int | None = None
+) -> Table:
+    """What each convention says that training on `batch` texts of `context` tokens costs, of one model.
+
+    source, image: as for `LanguageModel`.
+    """
+    model = LanguageModel(spec, source=source, image=image)
     record = model.prefill(context, batch)
     found = conventions(record, model.config)
     measured = generation.macs(record, model.config), generation.causal_macs(record, model.config)
@@ -227,10 +232,14 @@ def conventions_table(spec: Spec, context: int, batch: int, made_with: str = "")
         for key, title, macs in zip(("forward", "forward-causal"), FORWARD, measured, strict=True)
     ]
     rows += [
-        {**one._asdict(), "key": one.name, "residual": residual(one, model.model, context * batch)} for one in found
+        {**one._asdict(), "key": one.name, "residual": residual(one, model.model, context * batch)}
+        | ({"attention": None} if one.flops is None else {})
+        for one in found
     ]
+    unknown = dict.fromkeys(one.note for one in found if one.note)
+    notes = (*record.notes, *(f"conventions without a figure: {why}" for why in unknown))
     title = f"FLOPs of training: {spec.text}, {batch} × {context:,} tokens"
-    return Table(title, COLUMNS, tuple(rows), (), made_with, hidden=HIDDEN)
+    return Table(title, COLUMNS, tuple(rows), notes, hidden=HIDDEN)
 
 
 FORWARD = ("archscope: the forward pass, full scores", "archscope: the forward pass, causal")

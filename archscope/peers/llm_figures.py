@@ -140,12 +140,13 @@ def _full(case: Case) -> Iterator[int]:
 
 
 class Answer(NamedTuple):
-    """verdict: "agrees", "explained" or "disagrees". counted: the right figure. because: in words."""
+    """verdict: "agrees", "explained" or "disagrees". counted: the right figure. because: in words, mistake too."""
 
     verdict: str
     value: Fraction
     counted: int
     because: str
+    mistake: str = ""
 
 
 def belongs(cell: Cell, record: Trace) -> bool:
@@ -162,13 +163,7 @@ def elsewhere(cell: Cell) -> str:
 
 def answer(cell: Cell, spec: str) -> Answer:
     """A figure of QUANTITIES judged, of the model with its head. Raises SpecError where the right one is not known."""
-    config, record = _known(spec)
-    tokens = tokens_of(cell.heading, 1000 if cell.quantity == "training" else 1024)
-    case = Case(config, record, tokens, width_of(cell.heading))
-    right = list(_right(cell.quantity, case))
-    if cell.quantity == "causal" and elsewhere(cell) == "flops":
-        macs, because = right[0]
-        right = [(2 * macs, because.replace("MACs", "FLOPs"))]
+    case, right = _case(cell, spec), rights(cell, spec)
     for count, because in right:
         if (match := _match(cell, count)) is not None:
             return Answer("agrees", match.value, count, because)
@@ -177,8 +172,23 @@ def answer(cell: Cell, spec: str) -> Answer:
     apart = f"{float(near / counted):.3g} times {counted:,}" if counted else "there is none"
     for mistake, count in _wrong(cell, case):
         if (match := _match(cell, count)) is not None:
-            return Answer("explained", match.value, counted, f"{apart} ({of}); {mistake}: {int(count):,}")
+            why = f"{apart} ({of}); {mistake}: {int(count):,}"
+            return Answer("explained", match.value, counted, why, mistake)
     return Answer("disagrees", near, counted, f"{apart} ({of})")
+
+
+def rights(cell: Cell, spec: str) -> list[tuple[int, str]]:
+    """The figures that are right under a heading, the first as it is shown. Raises SpecError where they are unknown."""
+    right = list(_right(cell.quantity, _case(cell, spec)))
+    if cell.quantity == "causal" and elsewhere(cell) == "flops":
+        macs, because = right[0]
+        right = [(2 * macs, because.replace("MACs", "FLOPs"))]
+    return right
+
+
+def _case(cell: Cell, spec: str) -> Case:
+    tokens = tokens_of(cell.heading, 1000 if cell.quantity == "training" else 1024)
+    return Case(*known(spec), tokens, width_of(cell.heading))
 
 
 def _right(quantity: str, case: Case) -> Iterator[tuple[int, str]]:
@@ -229,7 +239,7 @@ def _match(cell: Cell, count: Count) -> Rounded | None:
 
 
 @functools.lru_cache(maxsize=16)
-def _known(spec: str) -> tuple[Config, Trace]:
+def known(spec: str) -> tuple[Config, Trace]:
     """The configuration of a language model, and the record of a short prompt. Raises what building and running do."""
     model = LanguageModel(spec)
     return model.config, model.prefill(PROMPT)

@@ -144,12 +144,7 @@ def _line(number: int, row: list[str], heading: list[str]) -> Line | None:
     row, roles = row + [""] * (len(heading) - len(row)), list(map(_role, heading))
     model = roles.index("model") if "model" in roles else next((i for i, role in enumerate(roles) if not role), 0)
     cells = [
-        Cell(
-            role,
-            _plain(title),
-            _plain(text),
-            _bytes(text, title) if role == "cache" else readings(text, unit_of(title), role),
-        )
+        cell_of(title, text)
         for role, title, text in zip(roles, heading, row, strict=False)
         if role in _UNITS
         and _plain(text).lower() not in ("", "-", "--", "–", "—", "−", "n/a", "na", "?", "none", "tbd")
@@ -157,6 +152,13 @@ def _line(number: int, row: list[str], heading: list[str]) -> Line | None:
     sides = (_side(row[i]) for i, role in enumerate(roles) if role == "input" and i != model)
     name = _plain(row[model])
     return Line(number, name, next(filter(None, sides), ""), tuple(cells)) if name and cells else None
+
+
+def cell_of(heading: str, text: str) -> Cell:
+    """A figure under a heading that names its quantity."""
+    role = _role(heading)
+    read = _bytes(text, heading) if role == "cache" else readings(text, unit_of(heading), role)
+    return Cell(role, _plain(heading), _plain(text), read)
 
 
 def _side(text: str) -> str:

@@ -85,8 +85,8 @@ class Figure:
 class Usage:
     """A language model in a setting: its records, its configuration, and the figures that they give."""
 
-    def __init__(self, spec: str | Spec, setting: Setting) -> None:
-        self.model = LanguageModel(spec, source=setting.source, image=setting.image)
+    def __init__(self, spec: str | Spec, setting: Setting, of_many: bool = False) -> None:
+        self.model = LanguageModel(spec, source=setting.source, image=setting.image, of_many=of_many)
         self.config = self.model.config
         if decoder.is_encoder(self.config):
             raise SpecError(
@@ -376,19 +376,19 @@ def _number(value: Any) -> Any:
 
 # ------------------------------------------------------------------------------------------------------ side by side
 
-_MANY = {
-    "params": ("Parameters", "count"),
-    "active": ("Active", "count"),
-    "weight_bytes": ("Weights", "bytes"),
-    "prefill_causal_macs": ("Prefill MACs, causal", "scaled"),
-    "decode_macs": ("Decode MACs", "scaled"),
-    "cache_bytes": ("Cache", "bytes"),
-    "cache_bytes_token": ("One more token", "count"),
+_MANY = {  # the last number: what a narrow terminal leaves out first
+    "params": ("Parameters", "count", 0),
+    "active": ("Active", "count", 3),
+    "weight_bytes": ("Weights", "bytes", 4),
+    "prefill_causal_macs": ("Prefill MACs, causal", "scaled", 2),
+    "decode_macs": ("Decode MACs", "scaled", 1),
+    "cache_bytes": ("Cache", "bytes", 1),
+    "cache_bytes_token": ("One more token", "count", 5),
 }
 MODEL_COLUMNS = (
     Column("model", "Model"),
-    *(Column(key, title, form) for key, (title, form) in _MANY.items()),
-    Column("kind", "Kind of cache", priority=1),
+    *(Column(key, title, form, priority=last) for key, (title, form, last) in _MANY.items()),
+    Column("kind", "Kind of cache", priority=6),
     Column("agrees", "Agrees", "flag"),
 )
 MODEL_HIDDEN = (
@@ -410,7 +410,7 @@ MODEL_HIDDEN = (
 def model_row(spec: Spec, setting: Setting) -> Mapping[str, Any]:
     """One model of the table, with the reason under `error` where it cannot be run."""
     try:
-        usage = Usage(spec, setting)
+        usage = Usage(spec, setting, of_many=True)
         figures = {figure.key: figure for figure in usage.figures()}
     except (ArchscopeError, RuntimeError) as error:
         return {"model": spec.text, "error": reason(error)}

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from archscope.core.errors import ArchscopeError, SpecError, TraceError
+from archscope.core.errors import ArchscopeError, ShapeError, SpecError, TraceError
 from archscope.core.record import Trace
 from archscope.sources.loading import Loaded, built
 from archscope.sources.prompts import Beside, Wanted, beside, encoder_output, text_alone
@@ -43,12 +43,17 @@ class LanguageModel:
 
     spec: as for `load`; of `transformers:LlamaConfig` the model with its head is built. cache: "dynamic" grows with the
     text, "static" has its full length from the beginning. source: tokens that an encoder reads, else as many as the
-    text has. image: pixels of a side of the image in a prompt, 0 for none, else as configured. Raises SpecError for
-    what reads no tokens.
+    text has. image: pixels of a side of the image in a prompt, 0 for none, else as configured. of_many: they are
+    asked of several models, and left out where this one reads none. Raises SpecError for what reads no tokens.
     """
 
     def __init__(
-        self, spec: str | Spec, cache: str = "dynamic", source: int | None = None, image: int | None = None
+        self,
+        spec: str | Spec,
+        cache: str = "dynamic",
+        source: int | None = None,
+        image: int | None = None,
+        of_many: bool = False,
     ) -> None:
         given = parse(spec) if isinstance(spec, str) else spec
         if given.source.saved:
@@ -61,6 +66,8 @@ class LanguageModel:
         self.adapter = given.source.adapter(given.name) or self.adapter
         self._names = list(inspect.signature(self.model.forward).parameters)
         self._wanted = Wanted(source, image)
+        if of_many:
+            self._wanted = Wanted(source if self.encodes else None, image if "pixel_values" in self._names else None)
         self._filled: dict[tuple[int, int], Left] = {}
         self._prompts: dict[tuple[int, int], Trace] = {}
 
@@ -105,6 +112,8 @@ class LanguageModel:
             try:
                 record = self._prompt(tokens, batch, more)
             except ArchscopeError as error:
+                if isinstance(error, ShapeError) and getattr(self.model, "config", None) is None:
+                    raise SpecError(f"{self.spec.text} does not read {batch}×{tokens} tokens: {error}") from error
                 if more.ids is None or self._wanted.image:
                     raise
                 record = self._prompt(tokens, batch, text_alone(error))

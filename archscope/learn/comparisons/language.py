@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from archscope.analysis.generation import multiplied, score_products
+from archscope.analysis import generation
+from archscope.analysis.generation import score_products
 from archscope.analysis.metrics import totals
 from archscope.core.document import Equation, Section
 from archscope.core.expression import product, symbols
@@ -39,6 +40,7 @@ def shared_keys(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
         notes = [
             "A query sees itself and what stands before it: T(T + 1)/2 pairs of T². Many programs compute all of them.",
             "A window of w tokens caches no more than w rows, however long the text.",
+            "In bytes it is twice as many in 16 bits. A GiB is 1,073,741,824 bytes, a GB 1,000,000,000.",
         ]
         if hidden != wide:
             notes.append(
@@ -55,10 +57,8 @@ def costs_of_a_token(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
     first = trace.inputs[0] if trace.inputs else None
     if not scores or first is None or len(first.shape) != 2 or not first.dtype.startswith("int"):
         return
-    sizes = {p.tensor.id: p.tensor.numel for p in trace.params}
-    n = sum(sizes[key] for key in multiplied(trace))
-    macs, tokens = totals(trace)["macs"], first.numel
-    if macs <= n * tokens:  # of experts a token meets some
+    n, macs, tokens = generation.matrices(trace, {}), generation.macs(trace, {}), first.numel
+    if n is None or not isinstance(macs, int) or macs <= n * tokens:
         return
     (count,) = symbols(N=n)
     lines = (
@@ -73,3 +73,23 @@ def costs_of_a_token(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
         "FLOPs are twice the MACs.",
     )
     yield Found(("",), Section(trace.model, (), lines, notes))
+
+
+@comparison("Parameters that a token uses")
+def active(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
+    """Of E experts a token takes k: active are all parameters but those of the others."""
+    how, found = generation.routing(trace, {}), generation.active(trace, {})
+    if not score_products(trace) or how is None or found is None:
+        return
+    whole, routed, e, k = symbols(all=totals(trace)["params"], routed=how.params, E=how.experts, k=how.taken)
+    lines = [Equation("active, with all tables", whole - routed * (e - k) / e)]
+    if found.without_input != found.whole:
+        one, table = symbols(active=found.whole, table=found.whole - found.without_input)
+        lines.append(Equation("active, without the input table", one - table))
+    notes = (
+        "Papers count in both ways: Mixtral and Qwen3 with the tables, gpt-oss without the input table.",
+        "The memory is that of all parameters: which experts a token takes is not known before.",
+        "Attention, norms and tables are not shared out: all parameters times k/E is another number.",
+    )
+    about = f"{how.experts} experts in a layer, of which a token takes {how.taken}."
+    yield Found(("",), Section(trace.model, (about,), tuple(lines), notes))
