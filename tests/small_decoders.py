@@ -21,6 +21,8 @@ MORE: dict[str, dict[str, Any]] = {
     "deepseek_v3": {**_LATENT, "head_dim": 8, "first_k_dense_replace": 1, "n_group": 2, "topk_group": 1},
     "jamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1},
     "qwen3_next": {"num_hidden_layers": 4},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 3},
+    "recurrent_gemma": {"num_hidden_layers": 3},
     "hunyuan_v1_dense": {"head_dim": 16},
     "hunyuan_v1_moe": {"head_dim": 16},
     "ministral": {"head_dim": 16},

@@ -256,7 +256,7 @@ def test_narrow_terminals(archscope: Callable[..., Ran], columns: int) -> None:
     ("words", "said"),
     [
         (["llm", "lenet"], "lenet does not read 1×8192 tokens"),
-        (["llm", "transformers:GPT2Config", "--context", "9" * 20], "--context is 1,099,511,627,776 at most"),
+        (["llm", "transformers:GPT2Config", "--context", "9" * 20], "fits no machine: 1,099,511,627,776 at most"),
         (["table", "--llm", "transformers:GPT2Config", "--image", "-1"], "--image is a whole number from 0 on"),
     ],
 )

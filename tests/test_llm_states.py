@@ -125,13 +125,57 @@ def test_published_states() -> None:
     assert state_elements({"model_type": "nobody_knows"}) is None
 
 
-def test_what_is_not_recognised_has_a_name(archscope: Callable[..., Ran]) -> None:
+def test_states_that_a_model_keeps_to_itself() -> None:
+    """RecurrentGemma: layers 1 and 2 keep 3 inputs and a number for each of 64 channels; layer 3 a window of 5."""
     spec = f"transformers:RecurrentGemmaConfig{SIZES}@num_key_value_heads=1@num_hidden_layers=3@lru_width=64"
-    ran = archscope("llm", spec, "--context", "8", "--format", "md")
-    assert ran.code == 0 and "layers of type 'linear_attention' of model_type 'recurrent_gemma'" in ran.out
-    rows = {row["key"]: row for row in json.loads(archscope("llm", spec, "--context", "8", "--format", "json").out)}
-    assert rows["cache_elements"]["derived"] is None and rows["bytes"]["value"] is None
-    spec = "transformers:GPTNeoConfig@vocab_size=97@hidden_size=64@num_layers=2@num_heads=4"
-    ran = archscope("llm", spec + '@attention_types=[[["global","local"],1]]', "--context", "8", "--format", "md")
-    assert "attention_types" in ran.out
+    usage = Usage(f"{spec}@attention_window_size=5", Setting(context=T))
+    assert usage.decode is not None and usage.layers is not None
+    attention, states = 2 * 16 * 4, 2 * (3 * 64 + 64)
+    assert generation.cached_elements(usage.decode) == attention
+    found = {figure.key: figure for figure in usage.figures()}
+    assert found["cache_elements"].observed is None and found["cache_elements"].derived == attention + states
+    assert any("keeps its states to itself" in note for note in usage.notes)
+    (step,) = [op for op in usage.decode.ops if op.name == "aten.scaled_dot_product_attention"]
+    assert step.inputs[1].shape[-2] == 5  # the token itself, behind the 4 that are kept
+    assert found["params_attention"].value == 2 * 64 * 64 + 2 * 64 * 16 + 64  # and a bias of the output
+
+
+def test_a_window_that_is_a_mask() -> None:
+    """GPT-Neo: a local layer caches and multiplies all rows, of which a token sees the last 3."""
+    sizes = "@vocab_size=97@hidden_size=64@num_layers=2@num_heads=4@window_size=3@max_position_embeddings=64"
+    spec = f'transformers:GPTNeoConfig{sizes}@attention_types=[[["global","local"],1]]'
+    usage = Usage(spec, Setting(context=T))
+    found = {figure.key: figure for figure in usage.figures()}
+    assert found["cache_elements"].observed == found["cache_elements"].derived == 2 * 2 * 64 * T
+    matrices = 2 * (4 * 64 * 64 + 2 * 64 * 256) + 64 * 97
+    assert found["decode_macs"].observed == found["decode_macs"].derived == matrices + 2 * 2 * 64 * (T + 1)
+    pairs = T * (T + 1) // 2 + (1 + 2 + 3 * (T - 2))
+    assert found["prefill_causal_macs"].value == matrices * T + 2 * 64 * pairs
+    assert all(figure.agrees is not False for figure in found.values())
+
+
+@pytest.mark.parametrize("kind", ["DiffLlama", "Doge"])
+def test_a_cache_is_derived_where_products_are_not(kind: str) -> None:
+    usage = Usage(f"transformers:{kind}Config{SIZES}{GROUPS}@num_hidden_layers=2", Setting(context=T))
+    found = {figure.key: figure for figure in usage.figures()}
+    assert found["cache_elements"].observed == found["cache_elements"].derived == 2 * KEYS * T
+    assert found["decode_macs"].derived is None
+    assert any("has other products" in note for note in usage.notes)
+
+
+def test_what_is_not_recognised_has_a_name(archscope: Callable[..., Ran]) -> None:
+    assert decoder.unrecognised({"num_hidden_layers": 1, "num_attention_heads": 4, "hidden_size": 64,
+                                 "layer_types": ["nobody_knows"]}) == "layers of type 'nobody_knows'"  # fmt: skip
+    assert decoder.unrecognised({"num_hidden_layers": 1, "swa_head_dim": 3}) == "swa_head_dim"
     assert decoder.unrecognised({"num_hidden_layers": 2, "layer_types": ["full_attention"]}) is not None
+    ran = archscope("llm", MLLAMA, "--context", "8", "--format", "md")
+    assert ran.code == 0 and "cross_attention_layers" in ran.out
+    rows = {row["key"]: row for row in json.loads(archscope("llm", MLLAMA, "--context", "8", "--format", "json").out)}
+    assert rows["cache_elements"]["derived"] is None and rows["bytes"]["value"] is None
+    ran = archscope("llm", "transformers:BltConfig", "--context", "8")
+    assert ran.code == 2 and "no cache of BltConfig" in ran.err and len(ran.err.splitlines()) == 1
+
+
+MLLAMA = "transformers:MllamaForCausalLM@vocab_size=97@hidden_size=64@num_hidden_layers=2@num_attention_heads=4" + (
+    "@num_key_value_heads=2@intermediate_size=96@pad_token_id=0@cross_attention_layers=[1]"
+)

@@ -18,7 +18,8 @@ class Mixer(NamedTuple):
     with them; None: all. Of a chunked layer it is the length of a chunk, before which nothing is seen. pair: MACs of
     one query and one key, all heads, scores and weighted values: heads·(d_qk + d_v). expand: MACs to make the keys and
     values of one cached token of its latent. source: rows of an encoder, which every query sees, whatever the length of
-    the text. state: elements that do not grow with the text.
+    the text. state: elements that do not grow with the text. masked: the window is a mask over all rows, which are
+    cached and multiplied.
     """
 
     kind: str
@@ -28,11 +29,12 @@ class Mixer(NamedTuple):
     expand: int = 0
     source: int | None = None
     state: int = 0
+    masked: bool = False
 
     def rows(self, tokens: int, paged: bool = False) -> int:
         """Cached tokens after `tokens`: a window of w keeps w − 1 for the next. paged: w, and whole blocks of 16."""
         seen = tokens if self.source is None else self.source
-        if self.window is not None:
+        if self.window is not None and not self.masked:
             seen = min(tokens, self.window - (not paged))
         return -(-seen // BLOCK) * BLOCK if paged else seen
 
@@ -41,38 +43,42 @@ class Mixer(NamedTuple):
         return self.state + self.elements * self.rows(tokens, paged)
 
     def seen(self, tokens: int) -> int:
-        """How many tokens the last of `tokens` sees."""
+        """How many tokens the last of `tokens` is multiplied with."""
         if self.source is not None:
             return self.source
-        return tokens if self.window is None else min(tokens, self.window)
+        return tokens if self.window is None or self.masked else min(tokens, self.window)
 
     def pairs(self, tokens: int) -> int:
-        """Pairs of a query and a key that it may see, in a text: Σ seen(t), t = 1…tokens."""
+        """Pairs of a query and a key that it may see, in a text: Σ seen(t), t = 1…tokens, fewer where it is masked."""
         if self.source is not None:
             return tokens * self.source
         if self.kind == "chunked" and self.window is not None:
             whole, rest = divmod(tokens, self.window)
             return whole * (self.window * (self.window + 1) // 2) + rest * (rest + 1) // 2
-        w = self.seen(tokens)
+        w = min(tokens, self.window or tokens)
         return w * (w + 1) // 2 + (tokens - w) * w
 
 
 BLOCK = 16  # tokens of a block of a paged cache, as vLLM has by default
 
-_FULL = ("full_attention", "attention", "indexed_attention")
+_FULL = ("full_attention", "attention", "indexed_attention", "global")
 _SLIDING = ("sliding_attention",)
 _CHUNKED = ("chunked_attention",)
 _LINEAR = ("linear_attention", "mamba", "mamba2")
+_MASKED = ("local",)  # GPT-Neo: a window that is a mask
+STATES_IN_MODEL = ("recurrent_gemma",)  # its states are attributes of its layers, and not in the cache
 _BOTH = ("hybrid", "hybrid_sliding")  # attention and a state side by side
 _NONE = ("moe", "mlp")
+_OTHER = ("xlnet", "reformer", "mimo_v2_flash", "xlstm")  # they cache otherwise
 # their attention has other products than queries with keys and weights with values
-_OTHER = ("diffllama", "doge", "big_bird", "xlnet", "reformer", "hrm_text", "mimo_v2_flash", "xlstm")
+_OTHER_PRODUCTS = ("diffllama", "doge", "big_bird", "hrm_text")
 _ENCODERS = (  # each token sees all others, unless `is_decoder` is set
-    "bert bert-generation camembert data2vec-text electra ernie roberta roberta-prelayernorm roc_bert xlm-roberta "
+    "bert bert-generation big_bird camembert data2vec-text "
+    "electra ernie roberta roberta-prelayernorm roc_bert xlm-roberta "
     "xlm-roberta-xl xmod"
 ).split()
 # fields by which layers differ in ways that no closed form here knows
-_MORE = ("global_head_dim", "cross_attention_layers", "swa_head_dim", "attention_types", "attention_k_eq_v")
+_MORE = ("global_head_dim", "cross_attention_layers", "swa_head_dim", "attention_k_eq_v")
 _EVERY_EXPERT = ("llama4_text",)  # transformers multiplies each token by every expert
 
 
@@ -94,6 +100,8 @@ def without_macs(config: Config, layers: list[Mixer]) -> str | None:
         return "altup_num_inputs"
     if config.get("index_head_dim") is not None and any(layer.kind == "latent" for layer in layers):
         return "index_head_dim"
+    if config.get("model_type") in _OTHER_PRODUCTS:
+        return f"the attention of {config['model_type']} has other products"
     if config.get("model_type") in _EVERY_EXPERT:
         return "transformers runs every expert on every token"
     return "layers with a state" if any(layer.state for layer in layers) else None
@@ -155,7 +163,7 @@ def encoder_scores(config: Config, source: int) -> int | None:
 
 def layer_types(config: Config, layers: int | None) -> list[str] | None:
     """The type of each layer: as listed, else sliding windows where a window is set, else full attention."""
-    listed = config.get("layer_types") or config.get("layers_block_type")
+    listed = config.get("layer_types") or config.get("layers_block_type") or config.get("attention_layers")
     if listed:
         return list(listed) if len(listed) == layers else None
     if layers is None or config.get("attention_chunk_size"):
@@ -201,11 +209,12 @@ def _mixer(config: Config, kind: str) -> Mixer | None:
         state = state_elements(config)
         return attention and state and attention._replace(kind=f"{attention.kind} and state", state=state) or None
     heads = heads_of(config)
-    if kind not in _FULL + _SLIDING + _CHUNKED or heads is None:
+    if kind not in _FULL + _SLIDING + _CHUNKED + _MASKED or heads is None:
         return None
     window = None
     if kind not in _FULL:
-        window = number(config, "attention_chunk_size" if kind in _CHUNKED else "sliding_window")
+        field = {**dict.fromkeys(_CHUNKED, "attention_chunk_size"), **dict.fromkeys(_MASKED, "window_size")}
+        window = number(config, field.get(kind, "sliding_window"))
         if window is None:
             return None
     latent = number(config, "kv_lora_rank")
@@ -220,8 +229,9 @@ def _mixer(config: Config, kind: str) -> Mixer | None:
     if sizes is None:
         return None
     groups, key, value = sizes
-    name = "full" if window is None else "chunked" if kind in _CHUNKED else "sliding"
-    return Mixer(name, groups * (key + value), window, heads * (key + value))
+    masked = kind in _MASKED
+    name = "full" if window is None or masked else "chunked" if kind in _CHUNKED else "sliding"
+    return Mixer(name, groups * (key + value), window, heads * (key + value), masked=masked)
 
 
 # ------------------------------------------------------------------------------------------------------- sums
@@ -253,7 +263,7 @@ def cache_formula(layers: list[Mixer], paged: bool = False) -> str:
         rows = "·T"
         if layer.source is not None:
             rows = f"·{layer.rows(0, paged)}"
-        elif layer.window is not None:
+        elif layer.window is not None and not layer.masked:
             rows = f"·min(T, {layer.window - (not paged)})"
         if layer.elements:
             terms.append(f"{n}·{layer.elements}{rows}")

@@ -23,8 +23,10 @@ _WRAPPED = re.compile(r"\.(base_layer|original_module|modules_to_save\.[^.]+)(?=
 
 _EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
 _ROUTER = re.compile(r"(^|\.)(router|gate|classifier)(\.|$)")
-_STATE = re.compile(r"(^|\.)(mamba|mixer|linear_attn|ssm|time_mix\w*|rglru|short_conv|conv)(\.|$)")
-_ATTENTION = re.compile(r"(^|[._])(attn|att|self_att|self_attn|\w*attention)(\.|$|_)", re.IGNORECASE)
+_STATE = re.compile(r"(^|\.)(temporal_block|mamba|mixer|linear_attn|ssm|time_mix\w*|rglru|short_conv|conv)(\.|$)")
+_ATTENTION = re.compile(
+    r"(^|[._])(attn|att|self_att|self_attn|\w*attention|temporal_block\.[qkvo]_proj)(\.|$|_)", re.IGNORECASE
+)
 _CROSS = re.compile(r"(^|[._])(encoder_attn|EncDecAttention|cross_?attn|cross_?attention)(\.|$)", re.IGNORECASE)
 _IMAGE = re.compile(
     r"(^|\.)(vision\w*|visual|image\w*|multi_?modal_projector|connector|aligner|embed_vision|qformer)(\.|$)"

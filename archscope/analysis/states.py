@@ -17,7 +17,7 @@ def number(config: Config, *names: str) -> int | None:
 
 def state_elements(config: Config) -> int | None:
     """Elements of the state of one layer; None where the configuration is not recognised."""
-    forms = (_delta_net, _kimi, _mamba2, _mamba, _rwkv, _lightning)
+    forms = (_delta_net, _kimi, _mamba2, _mamba, _rwkv, _lightning, _griffin)
     return next((found for form in forms if (found := form(config)) is not None), None)
 
 
@@ -86,3 +86,11 @@ def _lightning(config: Config) -> int | None:
         return None
     width = width or hidden // heads
     return heads * width * width
+
+
+def _griffin(config: Config) -> int | None:
+    """The recurrence of Griffin (arXiv:2402.19427), as RecurrentGemma has it: the inputs before of a convolution, and
+    a number a channel."""
+    kernel, width = number(config, "conv1d_width"), number(config, "lru_width")
+    hidden = number(config, "hidden_size")
+    return None if kernel is None or width is None or hidden is None else hidden * (kernel - 1) + width

@@ -175,7 +175,7 @@ def whole_number(option: str, text: str | None, least: int = 1) -> int | None:
     if number < least:
         raise SpecError(f"{option} is a whole number from {least} on, not {text!r}")
     if number > limits.INPUT:
-        raise SpecError(f"{option} is {limits.INPUT:,} at most, not {text[:40]}")
+        raise SpecError(f"{option} {text[:40]} fits no machine: {limits.INPUT:,} at most")
     return number
 
 

@@ -244,6 +244,8 @@ class Usage:
     def _cache(self) -> Iterable[Figure]:
         s, layers = self.setting, self.layers
         elements = None if self.decode is None or s.paged else generation.cached_elements(self.decode) or None
+        if self.config.get("model_type") in decoder.STATES_IN_MODEL:
+            elements = None
         closed = None if layers is None else decoder.cache_elements(layers, s.context, s.batch, s.paged)
         kind = "" if layers is None else decoder.kinds_of(layers)
         formula = "" if layers is None else decoder.cache_formula(layers, s.paged)
@@ -338,6 +340,8 @@ class Usage:
             note = (*note, f"no closed form of the MACs: {why}")
         elif generation.has_norms(self.prefill):
             note = (*note, "no closed form of the MACs: DoRA makes the norms of its weights anew in each run")
+        if self.config.get("model_type") in decoder.STATES_IN_MODEL:
+            note = (*note, "the model keeps its states to itself, so the cache is derived and not observed")
         if self.absent is not None:
             note = (*note, "peft is not installed: MACs and cache are those of the model without the adapter")
         elif isinstance(self.adapter, str):

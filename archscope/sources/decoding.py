@@ -185,12 +185,13 @@ class LanguageModel:
             named = {**named, "use_cache": True} | ({} if cache is None else {self._argument: cache})
         first = () if self._tokens in self._names else (named.pop(self._tokens),)
 
-        def left(module: Any, given: Any, output: Any) -> None:
-            if keep is not None:
-                found = next((getattr(output, n) for n in _ARGUMENTS if getattr(output, n, None)), cache)
+        def left(module: Any, given: Any, named: dict[str, Any], output: Any) -> None:
+            if keep is not None:  # some models fill the cache that they are given, and do not return it
+                found = next((getattr(output, n) for n in _ARGUMENTS if getattr(output, n, None)), None)
+                found = found or named.get(self._argument or "")
                 self._filled[keep] = Left(found, getattr(output, "encoder_last_hidden_state", None))
 
-        hook = self.model.register_forward_hook(left)
+        hook = self.model.register_forward_hook(left, with_kwargs=True)
         try:
             return traced(self.spec, Loaded(self.model, first, named))
         finally:

@@ -61,7 +61,10 @@ class Transformers(Source):
         library = transformers_library()
         if getattr(model.config, "model_type", "") in OWN_CACHES:
             return None
-        own = library.DynamicCache(config=model.config)
+        try:
+            own = library.DynamicCache(config=model.config)
+        except AttributeError as error:  # of a model that divides its text by values, such as BLT
+            raise SpecError(f"transformers makes no cache of {type(model.config).__name__}: {error}") from error
         if kind == "static":
             own = library.StaticCache(config=model.config, max_cache_len=length)
         if getattr(model.config, "is_encoder_decoder", False):
