@@ -30,6 +30,21 @@ def test_a_name_and_its_arguments() -> None:
     assert parse("zoo:lenet").name == "lenet"
 
 
+def test_a_comma_separates_arguments_too(tmp_path: Path) -> None:
+    """The comma of a list, of brackets and of quotes belongs to the value."""
+    assert parse("mobilenet-v1@width=0.5, num_classes=10").text == "mobilenet-v1@width=0.5@num_classes=10"
+    (tmp_path / "net.py").write_text("def net(a=None, b=None, c=None):\n    pass\n")
+    for text, arguments in {
+        "a=x,b=2": {"a": "x", "b": 2},
+        "a=[1,2],b=(3,4)@c=x": {"a": [1, 2], "b": (3, 4), "c": "x"},
+        "a=x,y": {"a": "x,y"},
+        "a='x,b=2'": {"a": "x,b=2"},
+    }.items():
+        assert parse(f"{tmp_path}/net.py:net@{text}").arguments == arguments
+    specs = expand(["lenet@in_channels=3,num_classes=7,alexnet"])
+    assert [spec.arguments for spec in specs] == [{"in_channels": 3, "num_classes": 7}, {}]
+
+
 @pytest.mark.parametrize("name", entries())
 def test_every_network_is_named_by_its_name(name: str) -> None:
     assert parse(name).name == name

@@ -55,6 +55,7 @@ def parse(text: str) -> Spec:
     """Read `[SOURCE:]NAME[@key=value…]`. Raises SpecError, naming the nearest right name or key."""
     text = text.strip()
     typed, pairs = _head_and_pairs(text)
+    text = "@".join((typed, *pairs))
     head, note = _full(typed)
     if written := called(head):
         why = "arguments of a model are written behind an @" if "@" in written else "no weights are needed"
@@ -93,7 +94,7 @@ def _full(typed: str) -> tuple[str, str]:
 def expand(texts: Iterable[str]) -> list[Spec]:
     """Specs of a list: names, comma-separated names, wildcards, `all`; each once, in the order asked for."""
     found: dict[str, Spec] = {}
-    for text in [part for each in texts for part in _commas(each)]:
+    for text in [part for each in texts for part in _models_in(each)]:
         head, pairs = _head_and_pairs(text)
         head = "*" if head == "all" else head
         if not re.search(r"[*?\[]", head):
@@ -124,7 +125,35 @@ def _head_and_pairs(text: str) -> tuple[str, list[str]]:
         0 if "adapter_config.json@" in text else text.find(".py:") + 1
     )  # a base in a file of Python stands behind it
     head, *pairs = text[start:].split("@")
-    return text[:start] + head, pairs
+    return text[:start] + head, [argument for pair in pairs for argument in _arguments_in(pair)]
+
+
+_SETS = re.compile(r"[A-Za-z_][\w.]*\s*=")  # how an argument begins, and no name of a model
+
+
+def _arguments_in(text: str) -> list[str]:
+    """`a=1,b=2` are two arguments; the comma of `a=1,2`, and one in quotes or brackets, belongs to the value."""
+    if not re.search(rf",\s*{_SETS.pattern}", text) or re.search("['\"]", text):
+        return [text]
+    first, *others = _commas(text)
+    found = [first]
+    for part in others:
+        if _SETS.match(part):
+            found.append(part)
+        else:
+            found[-1] += f",{part}"
+    return found
+
+
+def _models_in(text: str) -> list[str]:
+    """The models of a list. `net.py:Net@a=1,b=2` is one."""
+    found: list[str] = []
+    for part in _commas(text):
+        if found and "@" in found[-1] and _SETS.match(part):
+            found[-1] += f"@{part}"
+        else:
+            found.append(part)
+    return found
 
 
 def _commas(text: str) -> list[str]:
