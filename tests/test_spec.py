@@ -38,6 +38,7 @@ def test_a_comma_separates_arguments_too(tmp_path: Path) -> None:
         "a=x,b=2": {"a": "x", "b": 2},
         "a=[1,2],b=(3,4)@c=x": {"a": [1, 2], "b": (3, 4), "c": "x"},
         "a=x,y": {"a": "x,y"},
+        "a=[Down,Up,none,2],b=[MASK]": {"a": ["Down", "Up", None, 2], "b": "[MASK]"},
         "a='x,b=2'": {"a": "x,b=2"},
     }.items():
         assert parse(f"{tmp_path}/net.py:net@{text}").arguments == arguments

@@ -230,11 +230,13 @@ def _like(key: str, value: str, default: Any) -> Any:
 
 
 def literal(value: str) -> Any:
-    """A value of unknown type: true, false, none, a Python literal, or text."""
+    """A value of unknown type: true, false, none, a Python literal, a list of such or of words, or text."""
     plain = {"true": True, "false": False, "none": None}
     if value.lower() in plain:
         return plain[value.lower()]
     read = _evaluated(value, value)
+    if read is value and re.fullmatch(r"\[[^\[\]]*,[^\[\]]*\]", value):  # [MASK] alone is text
+        return [literal(word) for word in _commas(value[1:-1])]
     return Quoted(read) if type(read) is str and read != value and re.fullmatch(FILE, read) else read
 
 
