@@ -1,15 +1,19 @@
 """Building without weights: nothing is initialised, nothing else changes."""
 
 import gc
+import inspect
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 import torch
 from torch import nn
 
+from archscope.sweeps.moulds import moulded
 from archscope.tracing.collector import MANY, gc_paused
+from archscope.tracing.layer_cache import CLONABLE
 from archscope.tracing.weightless import LARGE, weightless
 
 
@@ -117,6 +121,15 @@ def test_copied_layers_are_those_that_are_built() -> None:
         assert len(set(storages)) == len(storages)
         with weightless():
             assert repr(make()) == repr(real)
+
+
+@pytest.mark.parametrize("building", [weightless, moulded])
+def test_a_builder_may_ask_a_layer_for_its_arguments(building: Callable[[], AbstractContextManager[None]]) -> None:
+    """As packages do that take any normalisation: monai asks whether it has `num_features` or `num_channels`."""
+    plain = {cls: [*inspect.signature(cls).parameters] for cls in (*CLONABLE, nn.Module, nn.Sequential)}
+    assert "num_features" in plain[nn.BatchNorm2d] and "num_channels" in plain[nn.GroupNorm]
+    with building():
+        assert {cls: [*inspect.signature(cls).parameters] for cls in plain} == plain
 
 
 def test_a_list_that_was_given_stays_the_callers() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from archscope import SpecError, totals
+from archscope.analysis.row import rows
 from archscope.sources.inputs import Given, Input, parse_inputs
 from archscope.sources.loading import load
 from archscope.sources.records import record_of
@@ -46,6 +47,20 @@ class Sound(nn.Module):
 class Channels(Sound):
     def forward(self, x):
         return self.out(self.conv(x).mean(-1))
+
+class Patches(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(3 * 8 * 8, 16, bias=False)
+    def forward(self, x):
+        return self.embed(nn.functional.unfold(x, 8, stride=8).transpose(1, 2))
+
+class Pipeline(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+    def __call__(self, x):
+        return self.weight * x
 
 class Batch(NamedTuple):
     x: torch.Tensor
@@ -153,6 +168,21 @@ def test_a_sound_of_batch_and_time(at: Path) -> None:
     assert record_of("nets.py:Sound", "1x16000").inputs[0].shape == (1, 16_000)
     assert record_of("nets.py:Channels", "1x16000").inputs[0].shape == (1, 1, 16_000)
     assert record_of("nets.py:Sound", "8x16000").inputs[0].shape == (8, 16_000)
+
+
+def test_one_number_for_a_model_of_patches(at: Path) -> None:
+    """The first layer takes 3·8·8 features: an image is meant where 64 features do not run and 3×64×64 does."""
+    record = record_of("nets.py:Patches", "64")
+    assert record.inputs[0].shape == (1, 3, 64, 64)
+    assert totals(record)["macs"] == (64 // 8) ** 2 * 3 * 8 * 8 * 16
+    assert record_of("torch.nn:Linear@in_features=64,out_features=2", "64").inputs[0].shape == (1, 64)
+
+
+def test_a_call_of_its_own(at: Path) -> None:
+    """A class that replaces `__call__` runs as no layer: its operators are rows, and its parameters a row."""
+    record = record_of("nets.py:Pipeline", "2x4")
+    assert not record.layers and [(row.path, row.depth) for row in rows(record)][0] == ("mul", 1)
+    assert (totals(record)["params"], totals(record)["flops"]) == (4, 2 * 4)
 
 
 def test_another_method(at: Path, archscope: Callable[..., Any]) -> None:

@@ -509,3 +509,15 @@ def test_what_is_no_model_and_no_input(model: Any, inputs: Any, said: str) -> No
     with pytest.raises(SpecError) as caught:
         trace(model, inputs)
     assert said in str(caught.value)
+
+
+def test_the_memory_of_a_tensor_may_be_set() -> None:
+    """The memory that is given has values, what it is given to has none: the run on real values tells."""
+
+    class Sets(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.empty_like(x).set_(torch.ones(2, 8).untyped_storage(), 0, (2, 8)) @ torch.ones(8, 3)
+
+    with pytest.raises(TraceError, match="storage"):
+        trace(Sets(), (2, 8), values="never")
+    assert totals(trace(Sets(), (2, 8)))["macs"] == 2 * 8 * 3

@@ -52,12 +52,13 @@ def rows(trace: Trace, depth: int | None = None, whole: frozenset[str] = frozens
         while done_to < upto:
             while pending and pending[-1][0] <= done_to:
                 pending.pop()
-            inside = pending[-1][1] if pending else layers[0]
+            inside = pending[-1][1] if pending else layers[0] if layers else None  # None: a `__call__` of its own
             op = ops[done_to]
             name = op.name.removeprefix("aten.")
-            path = f"{inside.path}.{name}" if inside.path else name
+            path = f"{inside.path}.{name}" if inside and inside.path else name
+            at = inside.depth + 1 if inside else 1
             config = {k: v for k, v in op.args.items() if not (v == () or _has_tensor(v))}
-            out.append(Row(path, 0, name, inside.depth + 1, config, op.inputs, op.outputs, done_to, done_to + 1))
+            out.append(Row(path, 0, name, at, config, op.inputs, op.outputs, done_to, done_to + 1))
             done_to += 1
 
     while index < count:

@@ -200,6 +200,8 @@ def _arguments(text: str, name: str, pairs: list[str], keys: Keys | None) -> dic
             *first, last = keys or ["none"]
             has = f"it has {', '.join(first)} and {last}" if first else f"it has {last}"
             raise SpecError(_with_question(f"{name} has no key {key!r}", did_you_mean(key, keys), has))
+        if not equals and keys is None:
+            raise SpecError(f"{key!r} names no argument in {text!r}; write {name}@NAME={key}, NAME of the builder's")
         if not equals or not value:
             example = written(keys[key]) if keys else "value"
             raise SpecError(f"{key} has no value in {text!r}; write {name}@{key}={example}")

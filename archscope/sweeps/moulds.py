@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from archscope.tracing.devices import is_meta
-from archscope.tracing.layer_cache import CLONABLE, empty_module
+from archscope.tracing.layer_cache import CLONABLE, empty_module, in_place_of
 from archscope.tracing.weightless import without_weights
 
 MOST = 1 << 12  # moulds that are kept
@@ -211,7 +211,7 @@ def _casting(cls: type, original: Callable[..., None], here: int) -> Callable[..
             own["_parameters"] = held = Unfilled()
             held.mark = mould.mark
 
-    return __init__
+    return in_place_of(original, __init__)
 
 
 def _mould(layer: nn.Module) -> Mould | None:
@@ -249,7 +249,7 @@ def _chaining(original: Callable[..., None], here: int) -> Callable[..., None]:
         own["_parameters"], own["_buffers"], own["_modules"] = {}, {}, dict(zip(_PLACES, args, strict=False))
         own["_non_persistent_buffers_set"] = _NO_NAMES
 
-    return __init__
+    return in_place_of(original, __init__)
 
 
 _PLAIN = frozenset((bool, int, float, str, tuple))  # neither parameter, buffer nor module

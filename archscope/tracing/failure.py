@@ -65,11 +65,8 @@ def first_line(error: Exception) -> str:
 def of_shapes(text: str) -> bool:
     """Whether PyTorch's own kernel refuses a shape."""
     words = "invalid for input of size|must match|shape|size of tensor|dimension|expected size|reduction dim"
-    return (
-        any(word in text.lower() for word in words.split("|"))
-        and "meta tensor" not in text
-        and "data-dependent" not in text
-    )
+    others = ("meta tensor", "data-dependent", "device")  # the devices must match, too
+    return any(word in text.lower() for word in words.split("|")) and not any(word in text for word in others)
 
 
 def refused_numbers(text: str) -> tuple[int | None, int | None] | None:

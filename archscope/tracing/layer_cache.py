@@ -113,7 +113,7 @@ def _copying(cls: type, original: Callable[..., None], here: int) -> Callable[..
         if template.buffers:
             own["_buffers"] = {name: None if b is None else b.clone() for name, b in template.buffers}
 
-    return __init__
+    return in_place_of(original, __init__)
 
 
 def _parameter(shape: torch.Size, dtype: torch.dtype, trained: bool) -> nn.Parameter:
@@ -156,4 +156,11 @@ def empty_module(original: Callable[..., None], here: int, bare: dict[str, Any],
         for name, container in own.items():
             attributes[name] = container()
 
-    return __init__
+    return in_place_of(original, __init__)
+
+
+def in_place_of(original: Callable[..., None], constructor: Any) -> Any:
+    """The constructor, with the arguments of the one that it stands for: builders ask whether a layer has
+    `num_features`, by `inspect.signature`."""
+    constructor.__wrapped__ = original
+    return constructor

@@ -136,6 +136,8 @@ class Run(TorchDispatchMode):
             return _DTYPES[value]
         if isinstance(value, torch.ScriptObject) and hasattr(value, "unpack"):
             return self.unpacked(value)
+        if isinstance(value, (torch.UntypedStorage, torch.TypedStorage)):
+            return type(value).__name__  # as text it is all of its elements
         return value if isinstance(value, (int, float, complex)) else str(value)
 
     def unpacked(self, value: Any) -> tuple[Tensor, ...]:

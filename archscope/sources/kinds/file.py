@@ -265,6 +265,9 @@ def guess(model: Any, text: str) -> tuple[Given, ...]:
                 return ()
             return (found,)
     if isinstance(first, nn.Linear) and len(sides) == 1:
+        image = (1, 3, sides[0], sides[0])  # cut into patches before the first layer
+        if first.in_features != sides[0] and not _runs(model, (1, *sides)) and _runs(model, image):
+            return (Given(Input(image), "nchw", as_model=True),)
         return (Given(Input((1, sides[0])), "n?", as_model=True),)
     if isinstance(first, nn.Embedding) and len(sides) == 1:
         return (Given(Input((1, sides[0]), "int64"), "nt"),)
@@ -273,17 +276,19 @@ def guess(model: Any, text: str) -> tuple[Given, ...]:
 
 def _batch_and_time(model: Any, completed: tuple[int, ...], typed: tuple[int, ...]) -> bool:
     """Whether `1x16000` is what the forward takes, [batch, time], and not a sound of one channel, [1, 1, 16000]."""
+    return not _runs(model, completed) and _runs(model, typed)
+
+
+def _runs(model: Any, shape: tuple[int, ...]) -> bool:
+    """Whether the forward takes an input of this shape."""
     from archscope.tracing.tracer import trace
 
-    def runs(shape: tuple[int, ...]) -> bool:
-        try:
-            with user_code():
-                trace(model, (shape,), values="never")
-        except ArchscopeError:
-            return False
-        return True
-
-    return not runs(completed) and runs(typed)
+    try:
+        with user_code():
+            trace(model, (shape,), values="never")
+    except ArchscopeError:
+        return False
+    return True
 
 
 # --------------------------------------------------------------------------------------------------- importing
