@@ -4,6 +4,7 @@ import copy
 import inspect
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from archscope.core.errors import ArchscopeError, SpecError, TraceError
@@ -150,31 +151,10 @@ def tensor_of(given: Given) -> Any:
 
 def built(spec: Spec) -> Any:
     """The model, without weights. Raises SpecError and TraceError."""
-    import torch
-
-    from archscope.tracing.values import MEMORY
-    from archscope.tracing.weightless import NAME, weightless, within
-
-    def build() -> Any:
-        with user_code():
-            return spec.source.build(spec.name, spec.arguments)
+    from archscope.tracing.weightless import NAME
 
     try:
-        try:
-            with weightless():
-                model = build()
-        except (RuntimeError, TraceError) as error:
-            if not _reads_values(error):
-                raise
-            try:
-                with weightless(), torch.device("meta"):  # it runs a part of itself while it is built
-                    model = build()
-            except (RuntimeError, TraceError) as second:
-                if not _reads_values(second):
-                    raise
-                with within(MEMORY):  # it reads values that it has computed
-                    model = build()
-                object.__setattr__(model, REAL, True)
+        model = _built(spec)
     except ArchscopeError:
         raise
     except (ValueError, ZeroDivisionError) as error:
@@ -187,6 +167,26 @@ def built(spec: Spec) -> Any:
     if (method := current().method) != "forward":
         model = _running(model, method, spec.name)
     object.__setattr__(model, NAME, spec.text)
+    return model
+
+
+def _built(spec: Spec) -> Any:
+    """The model, by the first way in which it can be built."""
+    import torch
+
+    from archscope.tracing.values import MEMORY
+    from archscope.tracing.weightless import weightless, within
+
+    for device in (nullcontext(), torch.device("meta")):  # on it, a model may run a part of itself while it is built
+        try:
+            with weightless(), device, user_code():
+                return spec.source.build(spec.name, spec.arguments)
+        except (RuntimeError, TraceError) as error:
+            if not _reads_values(error):
+                raise
+    with within(MEMORY), user_code():  # it reads values that it has computed
+        model = spec.source.build(spec.name, spec.arguments)
+    object.__setattr__(model, REAL, True)
     return model
 
 
