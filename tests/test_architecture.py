@@ -42,7 +42,7 @@ ROOMS: dict[str, set[str]] = {
 MOST_ROOMS, MOST_FLOORS, MOST_ARROWS = 18, 9, 95  # with benchmarks/, which stands above all
 # they may import torch at once: whatever needs them needs it
 TORCH = ("tracing.", "peers.fake_cpu", "peers.suppressed_kernels", "peers.measured", "peers.cpu_step", "shapes.many")
-TORCH += ("sweeps.moulds", "sweeps.quick")
+TORCH += ("sweeps.lazy_layers", "sweeps.fast_totals")
 TORCH += ("sources.graphs.",)
 TORCH += tuple(
     f"bench.{name}"

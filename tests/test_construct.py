@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from archscope.sweeps.moulds import moulded
+from archscope.sweeps.lazy_layers import lazy_parameters
 from archscope.tracing.collector import MANY, gc_paused
 from archscope.tracing.layer_cache import CLONABLE
 from archscope.tracing.weightless import LARGE, weightless
@@ -123,7 +123,7 @@ def test_copied_layers_are_those_that_are_built() -> None:
             assert repr(make()) == repr(real)
 
 
-@pytest.mark.parametrize("building", [weightless, moulded])
+@pytest.mark.parametrize("building", [weightless, lazy_parameters])
 def test_a_builder_may_ask_a_layer_for_its_arguments(building: Callable[[], AbstractContextManager[None]]) -> None:
     """As packages do that take any normalisation: monai asks whether it has `num_features` or `num_channels`."""
     plain = {cls: [*inspect.signature(cls).parameters] for cls in (*CLONABLE, nn.Module, nn.Sequential)}

@@ -520,3 +520,16 @@ def test_models_of_several_sources_stand_in_one_table(archscope: Command) -> Non
         ("torchvision", "torchvision:vgg11", "132,863,336"),
         ("torchvision", "torchvision:vgg19", "143,667,240"),
     ]
+
+
+def test_names_of_timm_with_tags_and_older_ones() -> None:
+    """`tf_inception_v3` is what timm calls `inception_v3.tf_in1k` now (its table of deprecations in inception_v3.py),
+    with the parameters of PyTorch's Inception without the auxiliary head: 27,161,264 − 3,326,696."""
+    pytest.importorskip("timm")
+    spec = parse("timm:tf_inception_v3@num_classes=1000")
+    assert (spec.name, spec.text) == ("inception_v3.tf_in1k", "timm:inception_v3.tf_in1k@num_classes=1000")
+    assert spec.note == "timm:tf_inception_v3 is now timm:inception_v3.tf_in1k"
+    assert totals(record_of(spec.text))["params"] == 27_161_264 - 3_326_696
+    assert parse("timm:resnet50.a1_in1k").name == "resnet50.a1_in1k"
+    with pytest.raises(SpecError, match="did you mean resnet50"):
+        parse("timm:resnet50.nope")

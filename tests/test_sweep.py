@@ -20,7 +20,8 @@ from torch import nn
 import archscope
 from archscope.core.errors import SpecError
 from archscope.sources.spec import parse
-from archscope.sweeps import moulds, quick, store
+from archscope.sweeps import fast_totals, store
+from archscope.sweeps import lazy_layers as layers
 from archscope.sweeps.grid import TOTALS, Axis, Grid, typed_axes
 from archscope.sweeps.run import sweep
 
@@ -204,8 +205,8 @@ def test_what_cannot_be_understood_is_said_at_once(wrong: Callable[[], Any], sai
 def test_memory_stays_flat(monkeypatch: pytest.MonkeyPatch) -> None:
     """20,000 models none of which is like another: what is remembered of layers is dropped in time."""
     psutil = pytest.importorskip("psutil")
-    monkeypatch.setattr(quick, "MOST", 512)
-    monkeypatch.setattr(moulds, "MOST", 512)
+    monkeypatch.setattr(fast_totals, "MOST", 512)
+    monkeypatch.setattr(layers, "MOST", 512)
     process = psutil.Process()
     marks = {}
     grid = {"width": range(1, 20_001)}
@@ -217,7 +218,7 @@ def test_memory_stays_flat(monkeypatch: pytest.MonkeyPatch) -> None:
             gc.collect()
             marks[i] = process.memory_info().rss
     assert marks[20_000] - marks[5_000] < 8 << 20
-    assert len(quick.MEMO) < 600 and len(moulds._MOULDS) < 600
+    assert len(fast_totals.MEMO) < 600 and len(layers._TEMPLATES) < 600
 
 
 # ---------------------------------------------------------------------------------------------------------- files

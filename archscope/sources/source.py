@@ -65,8 +65,13 @@ class Source:
         """The names of a library that is installed, read from its files: nothing is imported for a wrong name."""
         return frozenset()
 
+    def has(self, name: str) -> bool:
+        """Whether it has a model of that name, where `names` are all."""
+        return name in self.names("*")
+
     def completed(self, name: str) -> tuple[str, str]:
-        """A name that leaves out what only one model can be, `net.py`, in full, and a note that says so."""
+        """A name that leaves out what only one model can be, `net.py`, or is an older one, in full, and a note that
+        says so."""
         return name, ""
 
     def build(self, name: str, arguments: dict[str, Any]) -> Any:

@@ -16,6 +16,7 @@ import ast
 import fnmatch
 import re
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,8 +61,12 @@ def parse(text: str) -> Spec:
     if written := called(head):
         why = "arguments of a model are written behind an @" if "@" in written else "no weights are needed"
         raise SpecError(f"{why}: write {written}")
-    source, name = source_and_name(head)
-    if source.closed and name not in (names := _names(source, "*")):
+    source, typed_name = source_and_name(head)
+    with loading() if source.closed else nullcontext():
+        name, only = source.completed(typed_name)
+        known = not source.closed or source.has(name)
+    if not known:
+        names = _names(source, "*")
         if not name:
             raise SpecError(f"no model was named; {_how_to_list(source)}")
         if why := no_code(name):
@@ -73,9 +78,8 @@ def parse(text: str) -> Spec:
         asked = question(name, names) if zoo else did_you_mean(name, names)
         own = "" if asked or not zoo else "; a model of your own is nets.py:Net or package.models:Net"
         raise SpecError(_with_question(what, asked, _how_to_list(source)) + own)
-    name, only = source.completed(name)
     if note or only:
-        text = "@".join((name if only else head, *pairs))
+        text = "@".join((head.removesuffix(typed_name) + name, *pairs))
     return Spec(text, source, name, _arguments(text, name, pairs, source.keys(name)), only or note)
 
 

@@ -2,7 +2,7 @@
 
 A record is a plain dict: the values of the axes, then the keys of `passes.totals`, then `error`, which is None or says
 in one line why the point has no totals. Points are taken a few at a time: their models are built (the same model once),
-then run for their totals alone. Whatever the quick way cannot do, or fails at, goes the long way, through `load` and
+then run for their totals alone. Whatever `fast_totals` cannot do, or fails at, goes the long way, through `load` and
 `trace`, so that totals and reasons are theirs.
 """
 
@@ -34,8 +34,8 @@ class Evaluator:
 
     def records(self, points: Sequence[Mapping[str, Any]]) -> list[Record]:
         """A record for each point, in order."""
-        from archscope.sweeps.moulds import NotQuick
-        from archscope.sweeps.quick import Runs
+        from archscope.sweeps.fast_totals import Runs
+        from archscope.sweeps.lazy_layers import NeedsTracer
         from archscope.tracing.collector import gc_paused
 
         asked = [self.subject.at(point) for point in points]
@@ -45,8 +45,8 @@ class Evaluator:
             with Runs() as runs:
                 for (spec, text, batch), model in zip(asked, models, strict=True):
                     try:
-                        found.append(None if model is None else self._quick(runs, model, spec, text, batch))
-                    except (Exception, NotQuick):
+                        found.append(None if model is None else self._fast(runs, model, spec, text, batch))
+                    except (Exception, NeedsTracer):
                         found.append(None)
             self.kept = (models[-1], asked[-1][0].arguments) if models[-1] is not None else None
             model = runs = None
@@ -58,21 +58,21 @@ class Evaluator:
 
     def _models(self, specs: Sequence[Spec]) -> list[Any]:
         """The models, one object where neighbours have the same arguments; None where it takes the long way."""
-        from archscope.sweeps.moulds import NotQuick, moulded
+        from archscope.sweeps.lazy_layers import NeedsTracer, lazy_parameters
 
         built: list[Any] = []
-        with moulded():
+        with lazy_parameters():
             before = self.kept
             for spec in specs:
                 if before is None or before[1] != spec.arguments:
                     try:
                         before = (self.source.build(spec.name, spec.arguments), spec.arguments)
-                    except (Exception, NotQuick):
+                    except (Exception, NeedsTracer):
                         before = (None, spec.arguments)
                 built.append(before[0])
         return built
 
-    def _quick(self, runs: Any, model: Any, spec: Spec, text: Text, batch: int | None) -> dict[str, Any]:
+    def _fast(self, runs: Any, model: Any, spec: Spec, text: Text, batch: int | None) -> dict[str, Any]:
         given = self._given(spec, text, batch)
         arguments, named = forward_arguments(spec, model, given, text, batch, runs.dtype_of)
         arguments, named = _without_values(model, arguments, named)
@@ -110,8 +110,8 @@ class Evaluator:
 
 
 def _without_values(model: Any, arguments: Any, named: Any) -> tuple[Any, Any]:
-    """Arguments of a user's code as a run without values has them. Raises NotQuick where some keep their values."""
-    from archscope.sweeps.moulds import NotQuick
+    """Arguments of a user's code as a run without values has them. Raises NeedsTracer where some keep their values."""
+    from archscope.sweeps.lazy_layers import NeedsTracer
     from archscope.tracing.devices import is_meta
     from archscope.tracing.inputs import prepared
     from archscope.tracing.tensors import tensors_in
@@ -120,7 +120,7 @@ def _without_values(model: Any, arguments: Any, named: Any) -> tuple[Any, Any]:
         return arguments, named
     made = prepared(model, arguments, named)
     if not all(map(is_meta, made.tensors)):
-        raise NotQuick
+        raise NeedsTracer
     return made.arguments, made.named
 
 

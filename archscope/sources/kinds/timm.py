@@ -21,6 +21,17 @@ class Timm(Source):
     def names_in_files(self) -> frozenset[str]:
         return in_files("timm", "models/**/*.py", REGISTERED)
 
+    def has(self, name: str) -> bool:
+        """Also with the tag of its weights, `resnet50.a1_in1k`, which may come with other classes or an input."""
+        return name in _names() or ("." in name and name in _timm().list_pretrained())
+
+    def completed(self, name: str) -> tuple[str, str]:
+        """A name that timm still accepts, as it is now."""
+        if self.has(name):
+            return name, ""
+        now = _timm().models._registry.get_deprecated_models().get(name)
+        return (now, f"timm:{name} is now timm:{now}") if now else (name, "")
+
     def build(self, name: str, arguments: dict[str, Any]) -> Any:
         return _timm().create_model(name, pretrained=False, **arguments)
 

@@ -24,7 +24,7 @@ from archscope.analysis.receptive_field import Field
 from archscope.core.record import Op, Tensor
 from archscope.core.table import AtLeast
 from archscope.operators import VIEWS, Work
-from archscope.sweeps.moulds import AS_CAST, FILLED, Frozen, Mark, NotQuick
+from archscope.sweeps.lazy_layers import MADE, UNASKED, Facts, Frozen, NeedsTracer
 from archscope.tracing.collector import gc_paused
 from archscope.tracing.devices import CPU, believed, is_meta
 from archscope.tracing.guard import untouched
@@ -38,11 +38,11 @@ MOST = 1 << 13  # calls, and numbers of layers, that are kept
 MEMO = Memo(longest=8)
 
 
-class Share(NamedTuple):
+class CallTotals(NamedTuple):
     """What a call of a layer, or of a chain of layers, adds to the totals.
 
-    path: the operators from its input to its output, one after the other. passed: what they do to a field, by its axes
-    and whether it is windowed.
+    path: the operators from its input to its output, one after the other. field_steps: what it does to a field, by its
+    axes and whether it is windowed.
     """
 
     path: tuple[tuple[Op, Work], ...]
@@ -51,10 +51,10 @@ class Share(NamedTuple):
     stored: int
     neurons: int
     layers: int
-    passed: dict[Any, "Passed | None"]
+    field_steps: dict[Any, "FieldStep | None"]
 
 
-class Passed(NamedTuple):
+class FieldStep(NamedTuple):
     """What a layer does to a field: size + grow·jump and jump·scale on each side, whatever size and jump are.
 
     axes, windowed: of the field behind it. inner: the growth up to the last feature map inside a chain, None where the
@@ -71,8 +71,8 @@ class Passed(NamedTuple):
 class State:
     """What a model consists of, each once, by id().
 
-    numbers: of layers that are as they were cast, and of chains of such; None of the user's modules. modules:
-    attributes of each. active: of those that are no library's, which may keep notes of a run. Raises NotQuick
+    numbers: of layers that are as they were copied, and of chains of such; None of the user's modules. modules:
+    attributes of each. active: of those that are no library's, which may keep notes of a run. Raises NeedsTracer
     for what only the tracer can run: scripted and lazy modules.
     """
 
@@ -82,28 +82,28 @@ class State:
         self.active: list[dict[str, Any]] = []
         self.parameters: dict[int, torch.Tensor] = {}
         self.buffers: dict[int, torch.Tensor] = {}
-        self.marks: list[Mark] = []  # of layers whose parameters are not even made
-        self.shared: list[Frozen] = []  # buffers of the other layers that were cast
+        self.all_facts: list[Facts] = []  # of layers whose parameters are not even made
+        self.shared: list[Frozen] = []  # buffers of the other layers that were copied
         self.dtype: torch.dtype | None = None  # of the first parameter of floating point
         dense: dict[int, torch.Tensor] = {}
-        FILLED.clear()
+        MADE.clear()
         self._walk(model, dense)
-        marks, parameters = self.marks, self.parameters.values()
+        all_facts, parameters = self.all_facts, self.parameters.values()
         buffers = [b for i, b in self.buffers.items() if i not in self.parameters]
-        held = [*marks, *self.shared]
-        self.params = sum([p.numel() for p in parameters]) + sum([mark.params for mark in marks])
-        self.trainable = sum([p.numel() for p in parameters if p.requires_grad]) + sum([m.trainable for m in marks])
+        held = [*all_facts, *self.shared]
+        self.params = sum([p.numel() for p in parameters]) + sum([facts.params for facts in all_facts])
+        self.trainable = sum([p.numel() for p in parameters if p.requires_grad]) + sum([m.trainable for m in all_facts])
         self.elements = sum([b.numel() for b in buffers]) + sum([each.elements for each in held])
         self.memory = sum([t.nbytes for t in (*parameters, *buffers)]) + sum([each.nbytes for each in held])
-        self.dense = sum([p.numel() for p in dense.values()]) + sum([m.params for m in marks if m.dense])
-        for shared in (*[mark.buffers for mark in set(marks)], *self.shared):
+        self.dense = sum([p.numel() for p in dense.values()]) + sum([m.params for m in all_facts if m.dense])
+        for shared in (*[facts.buffers for facts in set(all_facts)], *self.shared):
             self.buffers.update(shared.by_id)
 
     def is_parameter(self, key: int) -> bool:
         """Whether a tensor, by its id(), is one; it may have been made a moment ago."""
-        if FILLED:
-            self.parameters.update({id(p): p for p in FILLED})
-            FILLED.clear()
+        if MADE:
+            self.parameters.update({id(p): p for p in MADE})
+            MADE.clear()
         return key in self.parameters
 
     def _walk(self, module: nn.Module, dense: dict[int, torch.Tensor]) -> None:
@@ -123,7 +123,7 @@ class State:
                 self.shared.append(held)
             else:
                 self.buffers |= {id(b): b for b in held.values() if b is not None}
-        modules, numbers, marks = self.modules, self.numbers, self.marks
+        modules, numbers, all_facts = self.modules, self.numbers, self.all_facts
         links: list[int | None] = []
         for child in own["_modules"].values():
             if child is None:
@@ -132,18 +132,22 @@ class State:
             if key not in modules:
                 inner = child.__dict__
                 hooks = inner["_forward_hooks"]
-                if type(hooks) is Frozen and (mark := hooks.mark) is not None and type(inner["_parameters"]) in AS_CAST:
+                if (
+                    type(hooks) is Frozen
+                    and (facts := hooks.facts) is not None
+                    and type(inner["_parameters"]) in UNASKED
+                ):
                     modules[key] = inner
-                    marks.append(mark)
-                    numbers[key] = -mark.number
+                    all_facts.append(facts)
+                    numbers[key] = -facts.number
                     if self.dtype is None:
-                        self.dtype = first_dtype(p for _, p, _ in mark.tensors)
+                        self.dtype = first_dtype(p for _, p, _ in facts.tensors)
                 else:
                     self._walk(child, dense)
             links.append(numbers.get(key))
         if not is_library(cls):
             if isinstance(module, (torch.jit.ScriptModule, LazyModuleMixin)):
-                raise NotQuick
+                raise NeedsTracer
             self.active.append(own)
             numbers[here] = None
         elif cls is nn.Sequential and None not in links and (chain := MEMO.chain(own, links)) is not None:
@@ -158,9 +162,11 @@ class TotalsRun(MemoRun):
 
     def __init__(self, name: str, state: State, train: bool, bound: bool) -> None:
         super().__init__(MEMO, name, bound)
-        self.of, self.mode, self.cast = state, train, state.numbers
+        self.of, self.mode, self.copied = state, train, state.numbers
         self.counted = 0  # operators of `ops` that are in the totals
-        self.log: list[tuple[Op, Work | None] | tuple[Share, int, int]] = []  # operators and calls, with ids in and out
+        self.log: list[
+            tuple[Op, Work | None] | tuple[CallTotals, int, int]
+        ] = []  # operators and calls, with ids in and out
         self.macs = self.flops = self.stored = self.neurons = self.longest = 0
         self.unknown: dict[str, int] = {}
         self.depths: dict[int, int] = {}  # by tensor id, as all below
@@ -232,7 +238,7 @@ class TotalsRun(MemoRun):
             self.reach(t.id, after)
         if self.follows:
             if op.name in receptive.TURNS and not any([field.windowed for field in self.fields.values()]):
-                raise NotQuick("axes are turned before the first window")
+                raise NeedsTracer("axes are turned before the first window")
             receptive.onward(op, done, self.fields, self.lost, self.weights)
 
     def reach(self, key: int, layers: int) -> None:
@@ -268,14 +274,14 @@ class TotalsRun(MemoRun):
     # ------------------------------------------------------------------------------------------ calls of layers
 
     def number(self, module: nn.Module) -> int | None:
-        """Layers that were cast and left as they are have the number of their mould."""
+        """Layers that were copied and left as they are have the number of their template."""
         here = id(module)
-        return self.cast[here] if here in self.cast else super().number(module)
+        return self.copied[here] if here in self.copied else super().number(module)
 
     def assign(self, module: nn.Module) -> None:
         super().assign(module)
         if is_library(type(module)):
-            self.cast = {}  # a forward that changes its layers: none of them need be what it was cast as
+            self.copied = {}  # a forward that changes its layers: none of them need be what it was copied as
 
     def is_ready(self, given: list[torch.Tensor]) -> bool:
         """Whether a tensor flows, and it is known where it lies in the input, or that it lies nowhere."""
@@ -290,7 +296,7 @@ class TotalsRun(MemoRun):
         self.count()
         return len(self.log), self.macs, self.flops, self.stored, self.neurons
 
-    def cost(self, start: tuple[int, ...], module: nn.Module | None, given: Any, output: Any) -> Share:
+    def cost(self, start: tuple[int, ...], module: nn.Module | None, given: Any, output: Any) -> CallTotals:
         """What a call added to the totals. Raises Unknown where that does not follow from the call alone."""
         first, *before = start
         _, *after = self.start()
@@ -300,10 +306,10 @@ class TotalsRun(MemoRun):
         path: list[tuple[Op, Work]] = []
         for step in self.log[first:]:
             if len(step) == 3:
-                share, into, out = step
+                call, into, out = step
                 if into != at:
                     raise Unknown
-                path += share.path
+                path += call.path
             else:
                 op, done = step
                 flows = [t.id for t in op.inputs if id(self.alive[t.id]) not in own]
@@ -320,9 +326,9 @@ class TotalsRun(MemoRun):
             raise Unknown
         layers = self.depths.get(at, 0) - self.depths.get(begun, 0)
         macs, flops, stored, neurons = [now - then for now, then in zip(after, before, strict=True)]
-        return Share(tuple(path), macs, flops, stored, neurons, layers, {})
+        return CallTotals(tuple(path), macs, flops, stored, neurons, layers, {})
 
-    def repeat(self, cost: Share, given: list[torch.Tensor], output: Any) -> None:
+    def repeat(self, cost: CallTotals, given: list[torch.Tensor], output: Any) -> None:
         at, out = self.records[id(given[0])].id, self.records[id(output)].id
         self.macs += cost.macs
         self.flops += cost.flops
@@ -341,43 +347,43 @@ class TotalsRun(MemoRun):
                 self.fields.pop(out, None)
                 self.lost.add(out)
 
-    def behind(self, share: Share, field: Field) -> Field | None:
+    def behind(self, call: CallTotals, field: Field) -> Field | None:
         """The field behind a call, None where it is lost there."""
         if any([type(jump) is not int for jump in field.jump]):  # behind an enlargement: no more whole multiples
-            *inner, after = _fields(share, field)
+            *inner, after = _fields(call, field)
             self.inner += [one for one in (*inner, after) if one is not None and one.windowed]
             return after
         key = (field.axes, field.windowed)
-        if key in share.passed:
-            passed = share.passed[key]
+        if key in call.field_steps:
+            step = call.field_steps[key]
         else:
             n = len(field.size)
-            passed = share.passed[key] = _passed(share, Field((1,) * n, (1,) * n, *key))
-        if passed is None:
+            step = call.field_steps[key] = _field_step(call, Field((1,) * n, (1,) * n, *key))
+        if step is None:
             return None
         size, jump = field.size, field.jump
-        if passed.inner is not None:
-            inner_size = tuple([s + g * j for s, g, j in zip(size, passed.inner, jump, strict=True)])
+        if step.inner is not None:
+            inner_size = tuple([s + g * j for s, g, j in zip(size, step.inner, jump, strict=True)])
             self.inner.append(Field(inner_size, jump, (), True, field.coarse))
         return Field(
-            tuple([s + g * j for s, g, j in zip(size, passed.grow, jump, strict=True)]),
-            tuple([j * k for j, k in zip(jump, passed.scale, strict=True)]),
-            passed.axes,
-            passed.windowed,
+            tuple([s + g * j for s, g, j in zip(size, step.grow, jump, strict=True)]),
+            tuple([j * k for j, k in zip(jump, step.scale, strict=True)]),
+            step.axes,
+            step.windowed,
             field.coarse,
         )
 
 
 def _by_whole_steps(op: Op, done: Work) -> bool:
-    """Whether it enlarges nothing: what `Passed` says holds for whole jumps."""
+    """Whether it enlarges nothing: what `FieldStep` says holds for whole jumps."""
     enlarges = op.name.startswith(("aten.upsample", "aten._upsample"))
     return not enlarges and all([step == int(step) for _, step in done.reach or ()])
 
 
-def _fields(share: Share, field: Field) -> list[Field | None]:
+def _fields(call: CallTotals, field: Field) -> list[Field | None]:
     """The field that comes in, and behind each operator; the last one is None where it is lost."""
     found: list[Field | None] = [field]
-    for op, done in share.path:
+    for op, done in call.path:
         known = {op.inputs[0].id: field}
         receptive.onward(op, done, known, set(), set())
         found.append(known.get(op.outputs[0].id))
@@ -387,15 +393,15 @@ def _fields(share: Share, field: Field) -> list[Field | None]:
     return found
 
 
-def _passed(share: Share, start: Field) -> Passed | None:
+def _field_step(call: CallTotals, start: Field) -> FieldStep | None:
     """What a call does to a field of size 1 and jump 1; None where the field is lost."""
-    *between, after = _fields(share, start)
+    *between, after = _fields(call, start)
     if after is None:
         return None
     maps = [one for one in between[1:] if one is not None and one.windowed]
     grow = tuple([size - 1 for size in after.size])
     inner = None if not maps or after.windowed else tuple([size - 1 for size in maps[-1].size])
-    return Passed(grow, after.jump, after.axes, after.windowed, inner)
+    return FieldStep(grow, after.jump, after.axes, after.windowed, inner)
 
 
 # ----------------------------------------------------------------------------------------------------- many runs
@@ -421,7 +427,7 @@ class Runs:
         self.stack.close()
 
     def state_of(self, model: nn.Module) -> State:
-        """What the model consists of. Raises NotQuick."""
+        """What the model consists of. Raises NeedsTracer."""
         if len(MEMO) > MOST:
             MEMO.clear()
             self.last = None
@@ -430,7 +436,7 @@ class Runs:
         return self.last[1]
 
     def dtype_of(self, model: nn.Module) -> torch.dtype | None:
-        """`tracing.tensors.dtype_of`, without making parameters that nobody asked for. Raises NotQuick."""
+        """`tracing.tensors.dtype_of`, without making parameters that nobody asked for. Raises NeedsTracer."""
         return self.state_of(model).dtype
 
     def totals(
@@ -444,7 +450,7 @@ class Runs:
     ) -> dict[str, Any]:
         """`analysis.metrics.totals` of one run. arguments, named: tensors on the meta device, or what holds such.
 
-        Raises NotQuick where only the tracer can tell, and whatever the model raises.
+        Raises NeedsTracer where only the tracer can tell, and whatever the model raises.
         """
         run = TotalsRun(name, self.state_of(model), train, bound)
         run.begin(tensors_in((*arguments, *named.values())))

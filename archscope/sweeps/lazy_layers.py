@@ -1,10 +1,10 @@
-"""Build the same layers again and again, quickly: PyTorch's own layers are cast from those that were built before.
+"""Build the same layers again and again, quickly: PyTorch's own layers are copied from templates.
 
-Within `with moulded():` a model is built without weights, as within `weightless()`. The first `Conv2d(16, 32, 3)` runs
-its constructor; from its attributes the next one with the same arguments is cast, with parameters of its own, which are
-made when somebody asks for them. A constructor is a tenth of the work then, and a model of a hundred layers is built in
-less than a millisecond. Only classes of PyTorch itself are cast; a subclass, or an argument that is no plain value, is
-built.
+Within `with lazy_parameters():` a model is built without weights, as within `weightless()`. The first `Conv2d(16, 32,
+3)` runs its constructor; from its attributes the next one with the same arguments is copied, with parameters of its
+own, which are made when somebody asks for them. A constructor is a tenth of the work then, and a model of a hundred
+layers is built in less than a millisecond. Only classes of PyTorch itself are copied; a subclass, or an argument that
+is no plain value, is built.
 """
 
 import copy
@@ -24,30 +24,30 @@ from archscope.tracing.devices import is_meta
 from archscope.tracing.layer_cache import CLONABLE, empty_module, in_place_of
 from archscope.tracing.weightless import without_weights
 
-MOST = 1 << 12  # moulds that are kept
+MOST = 1 << 12  # templates that are kept
 
-_cast = torch.Tensor._make_subclass  # another tensor of the same memory; no dispatch mode sees it
-_MARKS = itertools.count(1)
+_like = torch.Tensor._make_subclass  # another tensor of the same memory; no dispatch mode sees it
+_NUMBERS = itertools.count(1)
 
 
-class NotQuick(BaseException):
+class NeedsTracer(BaseException):
     """This model must be built and run the long way. No `except Exception` of a user's stands in its way."""
 
 
 def _refuse(*args: Any, **kwargs: Any) -> Any:
-    raise NotQuick
+    raise NeedsTracer
 
 
 class Frozen(OrderedDict):
-    """A container that layers share: whoever would change it gets NotQuick.
+    """A container that layers share: whoever would change it gets NeedsTracer.
 
-    mark: of the mould, in the container of a layer's hooks, as long as no attribute of the layer was set; it holds
-    while the container of its parameters is in `AS_CAST`. elements, nbytes, shapes, by_id: of buffers, which every
-    layer of a mould has for itself, though they are the same here.
+    facts: of the template, in the container of a layer's hooks, as long as no attribute of the layer was set; it holds
+    while the container of its parameters is in `UNASKED`. elements, nbytes, shapes, by_id: of buffers, which every
+    layer of a template has for itself, though they are the same here.
     """
 
     __setitem__ = __delitem__ = setdefault = update = pop = popitem = clear = __ior__ = move_to_end = _refuse
-    mark: "Mark | None" = None
+    facts: "Facts | None" = None
     elements = nbytes = 0
     shapes: tuple[Any, ...] = ()
     by_id: Mapping[int, torch.Tensor] = MappingProxyType({})
@@ -56,18 +56,18 @@ class Frozen(OrderedDict):
         return OrderedDict((key, copy.deepcopy(value, memo)) for key, value in self.items())
 
 
-class Mark:
-    """What is known of every layer of a mould whose parameters nobody has asked for.
+class Facts:
+    """What is known of every layer of a template whose parameters nobody has asked for.
 
-    number: of the mould. names: of the parameters, each with None. tensors: those that are there: name, tensor, whether
-    it is trained. params, trainable: their elements. dense: whether the layer is fully connected. elements: of the
-    buffers. nbytes: of both.
+    number: of the template. names: of the parameters, each with None. tensors: those that are there: name, tensor,
+    whether it is trained. params, trainable: their elements. dense: whether the layer is fully connected. elements: of
+    the buffers. nbytes: of both.
     """
 
     __slots__ = ("buffers", "dense", "elements", "names", "nbytes", "number", "params", "tensors", "trainable")
 
     def __init__(self, own: dict[str, Any], buffers: Frozen, dense: bool) -> None:
-        self.number = next(_MARKS)
+        self.number = next(_NUMBERS)
         self.names = dict.fromkeys(own["_parameters"])
         self.tensors = [(name, p.detach(), p.requires_grad) for name, p in own["_parameters"].items() if p is not None]
         self.params = sum([p.numel() for _, p, _ in self.tensors])
@@ -76,34 +76,34 @@ class Mark:
         self.nbytes = sum([p.nbytes for _, p, _ in self.tensors]) + buffers.nbytes
 
 
-FILLED: list[torch.Tensor] = []  # parameters that were made since somebody looked here
+MADE: list[torch.Tensor] = []  # parameters that were made since somebody looked here
 
 
-class Filled(dict):
-    """The parameters of a layer that was cast."""
+class Parameters(dict):
+    """The parameters of a layer that was copied."""
 
-    __slots__ = ("mark",)
-    mark: Mark
+    __slots__ = ("facts",)
+    facts: Facts
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return dict, (dict(self),)  # a copy is a dict
 
 
-class Unfilled(Filled):
+class LazyParameters(Parameters):
     """The same, as long as nobody has asked for them."""
 
     __slots__ = ()
 
 
-def _filling(name: str) -> Callable[..., Any]:
+def _making(name: str) -> Callable[..., Any]:
     method = getattr(dict, name)
 
-    def ask(self: Unfilled, *args: Any, **kwargs: Any) -> Any:
-        self.__class__ = Filled  # type: ignore[assignment]
-        self.update(self.mark.names)
-        for key, tensor, trained in self.mark.tensors:
-            self[key] = made = _cast(nn.Parameter, tensor, trained)
-            FILLED.append(made)
+    def ask(self: LazyParameters, *args: Any, **kwargs: Any) -> Any:
+        self.__class__ = Parameters  # type: ignore[assignment]
+        self.update(self.facts.names)
+        for key, tensor, trained in self.facts.tensors:
+            self[key] = made = _like(nn.Parameter, tensor, trained)
+            MADE.append(made)
         return method(self, *args, **kwargs)
 
     return ask
@@ -114,10 +114,10 @@ for _name in (
     *("__or__", "__ror__", "__ior__", "__reversed__", "__repr__", "keys", "values", "items", "get", "copy", "update"),
     *("setdefault", "pop", "popitem", "clear"),
 ):
-    setattr(Unfilled, _name, _filling(_name))
+    setattr(LazyParameters, _name, _making(_name))
 
 
-AS_CAST = frozenset((Unfilled, Frozen))  # of the parameters of a layer that is as it was cast
+UNASKED = frozenset((LazyParameters, Frozen))  # of the parameters of a layer that is as it was copied
 
 
 def _frozen(items: dict[str, Any]) -> Frozen:
@@ -141,33 +141,33 @@ _BARE = {key: None if key in _OWN else _emptied(value) for key, value in vars(nn
 _CONTAINERS = frozenset(key for key, value in vars(nn.Module()).items() if isinstance(value, (dict, set)))
 
 
-class Mould(NamedTuple):
+class Template(NamedTuple):
     """What a layer is made of.
 
-    plain: its attributes; the containers among them are shared by all casts. mark: of its parameters and buffers.
+    plain: its attributes; the containers among them are shared by all copies. facts: of its parameters and buffers.
     buffers, versions: the buffers, and what says whether somebody wrote to one: the next layer is then built.
     """
 
     plain: dict[str, Any]
-    mark: Mark
+    facts: Facts
     buffers: list[torch.Tensor]
     versions: list[int]
 
 
-_MOULDS: dict[Any, Mould | None] = {}
+_TEMPLATES: dict[Any, Template | None] = {}
 
 
 @contextmanager
-def moulded() -> Iterator[None]:
-    """Within this block, in this thread, models are built without weights, and equal layers from one mould."""
+def lazy_parameters() -> Iterator[None]:
+    """Within this block, in this thread, models are built without weights, and equal layers from one template."""
     with without_weights():  # its own copies of layers take the place of `cached_layers`
         here = threading.get_ident()
-        if len(_MOULDS) > MOST:
-            _MOULDS.clear()
+        if len(_TEMPLATES) > MOST:
+            _TEMPLATES.clear()
         saved: list[tuple[Any, str, Any]] = []
         for cls in CLONABLE:
             saved.append((cls, "__init__", cls.__dict__.get("__init__")))
-            cls.__init__ = _casting(cls, cls.__init__, here)
+            cls.__init__ = _copying(cls, cls.__init__, here)
         saved.append((nn.Module, "__init__", nn.Module.__init__))
         nn.Module.__init__ = empty_module(nn.Module.__init__, here, _BARE, _OWN)
         saved.append((nn.Sequential, "__init__", nn.Sequential.__init__))
@@ -185,11 +185,11 @@ def moulded() -> Iterator[None]:
 
 
 def forget() -> None:
-    """Drop the moulds."""
-    _MOULDS.clear()
+    """Drop the templates."""
+    _TEMPLATES.clear()
 
 
-def _casting(cls: type, original: Callable[..., None], here: int) -> Callable[..., None]:
+def _copying(cls: type, original: Callable[..., None], here: int) -> Callable[..., None]:
     def __init__(self: nn.Module, *args: Any, **kwargs: Any) -> None:
         if type(self) is not cls or threading.get_ident() != here:
             original(self, *args, **kwargs)
@@ -199,23 +199,23 @@ def _casting(cls: type, original: Callable[..., None], here: int) -> Callable[..
         except ValueError:
             original(self, *args, **kwargs)
             return
-        mould = _MOULDS.get(key)
-        if mould is None or (mould.versions and [b._version for b in mould.buffers] != mould.versions):
+        template = _TEMPLATES.get(key)
+        if template is None or (template.versions and [b._version for b in template.buffers] != template.versions):
             original(self, *args, **kwargs)
-            if mould is not None or key not in _MOULDS:
-                _MOULDS[key] = _mould(self)
+            if template is not None or key not in _TEMPLATES:
+                _TEMPLATES[key] = _template(self)
             return
         own = self.__dict__
-        own.update(mould.plain)
-        if mould.mark.names:
-            own["_parameters"] = held = Unfilled()
-            held.mark = mould.mark
+        own.update(template.plain)
+        if template.facts.names:
+            own["_parameters"] = held = LazyParameters()
+            held.facts = template.facts
 
     return in_place_of(original, __init__)
 
 
-def _mould(layer: nn.Module) -> Mould | None:
-    """The mould of a layer, None where it holds something that cannot be cast."""
+def _template(layer: nn.Module) -> Template | None:
+    """The template of a layer, None where it holds something that cannot be copied."""
     own = layer.__dict__
     held = own["_parameters"].values()
     if any([p is not None and (not is_meta(p) or type(p) is not nn.Parameter) for p in held]) or own["_modules"]:
@@ -231,9 +231,9 @@ def _mould(layer: nn.Module) -> Mould | None:
     shared.shapes = tuple([None if b is None else b.shape for b in shared.values()])
     shared.by_id = {id(b): b for b in buffers}
     hooks = Frozen()
-    hooks.mark = Mark(own, shared, type(layer) is nn.Linear)
+    hooks.facts = Facts(own, shared, type(layer) is nn.Linear)
     plain["_buffers"], plain["_forward_hooks"] = shared, hooks
-    return Mould(plain, hooks.mark, buffers, [b._version for b in buffers])
+    return Template(plain, hooks.facts, buffers, [b._version for b in buffers])
 
 
 def _chaining(original: Callable[..., None], here: int) -> Callable[..., None]:
@@ -271,8 +271,8 @@ def _holding(original: Callable[..., None], here: int) -> Callable[..., None]:
                         return
             else:
                 hooks = own.get("_forward_hooks")
-                if name != "training" and type(hooks) is Frozen and hooks.mark is not None:
-                    own["_forward_hooks"] = _NONE  # it is no more what it was cast as
+                if name != "training" and type(hooks) is Frozen and hooks.facts is not None:
+                    own["_forward_hooks"] = _NONE  # it is no more what it was copied as
                 if type(value) in _PLAIN and hooks is not None and name not in own["_modules"]:
                     if name not in own["_parameters"] and name not in own["_buffers"]:
                         object.__setattr__(self, name, value)

@@ -13,10 +13,11 @@ from archscope.analysis.metrics import totals
 from archscope.core.errors import ArchscopeError
 from archscope.sources.loading import loaded
 from archscope.sources.spec import parse
-from archscope.sweeps import moulds, quick
+from archscope.sweeps import fast_totals
+from archscope.sweeps import lazy_layers as layers
+from archscope.sweeps.fast_totals import Runs
 from archscope.sweeps.grid import TOTALS
-from archscope.sweeps.moulds import moulded
-from archscope.sweeps.quick import Runs
+from archscope.sweeps.lazy_layers import lazy_parameters
 from archscope.sweeps.run import Evaluator, sweep
 from archscope.zoo.catalogue import entries
 
@@ -53,9 +54,11 @@ def test_networks_of_torchvision(name: str) -> None:
 def test_a_known_layer_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = archscope.load("mobilenet-v1")
     ran: list[Any] = []
-    dispatch = quick.TotalsRun.__torch_dispatch__
-    monkeypatch.setattr(quick.TotalsRun, "__torch_dispatch__", lambda *args: ran.append(args[1]) or dispatch(*args))
-    quick.MEMO.clear()
+    dispatch = fast_totals.TotalsRun.__torch_dispatch__
+    monkeypatch.setattr(
+        fast_totals.TotalsRun, "__torch_dispatch__", lambda *args: ran.append(args[1]) or dispatch(*args)
+    )
+    fast_totals.MEMO.clear()
     for expected in (True, False):
         with Runs() as runs:
             runs.totals(model, inputs, {}, "model")
@@ -64,7 +67,7 @@ def test_a_known_layer_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_sweep_takes_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Layers that are cast, and a model that is run again."""
+    """Layers that are copied, and a model that is run again."""
     monkeypatch.setattr(Evaluator, "_slowly", lambda *args: pytest.fail("it was traced"))
 
     def net(width: int) -> nn.Module:
@@ -234,7 +237,7 @@ ODD: list[Callable[[], nn.Module]] = [
 
 @pytest.mark.parametrize("factory", ODD, ids=[getattr(f, "__qualname__", "") for f in ODD])
 def test_odd_models(factory: Callable[[], nn.Module]) -> None:
-    """Built and run in a sweep, twice, after a plain model has filled the moulds: the same totals and reasons."""
+    """Built and run in a sweep, twice, after a plain model has made the templates: the same totals and reasons."""
     plain = nn.Sequential
     for record in sweep(lambda k: plain(nn.Conv2d(3, 4, k), nn.ReLU(), nn.BatchNorm2d(4)), {"k": [1, 3]}, (1, 3, 8, 8)):
         assert record["error"] is None
@@ -279,10 +282,10 @@ def test_cast_layers_are_those_that_are_built() -> None:
         try:
             real = make()
         except Exception as error:
-            with moulded(), pytest.raises(type(error)):
+            with lazy_parameters(), pytest.raises(type(error)):
                 make()
             continue
-        with moulded():
+        with lazy_parameters():
             make()
             one, other = make(), make()
         assert vars(one).keys() == vars(real).keys()
@@ -297,22 +300,22 @@ def test_cast_layers_are_those_that_are_built() -> None:
         assert type(again._parameters) is dict or not again._parameters
         assert not {id(p) for p in one.parameters()} & {id(p) for p in again.parameters()}
     before = nn.Conv2d.__init__, nn.Module.__setattr__, nn.Sequential.__init__
-    with moulded():
+    with lazy_parameters():
         assert nn.Conv2d.__init__ is not before[0]
     assert (nn.Conv2d.__init__, nn.Module.__setattr__, nn.Sequential.__init__) == before
     assert "__init__" not in vars(nn.BatchNorm2d)  # it inherits its own
 
 
 def test_what_layers_share_cannot_be_written_to() -> None:
-    with moulded():
+    with lazy_parameters():
         nn.ReLU()
         relu = nn.ReLU()
-    with pytest.raises(moulds.NotQuick):
+    with pytest.raises(layers.NeedsTracer):
         relu.register_forward_hook(lambda *args: None)
 
 
 def test_parameters_are_made_when_somebody_asks() -> None:
-    """Whatever is asked of the parameters of a layer that was cast, the answer is that of one that was built."""
+    """Whatever is asked of the parameters of a layer that was copied, the answer is that of one that was built."""
 
     def ways(held: dict[str, Any]) -> list[Any]:
         shapes = {name: p.shape for name, p in dict(held).items()}
@@ -320,10 +323,10 @@ def test_parameters_are_made_when_somebody_asks() -> None:
 
     real = nn.Linear(8, 4, device="meta")._parameters
     for i in range(8):
-        with moulded():
+        with lazy_parameters():
             nn.Linear(8, 4)
             held = nn.Linear(8, 4)._parameters
-        assert type(held) is moulds.Unfilled
+        assert type(held) is layers.LazyParameters
         found, expected = ways(held)[i], ways(real)[i]
         assert found.keys() == expected.keys() if i == 7 else found == expected
-        assert type(held) is moulds.Filled
+        assert type(held) is layers.Parameters
