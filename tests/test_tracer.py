@@ -516,7 +516,8 @@ def test_the_memory_of_a_tensor_may_be_set() -> None:
 
     class Sets(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.empty_like(x).set_(torch.ones(2, 8).untyped_storage(), 0, (2, 8)) @ torch.ones(8, 3)
+            placed: Any = torch.empty_like(x)
+            return placed.set_(torch.ones(2, 8).untyped_storage(), 0, (2, 8)) @ torch.ones(8, 3)
 
     with pytest.raises(TraceError, match="storage"):
         trace(Sets(), (2, 8), values="never")
