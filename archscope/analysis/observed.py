@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from archscope.analysis import receptive_field
 from archscope.core.record import Tensor, Trace
-from archscope.operators import VIEWS, Work, work
+from archscope.operators import Work, shares, work
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -101,7 +101,7 @@ def stored_bytes(trace: Trace) -> list[int]:
         for t in op.outputs:
             if t.id not in seen:
                 seen.add(t.id)
-                if op.name not in VIEWS and t.id not in weights:
+                if t.id not in weights and not shares(op, t):
                     count += t.nbytes
         out.append(count)
     return out

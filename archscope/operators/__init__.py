@@ -66,11 +66,13 @@ from archscope.operators.rule import (
     broadcast,
     by_output,
     op,
+    shares,
 )  # fmt: skip
 
 __all__ = [
     "AXES", "BY_OUTPUT", "CONSTANT", "COUNTING", "DENSE", "KEEPS", "RULES", "SHAPES", "SHOWN", "UPPER_BOUNDS", "VIEWS",
-    "ZERO", "Axes", "Reach", "Rule", "Work", "broadcast", "by_output", "of_complex", "op", "register_cost", "work",
+    "ZERO", "Axes", "Reach", "Rule", "Work", "broadcast", "by_output", "of_complex", "op", "register_cost", "shares",
+    "work",
 ]  # fmt: skip
 
 COUNTING = 1  # version of the counting semantics above: one more whenever a rule counts differently

@@ -100,7 +100,7 @@ def adaptive_average(operator: Op) -> Work:
     return Work(None, 0, operator.inputs[0].numel)
 
 
-_MOVES = """_foreach_zero_ _foreach_copy_ select_backward slice_backward unsafe_split diagonal_backward unfold_backward
+_MOVES = """_foreach_zero_ _foreach_copy_ select_backward slice_backward diagonal_backward unfold_backward
     index_select_backward value_selecting_reduction_backward""".split()
 
 

@@ -7,7 +7,8 @@ free(
     constant=True,
 )
 free("empty empty_like new_empty empty_strided new_empty_strided tensor tril_indices triu_indices hann_window")
-free("fill fill_ zero_ zero clone copy copy_ to _to_copy type_as dequantize set_ resize_")
+free("fill fill_ zero_ zero clone copy copy_ to _to_copy type_as dequantize set_")
+free("resize_ resize_as_")  # `shares` says when in the memory that is there
 free("randn rand randint randn_like rand_like randperm normal_ uniform_ bernoulli bernoulli_")
 free(
     "multinomial poisson binomial _standard_gamma _sample_dirichlet exponential_ geometric_ cauchy_ log_normal_ random_"

@@ -71,6 +71,11 @@ def free(names: str, view: bool = False, constant: bool = False) -> None:
         CONSTANT.update(aten(names))
 
 
+def shares(op: Op, output: Tensor) -> bool:
+    """Whether an output lies in the memory of the operator's first input."""
+    return op.name in VIEWS or (op.name.startswith("aten.resize_") and output.nbytes <= op.inputs[0].nbytes)
+
+
 def per_axis(value: int | Sequence[int], n: int, name: str) -> tuple[int, ...]:
     """One number for n axes, or n numbers."""
     if type(value) is tuple and len(value) == n:

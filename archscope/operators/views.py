@@ -11,7 +11,8 @@ from archscope.operators.rule import AXES, SHAPES, SHOWN, Axes, axis, by_x, free
 
 free(
     """view reshape flatten unflatten permute transpose t mT swapaxes movedim expand expand_as squeeze unsqueeze select
-    slice split split_with_sizes tensor_split chunk unbind narrow diagonal as_strided detach alias view_as
+    slice split split_with_sizes tensor_split chunk unsafe_split unsafe_split_with_sizes unsafe_chunk unbind narrow
+    diagonal as_strided detach alias view_as
     unfold hsplit vsplit real imag view_as_real view_as_complex _unsafe_view _reshape_alias lift_fresh lift squeeze_
     unsqueeze_ transpose_ t_ detach_ as_strided_ adjoint numpy_T matrix_H _conj conj resolve_conj resolve_neg""",
     view=True,

@@ -23,7 +23,7 @@ from archscope.analysis.observed import BYTE, computed_weight, shapes_of
 from archscope.analysis.receptive_field import Field
 from archscope.core.record import Op, Tensor
 from archscope.core.table import AtLeast
-from archscope.operators import VIEWS, Work
+from archscope.operators import Work, shares
 from archscope.sweeps.lazy_layers import MADE, UNASKED, Facts, Frozen, NeedsTracer
 from archscope.tracing.collector import gc_paused
 from archscope.tracing.devices import CPU, believed, is_meta
@@ -228,7 +228,7 @@ class TotalsRun(MemoRun):
         for t in op.outputs:
             if t.id not in self.seen_before:
                 self.seen_before.add(t.id)
-                if op.name not in VIEWS and t.id not in learned:
+                if t.id not in learned and not shares(op, t):
                     self.stored += t.nbytes
         after = max([depths.get(i, 0) for i in ids], default=0)
         if weighted:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from archscope.operators import BY_OUTPUT, CONSTANT, DENSE, RULES, VIEWS, ZERO, Work
+from archscope.tracing.memory_order import ORDERS, Order
 
 
 class Overload(NamedTuple):
@@ -25,6 +26,7 @@ class Overload(NamedTuple):
     view: bool
     dense: bool  # the output is contiguous whatever the memory format of the input
     draws: bool  # random numbers
+    order: Callable[..., Order] | None  # that of its output in memory, where the meta kernel does not tell
 
 
 _TAGS = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
@@ -51,11 +53,12 @@ def overload_of(func: Any) -> Overload:
         in_place=in_place,
         composite=composite and name not in _WHOLE and name not in RULES,
         priced=name in RULES or name in BY_OUTPUT or name in ZERO,
-        decides=not _TAGS.isdisjoint(func.tags),
+        decides=name in BY_VALUE or not _TAGS.isdisjoint(func.tags),
         joins=name in ("aten.flatten", "aten.reshape"),
         view=any(r.alias_info is not None for r in schema.returns),
         dense=name in DENSE,
         draws=torch.Tag.nondeterministic_seeded in func.tags,
+        order=ORDERS.get(name),
         constant=name in CONSTANT,
     )
 

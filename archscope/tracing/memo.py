@@ -284,7 +284,7 @@ class MemoRun(Run):
                 if tensor is None:
                     key.append(None)
                 elif by_shape or is_meta(tensor):
-                    key += (tensor.shape, tensor.dtype)
+                    key += (tensor.shape, tensor.dtype, tensor.layout is torch.strided and tensor.stride())
                 else:
                     key.append(self.itself(tensor))
         key += [None if child is None else self.inner_number(child) for child in children.values()]

@@ -30,8 +30,9 @@ from archscope.tracing.autocast import Autocast
 from archscope.tracing.checks import ASKS, holding
 from archscope.tracing.compiler import no_compiler
 from archscope.tracing.devices import CPU, answers, device_of, is_meta, real_devices
-from archscope.tracing.dispatch import BY_VALUE, OVERLOADS, Overload, by_value, elements, overload_of
+from archscope.tracing.dispatch import OVERLOADS, Overload, by_value, elements, overload_of
 from archscope.tracing.lines import line_now
+from archscope.tracing.memory_order import ordered
 from archscope.tracing.modules import PLAIN, describe, kind_of
 from archscope.tracing.sparse import SPARSE, product_of
 from archscope.tracing.spelling import spelled
@@ -239,7 +240,8 @@ class Run(TorchDispatchMode):
             self.ops.append(Op(overload.name, tuple(inputs), (inputs[0],), named))
             self.works.append(done)
             return first  # PyTorch gives the input back
-        if not overload.dense:
+        order = overload.order(*args, **(kwargs or {})) if overload.order is not None else None
+        if order is None and not overload.dense:
             for tensor in live:
                 if not tensor.is_contiguous():
                     return self.kernel(overload, func, args, kwargs or {})
@@ -247,7 +249,10 @@ class Run(TorchDispatchMode):
             return self.kernel(overload, func, args, kwargs or {})  # constants stay real
         made, outputs = [], []
         for shape in shapes:
-            tensor = _empty(shape, dtype=first.dtype, device=META)
+            if order:
+                tensor, order = torch.empty_permuted(shape, order, dtype=first.dtype, device=META), None
+            else:
+                tensor = _empty(shape, dtype=first.dtype, device=META)
             records[id(tensor)] = new = Tensor(len(self.alive), shape, inputs[0].dtype)
             self.alive.append(tensor)
             made.append(tensor)
@@ -286,7 +291,8 @@ class Run(TorchDispatchMode):
             self.keep(overload, self.named(overload, args, kwargs), ())
             return answer
         as_view = overload.joins and isinstance(args[0], torch.Tensor) and args[0].is_contiguous()
-        if overload.composite and not (real and overload.priced) and not as_view:
+        whole = real and overload.priced and not overload.joins and (overload.decides or not self.real)
+        if overload.composite and not as_view and not whole:
             taken_apart = self.taken_apart(overload, func, args, kwargs, CPU if real else META)
             if taken_apart is not NotImplemented:
                 return taken_apart
@@ -294,7 +300,7 @@ class Run(TorchDispatchMode):
             self.save(tensors_in(args[:1]) if overload.in_place else tensors_in(kwargs.values()))
         named = self.named(overload, args, kwargs)  # in place, an operator may change the shape that it was given
         from_weights = real and not self.learned.isdisjoint(map(id, tensors))
-        decides = (self.real or from_weights) and (overload.decides or overload.name in BY_VALUE)
+        decides = (self.real or from_weights) and overload.decides
         if decides and by_value(overload, args) and (self.real or overload.name not in ASKS or holding() is None):
             line = line_now()
             where = f" ({line})" if line else ""
@@ -302,6 +308,8 @@ class Run(TorchDispatchMode):
             deciding.setdefault(f"{overload.name} in {self.stack[-1] or self.name}{where}")
         with real_devices(), no_compiler():
             output = func(*args, **kwargs) if real else self.on_meta(overload, func, args, kwargs)
+        if overload.order is not None and not real:
+            output = ordered(overload.order(*args, **kwargs), output)
         made = tensors_in((output,))
         if self.real and not overload.view and not overload.in_place:
             self.taken += sum([t.numel() * t.element_size() for t in made])
@@ -312,10 +320,11 @@ class Run(TorchDispatchMode):
             self.learned.update(map(id, made))
         if overload.out:
             for given, tensor in zip(tensors[-len(made) :], made, strict=False):
-                self.records.pop(id(given), None)  # `out=` gave it another shape
+                if (known := self.records.get(id(given))) is not None and known.shape != tensor.shape:
+                    self.records.pop(id(given))  # `out=` gave it another shape
                 if given is not tensor and id(given) in self.born:
                     with torch._C._DisableTorchDispatch():
-                        given.resize_(tensor.shape)
+                        given.resize_(tensor.shape).as_strided_(tensor.shape, tensor.stride())
         if not real and (overload.in_place or overload.out):
             written = tensors[:1] if overload.in_place else tensors_in(kwargs.values())
             self.stale |= {t.untyped_storage().data_ptr() for t in written if not is_meta(t)}
