@@ -181,6 +181,32 @@ def test_attention_under_a_named_backend(attention: str) -> None:
     assert derived == real_step(Attention(), [torch.zeros(2, 8, 16)], attention=attention)
 
 
+class Heads(nn.Module):
+    """Four heads of queries over some of keys and values, with a mask or without; 0: one head, without its axis."""
+
+    def __init__(self, shared: int, mask: torch.dtype | None) -> None:
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(8, 16), nn.Linear(8, 4 * shared or 16), nn.Linear(8, 4 * shared or 16)
+        self.shared, self.mask = shared, mask
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        if self.shared:
+            q, k, v = (t.unflatten(-1, (-1, 4)).transpose(1, 2) for t in (q, k, v))
+        mask = None if self.mask is None else torch.ones(5, 5, dtype=self.mask, device=x.device)
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=self.shared == 2)
+
+
+@pytest.mark.parametrize("attention", ["math", "cpu-flash"])
+@pytest.mark.parametrize("mask", [None, torch.float32, torch.bool])
+@pytest.mark.parametrize("shared", [0, 1, 2, 4])
+def test_attention_in_groups_and_under_masks(shared: int, mask: torch.dtype | None, attention: str) -> None:
+    model = Heads(shared, mask)
+    trace = archscope.trace_step(model, (4, 5, 8), attention=attention, device="cpu")
+    derived = (after_forward(trace), peak_within(trace, "backward"), peak(trace).nbytes, after_step(trace))
+    assert derived == real_step(Heads(shared, mask), [torch.zeros(4, 5, 8)], attention=attention)
+
+
 @pytest.mark.parametrize("attention", ["flash", "efficient"])
 def test_fused_attention_saves_no_scores(attention: str) -> None:
     trace = archscope.trace_step(Attention(), (2, 8, 16), attention=attention, precision="bf16")

@@ -15,6 +15,7 @@ from archscope.core.errors import SpecError
 from archscope.core.registry import Registry
 from archscope.core.table import unknown
 from archscope.tracing.casts import cast_now
+from archscope.tracing.memory_order import fused_on_cpu
 from archscope.tracing.recurrent import recurrent_on_cpu
 from archscope.tracing.weightless import META
 
@@ -285,6 +286,13 @@ def _prepared(query: Any, key: Any, value: Any, enable_gqa: bool) -> tuple[Any, 
     return query, key, value
 
 
+def _summand(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A mask as the kernels add it."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask.logical_not(), -torch.inf)
+
+
 @BACKENDS.register("flash")
 def flash_attention(
     original: Any, query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
@@ -308,9 +316,7 @@ def efficient_attention(
         return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     q, k, v = _prepared(query, key, value, enable_gqa)
     if attn_mask is not None:
-        if attn_mask.dtype == torch.bool:
-            attn_mask = torch.zeros_like(attn_mask, dtype=q.dtype).masked_fill_(attn_mask.logical_not(), -torch.inf)
-        attn_mask = attn_mask.expand(*q.shape[:3], k.shape[-2])
+        attn_mask = _summand(attn_mask, q.dtype).expand(*q.shape[:3], k.shape[-2])
     made = torch.ops.aten._scaled_dot_product_efficient_attention(
         q, k, v, attn_mask, q.requires_grad or k.requires_grad, dropout_p, is_causal, scale=scale
     )
@@ -322,14 +328,18 @@ def cpu_flash_attention(
     original: Any, query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
     is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
 ) -> torch.Tensor:  # fmt: skip
-    """The fused kernel that PyTorch takes on a CPU where there is no dropout."""
-    if query.dim() != 4 or dropout_p or query.shape[-1] != value.shape[-1]:
+    """The fused kernel that PyTorch takes on a CPU where there is no dropout. It takes groups as they are."""
+    if not fused_on_cpu(query, key, value, attn_mask, dropout_p, enable_gqa):
         return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
-    q, k, v = _prepared(query, key, value, enable_gqa)
+    alone = query.dim() == 3
+    q, k, v = (t.unsqueeze(0) if alone else t for t in (query, key, value))
+    if attn_mask is not None:
+        attn_mask = _summand(attn_mask, q.dtype)
+        attn_mask = attn_mask.unsqueeze(0) if attn_mask.dim() == 3 else attn_mask
     made = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         q, k, v, dropout_p, is_causal, attn_mask=attn_mask, scale=scale
     )
-    return made[0]
+    return made[0].squeeze(0) if alone else made[0]
 
 
 @contextmanager
