@@ -115,7 +115,7 @@ CASES: dict[str, tuple[Any, list[Shape]]] = {
     "3-d max pooling": (nn.MaxPool3d(2), [VOLUME]),
     "3-d average pooling": (nn.AvgPool3d(2), [VOLUME]),
     "3-d adaptive pooling": (nn.AdaptiveAvgPool3d(2), [VOLUME]),
-    "unpooling": (Fn(lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), [2])), [IMAGE]),
+    "unpooling": (Fn(lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), [2, 2])), [IMAGE]),
     "nearest": (nn.Upsample(scale_factor=2), [IMAGE]),
     "bilinear": (nn.Upsample(scale_factor=2, mode="bilinear"), [IMAGE]),
     "bicubic": (nn.Upsample(scale_factor=2, mode="bicubic"), [IMAGE]),
