@@ -205,3 +205,46 @@ def test_the_picture_names_phases_and_peak() -> None:
     trace = step(nn.Linear(10, 3), (4, 10))
     text = memory_svg(trace)
     assert all(name in text for name in ("forward", "backward", "optimizer", "peak"))
+
+
+class Asks(nn.Module):
+    """A forward that branches on a small constant of its own, as transformers' masks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(8, 16, bias=False), nn.Linear(16, 8, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        places = torch.arange(4, device=x.device)
+        return x + self.two(self.one(x).relu()) if bool((places.diff() == 1).all()) else x
+
+
+def test_a_checkpoint_runs_a_branch_on_a_constant_again() -> None:
+    """The first product of each block runs again: PyTorch stops once the input of the second is there."""
+    model = nn.Sequential(Asks(), Asks())
+    plain = archscope.trace_step(model, (3, 8), optimizer="sgd")
+    again = archscope.trace_step(model, (3, 8), optimizer="sgd", checkpoint=("*",))
+    assert training_macs(again) - training_macs(plain) == 2 * 3 * 8 * 16
+
+
+def test_what_is_most_of_a_model_is_opened_for_checkpoints() -> None:
+    class Inner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([Asks(), Asks(), Asks()])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    class WithHead(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.head = Inner(), nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.model(x))
+
+    found = block_paths(archscope.trace_step(WithHead(), (3, 8)))
+    assert found == ["model.layers.0", "model.layers.1", "model.layers.2"]

@@ -40,11 +40,13 @@ MEMORY_COLUMNS = (
 
 
 def block_paths(trace: Trace) -> list[str]:
-    """Modules that are worth a checkpoint: the outermost with several layers, but for the root and lists of modules."""
+    """Modules that are worth a checkpoint: the outermost with several layers, but for lists of modules and for what is
+    most of the model: to run that again whole would save nothing."""
     containers = ("Sequential", "ModuleList", "ModuleDict")
     chosen: list[str] = []
+    most = max(sum([layer.stop - layer.start for layer in trace.layers if not layer.depth]) // 2, 3)
     for layer in trace.layers[1:]:
-        inside = layer.stop - layer.start > 3 and layer.kind not in containers
+        inside = 3 < layer.stop - layer.start <= most and layer.kind not in containers
         if inside and not any(layer.path == path or layer.path.startswith(f"{path}.") for path in chosen):
             chosen.append(layer.path)
     return [path for path in chosen if any(other.startswith(f"{path}.") for other in trace.modules)]

@@ -306,12 +306,13 @@ class StepRun(Run):
                     return output
         if overload.in_place and self.phase != "forward" and all(on_meta) and overload.name not in RESHAPES:
             return args[0] if func._schema.returns else None  # it has the shape that it had
-        if tensors and all(on_meta) and not (overload.constant and self.values and self.phase == "forward"):
+        constant = overload.constant and self.values and (self.phase == "forward" or self.runs_again())
+        if tensors and all(on_meta) and not constant:
             return func(*args, **kwargs)
         if not tensors or overload.constant:
             small = elements(overload, args, kwargs) <= SMALL
             on = str(kwargs.get("device") or (tensors[0].device if tensors else "cpu")).partition(":")[0]
-            real = small and (on == "cpu" or (overload.constant and self.values and self.phase == "forward"))
+            real = small and (on == "cpu" or constant)
             if "device" in overload.arguments and (on != "cpu" or not real):
                 kwargs = {**kwargs, "device": CPU if real else META}
             return func(*args, **kwargs) if real else func(*map(self.meta, args), **kwargs)
@@ -333,6 +334,10 @@ class StepRun(Run):
             return func(*args, **kwargs)  # it wants the values of a small constant: lengths, sizes
         return args[0] if overload.in_place and output is not None else output
 
+    def runs_again(self) -> bool:
+        """Whether a backward runs a part of the forward again, of a checkpoint."""
+        return self.phase == "backward" and torch.is_grad_enabled() and torch._C._current_autograd_node() is not None
+
     def write_down(self, overload: Overload, args: Any, kwargs: Any, output: Any) -> None:
         """Record an operator, and whose it is."""
         index = len(self.ops)
@@ -342,7 +347,7 @@ class StepRun(Run):
             owner = self.owner()
             if owner >= 0:
                 self.owners[index] = owner
-            if torch.is_grad_enabled() and torch._C._current_autograd_node() is not None:
+            if self.runs_again():
                 self.again.append(index)
         self.ops.append(Op(overload.name, tuple(records_in(named.values())), outputs, named))
 
