@@ -374,7 +374,6 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
         kind: ({"one parameter too many"}, _OPERATOR)
         for kind in "matmul grouped_mm addmm addbmm arithmetic cat stack scaled_dot_product_attention".split()
     },
-    "CrossMapLRN2d": ({"one multiply-add too many"}, "the cost of one of its operators is unknown, and so its sum"),
     "torchvision.roi_align": ({"one multiply-add too many", "one operation too many"}, _UNKNOWN),
     "torchvision.deform_conv2d": ({"bias forgotten", "one multiply-add too many", "one operation too many"}, _UNKNOWN),
 }
