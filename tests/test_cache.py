@@ -596,8 +596,12 @@ except SystemExit:
 
 def test_a_step_is_asked_for_with_all_its_conditions(monkeypatch) -> None:
     asked, ran = [], []
-    monkeypatch.setattr(store, "find", lambda what, key: asked.append(what))
-    monkeypatch.setattr(records, "_run_and_kept", lambda *given: ran.append("kept"))
+
+    def noted(spec: str, what: store.Asked, run: Any) -> None:
+        asked.append(what)
+        ran.append("kept")
+
+    monkeypatch.setattr(records, "_stored_or_run", noted)
     monkeypatch.setattr(records, "_step", lambda *given: ran.append("run"))
     others = {"optimizer": "adamw", "implementation": "fused", "loss": "mean-square", "precision": "bf16",
               "attention": "flash", "frozen": ("fc*",), "accumulate": 2, "checkpoint": ("conv*",)}  # fmt: skip

@@ -47,16 +47,20 @@ def record_of(
 
 
 def _record_of(spec: str | Spec, input: Text, batch: int | None, train: bool) -> Trace:
-    asked = store.asked_of(spec if isinstance(spec, str) else f"{spec.text} {spec.note}".strip(), input, batch, train)
+    asked = store.asked_of(_typed(spec), input, batch, train)
+    return _stored_or_run(spec, asked, lambda known: record_and_model(known, input, batch, train)[0])
+
+
+def _typed(spec: str | Spec) -> str:
+    return spec if isinstance(spec, str) else f"{spec.text} {spec.note}".strip()
+
+
+def _stored_or_run(spec: str | Spec, asked: store.Asked, run: Callable[[Spec], Trace]) -> Trace:
+    """The stored record, else that of a run, stored where all that it depends on is known."""
     key = store.key_of(asked)  # now, because to look a name up may change what it depends on
     stored = shipped.find(asked) or store.find(asked, key)
     if stored is not None and (found := stored.trace()) is not None:
         return found
-    return _run_and_kept(spec, key, lambda known: record_and_model(known, input, batch, train)[0])
-
-
-def _run_and_kept(spec: str | Spec, key: dict[str, Any], run: Callable[[Spec], Trace]) -> Trace:
-    """What a run gives, stored where all that it depends on is known. key: from before the run."""
     if isinstance(spec, str) and not spec.rstrip().endswith(".py"):  # the name of a model in a file is found by a run
         spec = parse(spec)
     saved = not isinstance(spec, str) and (spec.source.saved or spec.source.only_weights)
@@ -145,20 +149,12 @@ def step_of(spec: str | Spec, input: Text = None, batch: int | None = None, **co
 
     conditions: those of `trace_step`. Raises what `record_of` and `trace_step` raise.
     """
-    text = spec if isinstance(spec, str) else f"{spec.text} {spec.note}".strip()
-    asked = store.asked_of(text, input, batch)._replace(step=json.dumps(conditions, sort_keys=True, default=_no_data))
-    if "no data" in asked.step:
+    asked = store.asked_of(_typed(spec), input, batch)
+    try:
+        asked = asked._replace(step=json.dumps(conditions, sort_keys=True))
+    except TypeError:  # a loss or an optimizer that is a function: nobody knows what it depends on
         return _step(parse(spec) if isinstance(spec, str) else spec, input, batch, conditions)
-    key = store.key_of(asked)
-    stored = store.find(asked, key)
-    if stored is not None and (found := stored.trace()) is not None:
-        return found
-    return _run_and_kept(spec, key, lambda known: _step(known, input, batch, conditions))
-
-
-def _no_data(value: Any) -> str:
-    """A loss or an optimizer that is a function: nobody knows what it depends on."""
-    return "no data"
+    return _stored_or_run(spec, asked, lambda known: _step(known, input, batch, conditions))
 
 
 def _step(spec: Spec, input: Text, batch: int | None, conditions: Mapping[str, Any]) -> Trace:

@@ -15,7 +15,7 @@ A name without a colon belongs to the zoo. Nothing here imports torch; a source 
 import ast
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,22 +139,21 @@ def _arguments_in(text: str) -> list[str]:
     """`a=1,b=2` are two arguments; the comma of `a=1,2`, and one in quotes or brackets, belongs to the value."""
     if not re.search(rf",\s*{_SETS.pattern}", text) or re.search("['\"]", text):
         return [text]
-    first, *others = _commas(text)
-    found = [first]
-    for part in others:
-        if _SETS.match(part):
-            found.append(part)
-        else:
-            found[-1] += f",{part}"
-    return found
+    return _grouped(text, lambda part, _: "" if _SETS.match(part) else ",")
 
 
 def _models_in(text: str) -> list[str]:
     """The models of a list. `net.py:Net@a=1,b=2` is one."""
+    return _grouped(text, lambda part, before: "@" if "@" in before and _SETS.match(part) else "")
+
+
+def _grouped(text: str, joint: Callable[[str, str], str]) -> list[str]:
+    """The parts between commas, each with those behind it that belong to it. joint: what joins a part to what is before
+    it, "" where it stands alone."""
     found: list[str] = []
     for part in _commas(text):
-        if found and "@" in found[-1] and _SETS.match(part):
-            found[-1] += f"@{part}"
+        if found and (by := joint(part, found[-1])):
+            found[-1] += by + part
         else:
             found.append(part)
     return found

@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ import torch
 from torch import nn
 
 from archscope.tracing.devices import is_meta
-from archscope.tracing.layer_cache import CLONABLE, empty_module, in_place_of
+from archscope.tracing.layer_cache import CLONABLE, empty_module
 from archscope.tracing.weightless import without_weights
 
 MOST = 1 << 12  # templates that are kept
@@ -190,6 +191,7 @@ def forget() -> None:
 
 
 def _copying(cls: type, original: Callable[..., None], here: int) -> Callable[..., None]:
+    @wraps(original)
     def __init__(self: nn.Module, *args: Any, **kwargs: Any) -> None:
         if type(self) is not cls or threading.get_ident() != here:
             original(self, *args, **kwargs)
@@ -211,7 +213,7 @@ def _copying(cls: type, original: Callable[..., None], here: int) -> Callable[..
             own["_parameters"] = held = LazyParameters()
             held.facts = template.facts
 
-    return in_place_of(original, __init__)
+    return __init__
 
 
 def _template(layer: nn.Module) -> Template | None:
@@ -237,6 +239,7 @@ def _template(layer: nn.Module) -> Template | None:
 
 
 def _chaining(original: Callable[..., None], here: int) -> Callable[..., None]:
+    @wraps(original)
     def __init__(self: nn.Sequential, *args: Any) -> None:
         if type(self) is not nn.Sequential or threading.get_ident() != here:
             original(self, *args)
@@ -249,7 +252,7 @@ def _chaining(original: Callable[..., None], here: int) -> Callable[..., None]:
         own["_parameters"], own["_buffers"], own["_modules"] = {}, {}, dict(zip(_PLACES, args, strict=False))
         own["_non_persistent_buffers_set"] = _NO_NAMES
 
-    return in_place_of(original, __init__)
+    return __init__
 
 
 _PLAIN = frozenset((bool, int, float, str, tuple))  # neither parameter, buffer nor module

@@ -9,6 +9,7 @@ import marshal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any, NamedTuple
 
 import torch
@@ -89,6 +90,7 @@ def _plainly_built() -> bool:
 
 
 def _copying(cls: type, original: Callable[..., None], here: int) -> Callable[..., None]:
+    @wraps(original)  # builders ask `inspect.signature` whether a layer has `num_features`
     def __init__(self: nn.Module, *args: Any, **kwargs: Any) -> None:
         if type(self) is not cls or threading.get_ident() != here or not _plainly_built():
             original(self, *args, **kwargs)
@@ -113,7 +115,7 @@ def _copying(cls: type, original: Callable[..., None], here: int) -> Callable[..
         if template.buffers:
             own["_buffers"] = {name: None if b is None else b.clone() for name, b in template.buffers}
 
-    return in_place_of(original, __init__)
+    return __init__
 
 
 def _parameter(shape: torch.Size, dtype: torch.dtype, trained: bool) -> nn.Parameter:
@@ -147,6 +149,7 @@ def empty_module(original: Callable[..., None], here: int, bare: dict[str, Any],
     bare: every attribute in its order. own: containers that each module has for itself.
     """
 
+    @wraps(original)
     def __init__(self: nn.Module, *args: Any, **kwargs: Any) -> None:
         if args or kwargs or self.call_super_init or threading.get_ident() != here:
             original(self, *args, **kwargs)
@@ -156,11 +159,4 @@ def empty_module(original: Callable[..., None], here: int, bare: dict[str, Any],
         for name, container in own.items():
             attributes[name] = container()
 
-    return in_place_of(original, __init__)
-
-
-def in_place_of(original: Callable[..., None], constructor: Any) -> Any:
-    """The constructor, with the arguments of the one that it stands for: builders ask whether a layer has
-    `num_features`, by `inspect.signature`."""
-    constructor.__wrapped__ = original
-    return constructor
+    return __init__

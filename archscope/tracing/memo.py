@@ -27,6 +27,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from archscope.core.record import Tensor
 from archscope.tracing.devices import device_of, is_meta
 from archscope.tracing.dispatch import OVERLOADS
+from archscope.tracing.guard import FIRST
 from archscope.tracing.layer_cache import CLONABLE
 from archscope.tracing.run import Run
 from archscope.tracing.tensors import tensors_in
@@ -35,7 +36,6 @@ LIBRARIES = ("torch.nn.", "torchvision.")  # whose modules depend on their argum
 SMALL = 128  # elements of a constant that counts by its values
 
 _HOOKS = operator.itemgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_FIRST = tuple(vars(nn.Module()))  # attributes of every module
 _BUILTIN = ("builtins", "collections", "functools", "torch", "_operator", None)
 _PLAIN = frozenset((int, str, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout))
 _BY_SHAPE = frozenset(CLONABLE)  # these read no value of a parameter that would change a shape
@@ -96,7 +96,7 @@ class Memo:
 
     def chain(self, own: dict[str, Any], numbers: list[Any]) -> Any:
         """The key of an `nn.Sequential` with these attributes and these layers; None where it is not kept."""
-        if len(numbers) > self.longest or len(own) > len(_FIRST) or any(_HOOKS(own)):
+        if len(numbers) > self.longest or len(own) > len(FIRST) or any(_HOOKS(own)):
             return None
         return nn.Sequential, own["training"], *numbers
 
@@ -264,20 +264,20 @@ class MemoRun(Run):
         ):
             raise Unknown
         children = own["_modules"]
-        if cls is nn.Sequential and len(own) == len(_FIRST):
+        if cls is nn.Sequential and len(own) == len(FIRST):
             chain = self.memo.chain(own, [self.inner_number(child) for child in children.values()])
             if chain is None:
                 raise Unknown
             return chain
         names = tuple(own)
-        if names[: len(_FIRST)] != _FIRST:
+        if names[: len(FIRST)] != FIRST:
             raise Unknown
-        attributes = tuple(own.values())[len(_FIRST) :]
+        attributes = tuple(own.values())[len(FIRST) :]
         try:
             plain: Any = marshal.dumps(attributes, 2)
         except ValueError:
             plain = self.frozen(attributes)
-        key: list[Any] = [cls, names[len(_FIRST) :], plain, own["training"]]
+        key: list[Any] = [cls, names[len(FIRST) :], plain, own["training"]]
         by_shape = cls in _BY_SHAPE
         for name in ("_parameters", "_buffers"):
             for tensor in own[name].values():

@@ -32,7 +32,7 @@ from archscope.tracing.inputs import Array, prepared
 from archscope.tracing.modules import describe
 from archscope.tracing.run import _DTYPES, LOCK, Run
 from archscope.tracing.step_shapes import ON_CPU, OUTPUTS
-from archscope.tracing.tensors import SMALL, records_in, tensors_in
+from archscope.tracing.tensors import SMALL, is_scripted, records_in, tensors_in
 from archscope.tracing.tracer import _understood
 from archscope.tracing.training import (
     LOSSES,
@@ -100,7 +100,7 @@ def trace_step(
     arguments, named = given.arguments, given.named
     modules = list(model.named_modules(remove_duplicate=False))
     for path, module in modules:
-        if isinstance(module, torch.jit.ScriptModule):
+        if is_scripted(module):
             raise SpecError(f"{path or 'the model'} is a scripted module, whose backward cannot be followed")
     paths = {module: path for path, module in reversed(modules)}
     paths = {module: paths[module] for _, module in modules}

@@ -24,7 +24,7 @@ from archscope.tracing.guard import materialized_apart, untouched
 from archscope.tracing.inputs import Array, Inputs, prepared
 from archscope.tracing.run import LOCK, Run
 from archscope.tracing.spelling import called_as
-from archscope.tracing.tensors import SMALL, is_lazy, own_tensors
+from archscope.tracing.tensors import SMALL, is_lazy, is_scripted, own_tensors
 from archscope.tracing.training import stand_in
 from archscope.tracing.values import MEMORY, Values, estimate, refuse
 from archscope.tracing.weightless import NAME
@@ -81,7 +81,7 @@ def trace(
         if error.failure is None or not (error.failure.gradients or error.failure.values):
             raise
         stopped = error
-    if stopped.failure.gradients and not any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+    if stopped.failure.gradients and not any(map(is_scripted, model.modules())):
         try:
             return once.with_gradients(model)
         except ArchscopeError as error:
