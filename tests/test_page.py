@@ -403,7 +403,6 @@ def test_another_block_of_runs(opened: Callable[..., Any]) -> None:
     assert not page.locator("#runs-plot").is_visible() and not page.locator("#figure").is_visible()
     link = page.locator("#runs a", has_text="lenet")
     assert link.get_attribute("href") == "#lenet"
-    page.wait_for_timeout(200)  # the table draws its rows twice, and a click between both is lost
     link.click()
     page.wait_for_url("**#lenet")
     page.wait_for_selector("#panes .tabulator-row")

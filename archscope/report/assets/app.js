@@ -96,7 +96,8 @@
     const shown = Array.isArray(value) ? value.join("×") : typeof value === "number" ? `${value} ${grouped(value)}` : value === true ? "✓ yes" : value === false ? "✗ no" : String(value ?? "");
     return shown.toLowerCase().includes(text.toLowerCase().replace(/(\d)x(?=\d)/g, "$1×"));
   }
-  // as wide as its longest text: the table need not measure every cell
+  // as wide as its longest text: the table need not measure every cell, nor draw its rows again (`autoResize: false`)
+  // once it knows its own size: a click between two drawings would be lost
   function widthOf(title, form, values, most) {
     const longest = Math.max(...values.map((value) => show(value, form).length), 0);
     return Math.round(Math.min(most, Math.max(title.length * 9.2 + 42, longest * (form === "shape" ? 9.8 : 8.7) + 16, 84)));
@@ -142,7 +143,7 @@
     const rows = data.models.map(at);
     models = new Tabulator("#models", {
       data: rows, index: "model", columns: data.columns.map((column) => columnFor(column, rows.map((row) => row[column.key]))),
-      renderVertical: "basic", printAsHtml: true, printStyled: false, printRowRange: "active", placeholder: "No model is left: loosen a filter", movableColumns: true,
+      renderVertical: "basic", autoResize: false, printAsHtml: true, printStyled: false, printRowRange: "active", placeholder: "No model is left: loosen a filter", movableColumns: true,
     });
     models.on("tableBuilt", () => { reachable(models); told(); mark(); });
     models.on("dataFiltered", () => setTimeout(() => { told(); drawPlot(); }, 0));
@@ -257,7 +258,7 @@
     const one = block();
     if (runs) runs.destroy();
     runs = new Tabulator("#runs", {
-      data: one.rows, printAsHtml: true, printStyled: false, printRowRange: "active",
+      data: one.rows, renderVertical: "basic", autoResize: false, printAsHtml: true, printStyled: false, printRowRange: "active",
       columns: one.columns.map((column) => ({
         ...columnFor(column, one.rows.map((row) => row[column.key])), visible: true, headerFilter: false,
         formatter: (cell) => {
