@@ -1,5 +1,6 @@
 """What several tests need: every network traced at most once, and the command as a function."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import count
@@ -7,6 +8,9 @@ from typing import Any, NamedTuple
 
 import pytest
 from typer.testing import CliRunner
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: before PyTorch is loaded, here and in processes of tests
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from archscope import Trace, load, trace
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import py_compile
 import random
 import signal
 import subprocess
@@ -612,3 +613,20 @@ def test_a_step_is_asked_for_with_all_its_conditions(monkeypatch) -> None:
     assert len(set(asked)) == len(asked) == len(ran) == 12 and store.asked_of("lenet") not in asked
     records.step_of("lenet", loss=lambda output: output.sum())  # nobody knows what a function depends on
     assert len(asked) == 12 and ran[-1] == "run"
+
+
+def test_the_code_of_a_users_file_is_read_without_writing_beside_it(tmp_path: Path) -> None:
+    """Names are looked for in the bytecode that an import made, where it is of this source, else in the source."""
+    from archscope.sources.watch import Seen
+
+    file = tmp_path / "clocked.py"
+    file.write_text("import datetime\nnow = datetime.datetime.now()\n", encoding="utf-8")
+    fresh = Seen()
+    fresh._scan("clocked", str(file))
+    assert fresh.unknown == ["clocked.py asks for the clock (now)"] and [*tmp_path.iterdir()] == [file]
+    py_compile.compile(str(file))
+    file.write_text("import datetime\nmoment = datetime.datetime.max\n", encoding="utf-8")  # its bytecode is stale
+    os.utime(file, ns=(0, 0))
+    later = Seen()
+    later._scan("clocked", str(file))
+    assert later.unknown == []

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from typing import Any
 
 from archscope.sources.dependencies import HOME, File, digest_of, is_installed, user_files
@@ -183,9 +184,8 @@ class Seen:
             self.refuse(f"{os.path.basename(file)} is native code, which may read files")
             return
         try:
-            with open(file, "rb") as stream:
-                code = compile(stream.read(), file, "exec", dont_inherit=True)
-        except (OSError, SyntaxError, ValueError):
+            code = _Compiled(name, file).get_code(name)
+        except (OSError, SyntaxError, ValueError, ImportError):
             self.refuse(f"{os.path.basename(file)} cannot be read again")
             return
         used = _names_in(code)
@@ -197,6 +197,13 @@ class Seen:
             self.refuse(f"{os.path.basename(file)} asks for random numbers (numpy.random)")
         if self.draws and CHOICES & used:
             self.reads = True
+
+
+class _Compiled(SourceFileLoader):
+    """The code of a file, from its `__pycache__` where that is of this source, as for an import. Nothing is written."""
+
+    def set_data(self, path: str, data: Any, **_: Any) -> None:
+        pass
 
 
 def _names_in(code: Any) -> set[str]:
