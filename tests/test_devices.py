@@ -124,6 +124,7 @@ names = ["lenet", "resnet18", "lstm"] + ["torchvision:" + n for n in ("vit_b_16"
 for name in names:
     model, inputs = archscope.load(name)
     archscope.trace(model, inputs)
+    archscope.trace_step(model, inputs, optimizer="adamw")
 found = [m for m in sys.modules if m.startswith(("torch._dynamo", "torch._inductor"))]
 assert not found, found
 import torch, torchvision

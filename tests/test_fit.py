@@ -1,5 +1,7 @@
 """fit: the largest batch, checked by the record at it and at one more; the answer of made-up records, worked out."""
 
+from collections.abc import Sequence
+
 import pytest
 from torch import nn
 
@@ -25,7 +27,7 @@ def test_the_largest_batch_of_one_tensor_that_grows() -> None:
     assert (found.largest, found.closed) == (75, True)
     assert found.at is not None and found.at.reserved == (100 + 12 * 75) * MiB
     assert found.beyond is not None and not found.beyond.fits
-    assert found.runs == 6  # at 1, 2, 3 and 5 for the closed form, at 75 and 76 to check it
+    assert found.runs == 4  # at 2 and 3 for the closed form, at 75 and 76 to check it
 
 
 def test_what_is_not_linear_is_recorded_at_every_size_that_is_tried() -> None:
@@ -40,14 +42,37 @@ def test_a_closed_form_that_breaks_off_is_not_believed() -> None:
     assert (found.largest, found.closed) == (41, False)
 
 
+def test_a_batch_of_one_that_runs_other_operators_does_not_disturb_the_others() -> None:
+    # 12·n ≤ 100 for n = 8; one example alone takes two tensors of 30 MiB
+    def record(n: int) -> Trace:
+        return made(12 * n * MiB) if n > 1 else made(30 * MiB, 30 * MiB)
+
+    found = largest(record, 100 * MiB)
+    assert (found.largest, found.closed, found.runs) == (8, True, 4)
+
+
+def test_where_two_examples_do_not_fit_one_is_tried() -> None:
+    found = largest(lambda n: made(12 * n * MiB), 12 * MiB)
+    assert found.largest == 1
+    assert found.beyond is not None and not found.beyond.fits
+
+
 def test_nothing_fits() -> None:
     found = largest(lambda n: made(12 * n * MiB), 11 * MiB)
     assert found.largest is None
 
 
-def test_a_size_that_the_model_refuses_does_not_fit() -> None:
-    found = largest(lambda n: made(12 * n * MiB) if n <= 7 else None, 10**12, linear=False)
-    assert found.largest == 7
+@pytest.mark.parametrize(("taken", "answer"), [(range(1, 8), 7), (range(28, 32), 31), ([28], 28)])
+def test_a_size_that_the_model_refuses_does_not_fit(taken: Sequence[int], answer: int) -> None:
+    found = largest(lambda n: made(12 * n * MiB) if n in taken else None, 10**12, start=taken[0], linear=False)
+    assert (found.largest, found.beyond) == (answer, None)
+
+
+def test_sides_are_searched_from_the_side_that_the_network_has(archscope) -> None:
+    # from a side of s lenet makes ⌊s/2⌋, and of that ⌊(⌊s/2⌋ − 4)/2⌋, which has to be 5: 28 ≤ s ≤ 31
+    shown = archscope("fit", "lenet", "--memory", "24 GB", "--over", "side")
+    assert shown.code == 0, shown.err
+    assert "31" in shown.out and "lenet does not take a side of 32" in shown.out
 
 
 @pytest.mark.parametrize(("model", "gib", "input"), [("lenet", 0.7, None), ("mnist-cnn", 0.7, None), ("nin", 4, 96)])

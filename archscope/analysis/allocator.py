@@ -16,7 +16,7 @@ This file needs the standard library only.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -140,15 +140,15 @@ class Allocator:
         blocks.pop(bisect_left(blocks, block.key, key=lambda entry: entry[0]))
 
 
-def events(storages: "Iterable[Storage]", sizes: Sequence[int] | None = None) -> list[tuple[int, bool, int, int]]:
+def events(storages: "Iterable[Storage]") -> list[tuple[int, bool, int, int]]:
     """What happens to memory, in order: (operator, whether it is taken, place of the storage in the list, bytes).
 
-    sizes: other bytes for the storages, in their order. What dies at an operator is given back before the operator
-    takes memory for its own outputs. A storage of the host is none of the device.
+    What dies at an operator is given back before the operator takes memory for its own outputs. A storage of the host
+    is none of the device.
     """
     found = []
     for place, storage in enumerate(storages):
-        nbytes = storage.nbytes if sizes is None else sizes[place]
+        nbytes = storage.nbytes
         if storage.host or not nbytes:
             continue
         found.append((storage.born, True, place, nbytes))

@@ -55,7 +55,7 @@ def largest_that_fits(
     \b
     archscope fit resnet50 --device "RTX 4090" --optimizer adamw
     archscope fit vgg11,alexnet --memory 2GiB,4GiB,8GiB --input 96
-    archscope fit torchvision:vit_b_16 --memory "24 GB" --over side --batch 8
+    archscope fit resnet50 --memory "24 GB" --over side --batch 8
 
     The allocator of PyTorch is simulated over the record of a step, so that what it reserves is known without a GPU.
     """

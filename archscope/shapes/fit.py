@@ -1,18 +1,19 @@
 """The largest batch, input side or sequence length of a training step that fits a memory.
 
 The bytes of every storage of a step are a + b·N for a batch of N, as long as the operators stay the same. Two records
-give a and b, a third one confirms them. The allocator is then simulated at any N without another run, and the answer is
-checked by the record at N, which has to fit, and at N + 1, which must not. Where the operators change with N, and for
+give a and b, and the allocator is then simulated at any N without another run. The records at the answer and at one
+more confirm a and b there: the first has to fit, and the second must not. Where the operators change with N, and for
 sides and lengths, every size that is tried is recorded.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 from archscope.analysis.allocator import Reserved, events, simulate
-from archscope.core.errors import ShapeError, SpecError
-from archscope.core.record import Trace
+from archscope.core.errors import ShapeError, SpecError, TraceError
+from archscope.core.record import Storage, Trace
 from archscope.core.table import Column, Table
 from archscope.sources.inputs import Text
 from archscope.sources.loading import built, forward_arguments, inputs_of
@@ -31,6 +32,7 @@ CARDS: Mapping[str, float] = {
 }  # fmt: skip
 
 Record = Callable[[int], Trace | None]  # a size -> the record of the step; None where the model refuses the size
+Form = Callable[[int], list[Storage]]  # a batch -> the storages of its step, without a run
 
 
 class Fit(NamedTuple):
@@ -56,111 +58,107 @@ def card_bytes(name: str) -> int:
     raise SpecError(f"no card is called {name!r}: {asked} (or give its memory: --memory '24 GB')")
 
 
-def largest(record: Record, capacity: int, smallest: int = 1, linear: bool = True, limit: int = LIMIT) -> Fit:
-    """The largest size whose step fits, from `smallest` on.
+def largest(record: Record, capacity: int, start: int = 2, linear: bool = True, limit: int = LIMIT) -> Fit:
+    """The largest size whose step fits.
 
-    capacity: bytes for segments of the allocator, the allowance already taken off. linear: whether the size is a batch,
-    in which storages are linear. A size that the model refuses does not fit.
+    capacity: bytes for segments of the allocator, the allowance already taken off. start: where the search begins; a
+    batch of 1 is often another case, a mean over one or a side that broadcasts. linear: whether the size is a batch, in
+    which storages are linear. A size that the model refuses does not fit.
     """
-    made: dict[int, Trace | None] = {}
+    run = cache(record)
 
-    def run(size: int) -> Trace | None:
-        if size not in made:
-            made[size] = record(size)
-        return made[size]
-
+    @cache
     def measured(size: int) -> Reserved | None:
         trace = run(size)
         return None if trace is None else simulate(events(trace.storages), capacity)
 
-    form = _linear(run, smallest) if linear else None
-
-    def fits(size: int) -> bool:
-        trace = None if form is None else run(smallest)
-        if form is None or trace is None:
-            found = measured(size)
-        else:
-            found = simulate(events(trace.storages, [a + b * size for a, b in form]), capacity)
+    def recorded(size: int) -> bool:
+        found = measured(size)
         return found is not None and found.fits
 
-    best = _search(fits, smallest, limit)
-    while best is not None and not _holds(measured(best)):  # the closed form was wrong there
-        form = None
-        best = _search(fits, smallest, best)
-    if best is None:
-        return Fit(None, measured(smallest), None, len(made), form is not None)
-    if best < limit and form is not None and _holds(measured(best + 1)):
-        form = None
-        best = _search(fits, best + 1, limit) or best
-    beyond = measured(best + 1) if best < limit else None
-    return Fit(best, measured(best), beyond, len(made), form is not None)
+    def derived(size: int) -> bool:
+        return recorded(size) if form is None or size < start else simulate(events(form(size)), capacity).fits
+
+    form = _linear(run, start) if linear else None
+    best = _search(derived, start, limit)
+    if form is not None and best is not None:
+        confirmed = range(max(best, start), min(best + 1, limit) + 1)
+        if not all(_follows(form, run, size) for size in confirmed):
+            form = None
+            best = _search(recorded, start, limit)
+    beyond = measured(best + 1) if best is not None and best < limit else None
+    return Fit(best, measured(best or 1), beyond, run.cache_info().currsize, form is not None)
 
 
-def _holds(found: Reserved | None) -> bool:
-    return found is not None and found.fits
-
-
-def _search(fits: Callable[[int], bool], low: int, limit: int) -> int | None:
-    """The largest size that fits, of those below the first that does not, by doubling and halving."""
-    if not fits(low):
-        return None
-    high = low
-    while high < limit and fits(min(2 * high, limit)):
-        high = min(2 * high, limit)
-    if high == limit:
-        return limit
-    low, high = high, min(2 * high, limit)
+def _search(fits: Callable[[int], bool], start: int, limit: int) -> int | None:
+    """The largest size that fits, of those below the first that does not, by doubling or halving, and bisection."""
+    low, high = start, 0
+    while not fits(low):
+        if low == 1:
+            return None
+        low, high = low // 2, low
+    while not high:
+        if low == limit:
+            return limit
+        further = min(2 * low, limit)
+        low, high = (further, 0) if fits(further) else (low, further)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
 
 
-def _linear(run: Record, smallest: int) -> list[tuple[int, int]] | None:
-    """(a, b) of every storage, a + b·N bytes; None where the operators or the bytes do not follow."""
-    first = max(smallest, 2)  # a batch of 1 is often another case: a mean over one, a side that broadcasts
-    traces = [run(size) for size in (first, first + 1, first + 3)]
-    if smallest != first:
-        traces.append(run(smallest))
-    one, two, *others = traces
-    if one is None or two is None or any(other is None for other in others):
+def _linear(run: Record, first: int) -> Form | None:
+    """The storages of a batch of N, each a + b·N bytes; None where two batches differ in more than bytes."""
+    one, two = run(first), run(first + 1)
+    if one is None or two is None:
         return None
-    if any([op.name for op in t.ops] != [op.name for op in one.ops] for t in (two, *others) if t is not None):
-        return None
-    if any(len(t.storages) != len(one.storages) for t in (two, *others) if t is not None):
-        return None
-    form = []
-    for a, b in zip(one.storages, two.storages, strict=True):
-        slope = b.nbytes - a.nbytes
-        form.append((a.nbytes - slope * first, slope))
-    for size, other in zip((first + 3, smallest), others, strict=False):
-        assert other is not None
-        kept = zip(form, one.storages, other.storages, strict=True)
-        if any(a + b * size != s.nbytes or (s.born, s.died) != (o.born, o.died) for (a, b), o, s in kept):
-            return None
-    return form
+
+    def form(size: int) -> list[Storage]:
+        pairs = zip(one.storages, two.storages, strict=False)
+        return [a._replace(nbytes=a.nbytes + (size - first) * (b.nbytes - a.nbytes)) for a, b in pairs]
+
+    return form if _follows(form, run, first + 1) else None
+
+
+def _follows(form: Form, run: Record, size: int) -> bool:
+    trace = run(size)
+    return trace is not None and form(size) == list(trace.storages)
 
 
 # ------------------------------------------------------------------------------------------------------ of a model
 
 
+def own_side(spec: Spec) -> int:
+    """The side or length of a model's default input, 224 where it has none."""
+    sides = [
+        side
+        for given in inputs_of(spec)
+        for side, letter in zip(given.input.shape, given.layout, strict=False)
+        if letter in "dhwt"
+    ]
+    return max(sides, default=224)
+
+
 def steps_of(spec: Spec, input: Text, over: str, batch: int | None, conditions: Mapping[str, Any]) -> Record:
     """The record of a training step at a batch (over="batch") or at an input side or sequence length (over="side").
 
-    conditions: further arguments of `trace_step`. The model is built once. Raises what `load` raises.
+    conditions: further arguments of `trace_step`. The model is built once, and a record is made once. Raises what
+    `load` raises, and what `trace_step` raises at any batch and at the model's own side.
     """
     from archscope.tracing.step import trace_step
 
     model = built(spec)
 
+    @cache
     def record(size: int) -> Trace | None:
         text, examples = (input, size) if over == "batch" else (size, batch)
         given = inputs_of(spec, text, examples)
         arguments, named = forward_arguments(spec, model, given, text, examples)
         try:
             return trace_step(model, arguments, named, name=spec.text, **conditions)
-        except ShapeError:
-            if over == "batch":
+        except (ShapeError, TraceError):
+            if over == "batch" or size == own_side(spec):
                 raise
             return None  # a side that the model does not take
 
@@ -189,7 +187,8 @@ HIDDEN = (
 
 def fit_row(spec: Spec, record: Record, over: str, memory: int, allowance: int) -> dict[str, Any]:
     """One model on one card. memory: of the card, in bytes. allowance: what of it is not for tensors."""
-    found = largest(record, max(memory - allowance, 0), linear=over == "batch")
+    batches = over == "batch"
+    found = largest(record, max(memory - allowance, 0), 2 if batches else own_side(spec), batches)
     at = found.at if found.largest is not None else None
     return {
         "model": spec.text, "memory": memory, "largest": found.largest,
@@ -207,6 +206,11 @@ def fit_table(rows: Sequence[Mapping[str, Any]], over: str, allowance: int, cond
         f"{row['model']}: nothing fits {row['memory'] / 1e9:,.3g} GB, not even the smallest size"
         for row in rows
         if row["largest"] is None
+    ]
+    notes += [
+        f"{row['model']} does not take a side of {row['largest'] + 1:,}"
+        for row in rows
+        if over == "side" and row["largest"] and row["one_more_fits"] is None
     ]
     notes.append(f"{allowance / 1e6:,.0f} MB of each card are left for CUDA itself and for workspaces of its libraries")
     return Table(

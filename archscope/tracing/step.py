@@ -24,6 +24,7 @@ from archscope.core.record import Layer, Op, Phase, Storage, Tensor, Trace
 from archscope.operators import VIEWS
 from archscope.tracing.casts import Casts, autocast
 from archscope.tracing.collector import gc_paused
+from archscope.tracing.compiler import no_compiler
 from archscope.tracing.devices import CPU
 from archscope.tracing.dispatch import OVERLOADS, Overload, elements, overload_of
 from archscope.tracing.failure import Rerun, explained
@@ -117,7 +118,7 @@ def trace_step(
     unused: set[str] = set()
     values = True  # small constants keep their values, so that a forward may count and branch
     while True:
-        with LOCK, gc_paused(), ExitStack() as stack:
+        with LOCK, gc_paused(), no_compiler(), ExitStack() as stack:
             stack.enter_context(untouched(paths, optimizer is not None))
             params = stand_in(paths, dtype, frozen, channels_last, SMALL)
             if optimizer is not None and not any(p.requires_grad for p in params):
