@@ -184,7 +184,7 @@ macs = "<= +2 %"
         ("resnet50", {"input": "3x8x8"}, "", 21),
     ]
     assert [limit.line for budget in config.budgets for limit in budget.limits] == [15, 24]
-    names = [target.model for target in targets_of(config)]
+    names = [target.model for target in targets_of(config, {})]
     assert names[0] == "alexnet" and "vgg16" in names and names[-2:] == ["net.py:Net", "resnet50"]
     (folder / "a" / "b").mkdir(parents=True)
     assert find("a/b") == config

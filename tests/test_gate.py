@@ -84,6 +84,23 @@ def repository(tmp_path: Path, archscope, monkeypatch: pytest.MonkeyPatch) -> It
     sys.modules.pop("net", None)
 
 
+def test_a_budget_of_a_locked_model_is_for_its_locked_input(repository: Repository) -> None:
+    """The steps of the tutorial for engineers: lock with an input, then write a budget that has none."""
+    repository.write("pyproject.toml", "")
+    (repository.folder / "archscope.lock").unlink()
+    assert repository("lock", "net.py:Net", "--input", "3x8x8").code == 0
+    assert repository("lock", "lenet", "--batch", "4").code == 0
+    budgets = [f'[[tool.archscope.budget]]\nmodel = "{name}"\nmacs = "<= +2 %"\n' for name in ("net.py:Net", "lenet")]
+    repository.write("pyproject.toml", "".join(budgets))
+    ran = repository("check")
+    assert (ran.code, ran.err) == (0, "")
+    assert f"✓ net.py:Net: macs {MACS:,}, within" in ran.out
+    assert f"✓ lenet: macs {4 * 416_520:,}, within" in ran.out  # 416,520 in the tutorial for students
+    before = repository.text("archscope.lock")
+    assert repository("lock").code == 0
+    assert repository.text("archscope.lock") == before
+
+
 def test_what_did_not_move_is_fine(repository: Repository) -> None:
     ran = repository("check")
     assert (ran.code, ran.out, ran.err) == (0, "✓ 2 models: as locked in archscope.lock\n", "")

@@ -83,10 +83,14 @@ def note(word: str, words: list[str], rest: list[str]) -> None:
 
 
 def advice(error: Any) -> str:
-    """What to write in the place of an option or an argument that a command does not have; empty for other errors."""
+    """What to write in the place of an option or an argument that is wrong or missing; empty for other errors."""
     option = getattr(error, "option_name", None)
     if option is not None:
-        return _of_option(option, error.ctx)
+        known = [param for param in error.ctx.command.params if option in (*param.opts, *param.secondary_opts)]
+        value = f" {known[0].metavar}" if known and known[0].metavar else ""
+        return f"write {option}{value}" if known else _of_option(option, error.ctx)
+    if type(error).__name__ == "MissingParameter" and (example := _example(error.ctx)):
+        return f"for example `{example}`"
     extra = re.search(r"unexpected extra arguments?(?:\(s\))? \((.*)\)", str(getattr(error, "message", "")))
     if extra is None:
         return ""
@@ -103,6 +107,12 @@ def advice(error: Any) -> str:
     if isinstance(model, str) and error.ctx.info_name == "trace":
         return f"`archscope table {' '.join([model, *words])}` compares several models"
     return ""
+
+
+def _example(context: Any) -> str:
+    """The first example in the help of a command."""
+    lines = [line.strip() for line in (context.command.help or "").splitlines()]
+    return next((line.partition("  ")[0] for line in lines if line.startswith(f"{context.command_path} ")), "")
 
 
 def _of_option(option: str, context: Any) -> str:

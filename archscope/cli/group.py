@@ -5,7 +5,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand, TyperGroup
 
@@ -35,24 +35,34 @@ def _encodable(text: str) -> str:
     return text.encode(encoding, "archscope").decode(encoding)
 
 
-class OneCommand(TyperCommand):
+_Base = TyperCommand if TYPE_CHECKING else object
+
+
+class _Words(_Base):
+    """What one command and the group share: values are text, help is encodable, an error knows its command."""
+
+    def get_help(self, ctx: Any) -> str:
+        return _encodable(super().get_help(ctx))
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _as_text(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # the parser leaves the command out where an option has no value
+            failed: Any = error
+            if getattr(failed, "ctx", ctx) is None:
+                failed.ctx = ctx
+            raise
+
+
+class OneCommand(_Words, TyperCommand):
     """A command whose values are all text."""
 
-    def get_help(self, ctx: Any) -> str:
-        return _encodable(super().get_help(ctx))
 
-    def get_params(self, ctx: Any) -> list[Any]:
-        return _as_text(super().get_params(ctx))
-
-
-class Commands(TyperGroup):
+class Commands(_Words, TyperGroup):
     """The commands in their given order; every error is one line on stderr and an exit code."""
-
-    def get_help(self, ctx: Any) -> str:
-        return _encodable(super().get_help(ctx))
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        return _as_text(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)

@@ -186,7 +186,7 @@ def plan(config: Config, path: str | None, names: Sequence[str] = ()) -> Plan:
     has_budgets_only = config.models is None and config.budgets and not os.path.exists(path)
     locked = {} if has_budgets_only and not any(_against(b) for b in config.budgets) else read(path)
     ours = {name: entry for name, entry in locked.items() if entry.by == "command"}
-    targets = {target.model: target for target in targets_of(config)}
+    targets = {target.model: target for target in targets_of(config, locked)}
     if config.models is None:
         targets = {name: Target(name, entry.asked) for name, entry in ours.items()} | targets
     _budgets_fit(config, targets)
@@ -204,8 +204,11 @@ def _against(budget: Budget) -> bool:
     return any(limit.of for limit in budget.limits)
 
 
-def targets_of(config: Config) -> list[Target]:
-    """The models of a config, its wildcards expanded, and those that only a budget names. Raises SpecError."""
+def targets_of(config: Config, locked: Lock) -> list[Target]:
+    """The models of a config, its wildcards expanded, and those that only a budget names. Raises SpecError.
+
+    locked: a budget without an input is for the input that the lock has.
+    """
     found: dict[str, Target] = {}
     for target in config.models or ():
         for name in _expanded(target, config):
@@ -217,7 +220,8 @@ def targets_of(config: Config) -> list[Target]:
             continue
         there = found.get(one.model)
         if there is None:
-            found[one.model] = Target(one.model, one.asked, one.line)
+            asked = one.asked or (locked[one.model].asked if one.model in locked else {})
+            found[one.model] = Target(one.model, asked, one.line)
         elif one.asked and there.asked and there.asked != one.asked:
             raise SpecError(f"{config.where(one.line)}: {one.model} has another input at line {there.line}")
         elif one.asked:
@@ -399,17 +403,18 @@ def plan_to_lock(config: Config, path: str | None, names: Sequence[str], asked: 
     asked = sparse(asked)
     path = path_of(config, path)
     locked = read(path) if os.path.exists(path) else {}
+    configured = targets_of(config, locked)
     known = {name: entry.asked for name, entry in locked.items()}
-    known |= {target.model: target.asked for target in targets_of(config)}
+    known |= {target.model: target.asked for target in configured}
     if names:
         texts = [spec.text for spec in expand(names)]
-        named = {target.model for target in targets_of(config)} if config.models is not None else set(texts)
+        named = {target.model for target in configured} if config.models is not None else set(texts)
         targets = tuple(Target(text, asked or known.get(text, {})) for text in texts)
         return Plan(config, path, locked, tuple(map(config.with_step, targets)), unnamed=frozenset(texts) - named)
     if asked:
         raise SpecError("name the models that the input is for: `archscope lock MODEL --input …`")
     ours = {name for name, entry in locked.items() if entry.by == "command"}
-    targets = targets_of(config) if config.models is not None else [Target(n, known[n]) for n in known if n in ours]
+    targets = configured if config.models is not None else [Target(n, known[n]) for n in known if n in ours]
     if not targets:
         raise SpecError(
             'name the models to lock, `archscope lock MODEL`, or write models = ["MODEL"] under [tool.archscope] in '
