@@ -11,6 +11,7 @@ Importing this package imports neither torch nor anything else of weight; the fi
 """
 
 from importlib import import_module
+from sys import modules
 from typing import TYPE_CHECKING, Any
 
 from archscope.core.registry import PROVIDED
@@ -88,6 +89,8 @@ __all__ = [
 
 
 _ELSEWHERE = {  # names of other tools, and of commands
+    **{name: f"`archscope {name} nets.py:Net` in a shell" for name in
+       ("explain", "verify", "reconcile", "sizes", "fit", "llm", "quiz", "bench", "lock", "search")},
     **dict.fromkeys(("flops", "macs", "profile", "count_ops", "clever_format", "get_model_complexity_info", "stat",
                      "FlopCountAnalysis", "FlopCounterMode", "params", "parameter_count"),
                     "archscope.trace(model, inputs).totals"),
@@ -115,7 +118,8 @@ _provide("explanation", "shapes.doctor", "explanation")
 def __getattr__(name: str) -> Any:
     if name not in _FACE:
         instead = _ELSEWHERE.get(name, "")
-        raise AttributeError(f"module 'archscope' has no attribute {name!r}{instead and f': write {instead}'}")
+        text = f"module 'archscope' has no attribute {name!r}{instead and f': write {instead}'}"
+        raise AttributeError(text, name=name, obj=modules[__name__])  # so that Python names a near one
     value = getattr(import_module(f"archscope.{_FACE[name]}"), name)
     globals()[name] = value
     return value

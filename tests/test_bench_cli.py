@@ -313,3 +313,10 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
         assert two[key] == pytest.approx(one[key], rel=1e-4), key
     assert two["train_accuracy"] == one["train_accuracy"] and two["test_accuracy"] == one["test_accuracy"]
     assert two["steps"] == one["steps"] and two["mfu"] == pytest.approx(two["flops_per_second"] / 2e11)
+
+
+def test_a_compiler_without_a_card_is_no_news(tmp_path: Path) -> None:
+    code = "from archscope.bench.device import _seconds; _seconds(lambda: None)"
+    env = os.environ | {"CUDA_HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +326,22 @@ def test_what_cannot_be_understood(arguments: list[str], said: str, archscope: C
     assert "Traceback" not in ran.err
 
 
+def test_a_failure_without_layers_is_said_once(archscope: Command) -> None:
+    ran = archscope("trace", "alexnet", "--input", "3,224")
+    says = "conv1 (Conv2d) has a window of 11, which does not fit 3 of 1×3×3×224; inputs of side 227 to 258 work"
+    assert ran == Ran(1, "", f"archscope: {says}\n")
+
+
+def test_libraries_that_are_not_there_are_named(archscope: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = ("timm", "transformers")
+    monkeypatch.setattr("archscope.sources.other_names._names", dict)
+    monkeypatch.setattr(
+        "archscope.sources.other_names.find_spec", lambda name: None if name in absent else find_spec(name)
+    )
+    ran = archscope("trace", "gpt2")
+    assert ran.code == 2 and ran.err.endswith("; timm and transformers bring more: pip install timm transformers\n")
+
+
 def test_nothing_is_done_before_the_options_are_understood(archscope: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def untouched(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("a model was traced")
@@ -479,6 +496,17 @@ class TestPipes:
         ran = shell(f"archscope {command} | true")
         assert ran.returncode == 2
         assert ran.stderr == "archscope: the output was closed before all was written\n"
+
+    def test_a_drawing_on_a_terminal(self) -> None:
+        import pty
+
+        terminal, end = pty.openpty()
+        words = [sys.executable, "-m", "archscope", "draw", "lenet"]
+        ran = subprocess.run(words, stdout=end, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+        os.close(end)
+        os.close(terminal)
+        assert (ran.returncode, ran.stderr) == (2, "archscope: a picture needs a file: --output lenet.svg\n")
+        assert shell("archscope draw lenet | cat").stdout.startswith("<svg ")
 
     def test_a_closed_stdout(self) -> None:
         ran = shell("archscope list >&-")

@@ -110,6 +110,8 @@ CASES = [
          None, "in_channels"),
     Case("image without a batch", Net(lambda s, x: s.fc(s.c(x).flatten(1)), c=conv(3, 8), fc=nn.Linear(8 * 36, 10)), (3, 8, 8),
          ("the input 3×8×8 has no batch axis", "1×3×8×8")),
+    Case("averaged image without a batch", Net(lambda s, x: s.fc(s.c(x).mean((2, 3))), c=conv(3, 8), fc=nn.Linear(8, 10)),
+         (3, 8, 8), ("the input 3×8×8 has no batch axis", "1×3×8×8")),
     Case("grey image", Net(lambda s, x: s.c(x), c=conv(3, 8)), (1, 1, 32, 32), ("expects 3 channels, gets 1", "in_channels=1")),
     *(
         Case(f"skip of {a} and {b}", Net(lambda s, x: s.c(torch.cat([s.up(x), s.skip(x)], 1)), up=conv(3, a), skip=conv(3, b),

@@ -186,7 +186,9 @@ def test_a_place_that_cannot_be_written(words: str, how: str, here: Path, archsc
     if how == "system" and not os.path.isdir("/proc"):
         pytest.skip("there is no /proc")
     there = {path.name for path in Path().rglob("*")}
-    one_sentence(archscope(*(place if word == file else word for word in words.split())))
+    ran = archscope(*(place if word == file else word for word in words.split()))
+    one_sentence(ran)
+    assert place in ran.err
     assert {path.name for path in Path().rglob("*")} == there
 
 

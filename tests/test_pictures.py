@@ -205,7 +205,7 @@ def test_a_plot_has_a_width_too(archscope: Command, tmp_path: Path) -> None:
         ("draw lenet --width 0in -o a.png", "--width is a length with a unit"),
         ("draw lenet --width 3km -o a.png", "--width is a length with a unit"),
         ("draw lenet --width 3in --format mermaid", "--width is of svg, png and pdf; mermaid has no size"),
-        ("draw lenet --format png", "a png needs a file: --output lenet.png"),
+        ("draw lenet --format png", "a picture needs a file: --output lenet.png"),
         ("draw lenet --direction up", "unknown direction 'up': choose from down, right"),
         ("draw lenet --level blocks", "unknown level 'blocks': did you mean block?"),
         ("draw lenet --level block --depth 1", "--level and --depth both say how much is shown"),

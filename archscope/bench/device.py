@@ -6,6 +6,7 @@ No flag changes the recipe. Each is recorded in the row.
 import ctypes
 import gc
 import json
+import logging
 import os
 import platform
 import sys
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.benchmark import Timer
 
 from archscope.bench.datasets import cache_folder
 from archscope.bench.peaks import PRECISIONS
@@ -282,6 +282,10 @@ def bandwidth(device: torch.device) -> float:
 
 def _seconds(run: Callable[[], Any]) -> float:
     """The median of repeated runs, about 0.3 s of them."""
+    # the timer imports it, and it warns where there is a CUDA compiler and no card
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    from torch.utils.benchmark import Timer
+
     timer = Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=0.3).median
 

@@ -100,7 +100,7 @@ class Commands(_Words, TyperGroup):
             code = _closed()
         except OSError as error:
             _drop_the_rest()
-            code = _refuse(f"cannot write the output: {error.strerror or error}", 2)
+            code = _refuse(f"cannot write {error.filename or 'the output'}: {error.strerror or error}", 2)
         except KeyboardInterrupt:
             code = _refuse("interrupted", 130)
         except Exception as error:
@@ -142,8 +142,8 @@ def _explain(error: Any) -> None:
     """Print the layers up to a shape error and the fixes, unless the command has printed them already."""
     if isinstance(error, ShapeError) and error.failure is not None and not error.shown and sys.stderr is not None:
         text = error.explain(terminal_width(), False)
-        if all(line.strip() in str(error) for line in text.splitlines()):
-            return  # the message says all of it
+        if str(error).startswith(text.partition("\n")[0]):
+            return  # no layer leads to it: the message says all of it
         try:
             print(text, file=sys.stderr)
         except OSError:

@@ -27,6 +27,7 @@ from archscope.cli.base import (
     may_write,
     names,
     progress,
+    put,
     step_conditions,
     whole_number,
 )
@@ -135,9 +136,7 @@ def trace(
             else step_of(model, input, examples, **conditions)
         )
     if save is not None:
-        from archscope.core.files import save as write
-
-        write(record.to_json() + "\n", save)
+        put(record.to_json() + "\n", save)
     if len(record.phases) > 1:  # a step, also one that was saved
         shown.print(work_table(record, level), partial(work_json, record))
         return

@@ -1,6 +1,7 @@
 """`report`, `plot` and `draw`: pages and pictures."""
 
 import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -112,8 +113,8 @@ def draw(
         raise SpecError("--direction is of graphs; solids stand in rows")
     if output is not None:
         may_write(output)
-    elif form in ("png", "pdf"):
-        raise SpecError(f"a {form} needs a file: --output {model.rpartition(':')[2]}.{form}")
+    elif form in ("png", "pdf") or (form == "svg" and format is None and sys.stdout.isatty()):
+        raise SpecError(f"a picture needs a file: --output {model.rpartition(':')[2]}.{form}")
     wish = Wish(
         None if level is None else choice("level", level, LEVELS),
         whole_number("--depth", depth),

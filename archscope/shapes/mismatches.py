@@ -267,7 +267,8 @@ def window(case: Case) -> Mismatch | None:
         span = di * (ki - 1) + 1
         if span > m + 2 * pi:
             padded = f" = {m} + 2·{pi}" if pi else ""
-            says = f"{case.name} has a window of {span}, which does not fit {m + 2 * pi}{padded}{after(case, x)}"
+            of = f" of {times(x.shape)}" if len(set(x.shape[-n:])) > 1 else ""
+            says = f"{case.name} has a window of {span}, which does not fit {m + 2 * pi}{padded}{of}{after(case, x)}"
             return Mismatch(says, (), (x,), sizes=True)
     return None
 

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from archscope.core.table import did_you_mean
-from archscope.sources.source import every_source, prefixes
+from archscope.sources.source import Source, every_source, prefixes
 
 HUB = {"pytorch/vision": "torchvision", "huggingface/pytorch-image-models": "timm"}  # repositories of torch.hub
 NO_CODE = (".ipynb", ".yaml", ".yml", ".toml")
@@ -112,6 +112,20 @@ def called(typed: str) -> str:
     if not pairs:
         return f"{found[1]}@NAME=VALUE"
     return "@".join([found[1], *(f"{k}={v.strip()}" for k, v in pairs if k not in ("pretrained", "weights"))])
+
+
+def not_installed() -> str:
+    """`; timm is not installed and brings more`: the libraries whose names are not known here."""
+    names = [s.name for s in every_source() if type(s).names_in_files is not Source.names_in_files and not _is_there(s)]
+    return (
+        f"; {' and '.join(names)} {'bring' if names[1:] else 'brings'} more: pip install {' '.join(names)}"
+        if names
+        else ""
+    )
+
+
+def _is_there(source: Source) -> bool:
+    return find_spec(source.name) is not None
 
 
 def _names() -> dict[str, frozenset[str]]:

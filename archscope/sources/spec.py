@@ -23,7 +23,7 @@ from typing import Any
 from archscope.core.errors import SpecError
 from archscope.core.table import did_you_mean
 from archscope.sources.nested import FILE, Quoted
-from archscope.sources.other_names import called, elsewhere, no_code, question, translated
+from archscope.sources.other_names import called, elsewhere, no_code, not_installed, question, translated
 from archscope.sources.source import Keys, Source, source_and_name
 from archscope.sources.watch import loading
 from archscope.zoo.catalogue import entries
@@ -76,7 +76,7 @@ def parse(text: str) -> Spec:
         zoo = source.name == "zoo"
         what = f"no model is called {name!r}" if zoo else f"{source.name} has no model {name!r}"
         asked = question(name, names) if zoo else did_you_mean(name, names)
-        own = "" if asked or not zoo else "; a model of your own is nets.py:Net or package.models:Net"
+        own = "" if asked or not zoo else f"; a model of your own is nets.py:Net or package.models:Net{not_installed()}"
         raise SpecError(_with_question(what, asked, _how_to_list(source)) + own)
     if note or only:
         text = "@".join((head.removesuffix(typed_name) + name, *pairs))

@@ -127,7 +127,7 @@ def explained(run: "Run", error: Exception, rerun: Rerun) -> ArchscopeError:
     place = f", at {line}" if line else ""
     if isinstance(error, ShapeError):
         explanation: ArchscopeError = ShapeError(f"{where}: {error}{place}", expected=error.expected, got=error.got)
-    elif op is not None and isinstance(error, RuntimeError) and of_shapes(str(error)):
+    elif op is not None and isinstance(error, RuntimeError | IndexError) and of_shapes(str(error)):
         explanation = ShapeError(f"{where}: {first_line(error)}{place}")
     elif op is None and of_torch(error) and (numbers := refused_numbers(str(error))) is not None:
         explanation = ShapeError(f"{where}: {first_line(error)}{place}", expected=numbers[0], got=numbers[1])
