@@ -212,6 +212,23 @@ def test_operators_in_every_layout(name: str) -> None:
     assert len(found) > 3 and not {layout: lines for layout, lines in found.items() if lines}
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_packed_sequence_that_is_read_both_ways(kind: Any, batch_first: bool) -> None:
+    """Lengths 5, 3, 2 and 1 are 11 rows; each has 6 numbers of either direction."""
+    layer = kind(8, 6, bidirectional=True, batch_first=batch_first)
+    packed = nn.utils.rnn.pack_sequence([torch.rand(length, 8) for length in (5, 3, 2, 1)])
+    (recurrent,) = [op for op in trace(layer, packed).ops if op.name.startswith(("aten.lstm", "aten.gru", "aten.rnn"))]
+    assert recurrent.outputs[0].shape == (5 + 3 + 2 + 1, 2 * 6)
+    batch = torch.rand(4, 5, 8) if batch_first else torch.rand(5, 4, 8)
+
+    def padded(x: Tensor) -> Tensor:
+        given = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([5, 3, 2, 1]), batch_first=batch_first)
+        return nn.utils.rnn.pad_packed_sequence(layer(given)[0], batch_first=batch_first)[0]
+
+    assert trace(Fn(padded), batch).layers[-1].outputs[0].shape == ((4, 5, 12) if batch_first else (5, 4, 12))
+
+
 class Loud(nn.Module):
     """A module whose first output is viewed as rows."""
 

@@ -45,9 +45,11 @@ def prepared(
     """What `trace` was given, for a run. take: what becomes of a tensor.
 
     A tuple of ints by itself, or as an argument, is a shape where no argument is a tensor, and where the forward does
-    not say by annotation or default that it takes numbers. A list of ints is a list, unless all inputs are such.
+    not say by annotation or default that it takes numbers. A list of ints is a list, unless all inputs are such. A
+    named tuple by itself is one argument.
     """
     alone = not isinstance(inputs, (list, tuple, Mapping)) and hasattr(inputs, "shape")
+    alone |= hasattr(inputs, "_fields")  # a named tuple, such as a packed sequence
     if alone or (len(inputs) > 0 and all(type(side) is int for side in inputs)):
         inputs = (inputs,)  # one tensor, or one shape, without the tuple around it
     if isinstance(inputs, Mapping):

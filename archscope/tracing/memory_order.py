@@ -84,8 +84,9 @@ def rrelu(x: torch.Tensor, lower: Any = 0, upper: Any = 0, training: bool = Fals
 
 @ORDERS.register(*aten("lstm gru rnn_tanh rnn_relu"))
 def recurrent(x: torch.Tensor, *more: Any, batch_first: bool = False, **_: Any) -> Order:
-    # the loop goes over positions, so that they lie outermost; a packed sequence has no such argument
-    return (1, 0, 2) if batch_first or (len(more) == 8 and more[7] is True) else ()
+    # the loop goes over positions, so that they lie outermost; a packed sequence (two axes) has no such argument: the
+    # last one says whether it goes both ways
+    return (1, 0, 2) if x.dim() == 3 and (batch_first or (len(more) == 8 and more[7] is True)) else ()
 
 
 @ORDERS.register("aten.scaled_dot_product_attention")
