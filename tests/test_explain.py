@@ -442,6 +442,17 @@ def test_text_fits_the_terminal(traced: Traced, width: int) -> None:
     assert all(len(line) <= width for line in lines)
 
 
+@pytest.mark.parametrize("name", ["alexnet", "lstm", "mobilenet-v2"])
+def test_a_narrow_terminal_folds_and_loses_nothing(name: str, traced: Traced) -> None:
+    page = explanation(traced(name))
+    narrow, wide = WRITERS["terminal"](page, width=40), WRITERS["terminal"](page, width=None)
+    assert max(map(len, narrow.splitlines())) <= 40
+    equations = [line.split("  ", 2)[-1] for line in wide.splitlines() if line.startswith("  ") and " = " in line]
+    assert len(equations) > 5
+    for equation in equations:
+        assert "".join(equation.split()) in "".join(narrow.split())
+
+
 def test_markdown(traced: Traced) -> None:
     text = WRITERS["md"](explanation(traced("alexnet"), "conv1"))
     assert (

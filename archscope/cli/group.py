@@ -42,6 +42,9 @@ class _Words(_Base):
     """What one command and the group share: values are text, help is encodable, an error knows its command."""
 
     def get_help(self, ctx: Any) -> str:
+        from archscope.cli.help_text import formatter
+
+        ctx.formatter_class = formatter(ctx.formatter_class)
         return _encodable(super().get_help(ctx))
 
     def get_params(self, ctx: Any) -> list[Any]:

@@ -177,12 +177,43 @@ def _width(text: str) -> int:
     return cell_len(text)
 
 
+_STEPS = re.compile(r"(?= [+−] )|(?<=·)")  # where a side of an equation may be broken: before a sum, after a dot
+
+
+def _equation(lead: str, parts: Sequence[str], has_letter: bool, width: int | None) -> list[str]:
+    """The lines of an equation behind its name. parts: its sides, of which the first may be its letter."""
+    whole = f"{lead}{' = '.join(parts)}"
+    if width is None or _width(whole) <= width:
+        return [whole]
+    if has_letter and len(parts) > 1:
+        at = _width(f"{lead}{parts[0]} ")
+        lines = [f"{lead}{' = '.join(parts[:2])}", *(f"{' ' * at}= {part}" for part in parts[2:])]
+    else:
+        lines = [f"{lead}{parts[0]}", *(f"{' ' * len(lead)}= {part}" for part in parts[1:])]
+    if max(map(_width, lines)) <= width:
+        return lines
+    lines = [lead.rstrip()]
+    for i, part in enumerate(parts):
+        sign = "    = " if i else "    "
+        for piece in _STEPS.split(part):
+            if sign or _width(lines[-1] + piece) > width:
+                lines.append((sign or " " * 6) + piece.lstrip())
+                sign = ""
+            else:
+                lines[-1] += piece
+    return lines
+
+
 _WIDEST = 110  # text in longer lines is hard to read
 
 
 @writer("terminal")
 def write(document: Document, width: int | None = None, color: bool = False) -> str:
-    """For a terminal of `width` columns; None: not a terminal, no equation is broken. ANSI codes with `color`."""
+    """For a terminal of `width` columns; None: not a terminal, no equation is broken. ANSI codes with `color`.
+
+    An equation that is too wide has a line for each side, below its name where that is needed too, and a side that is
+    still too wide is broken at its sums and products.
+    """
     bold, dim, plain = (_BOLD, _DIM, _PLAIN) if color else ("", "", "")
     numbers = document.sources
 
@@ -193,23 +224,22 @@ def write(document: Document, width: int | None = None, color: bool = False) -> 
         )  # fmt: skip
         return [line for text in texts for line in wrap.wrap(one_line(text))]
 
-    out = [f"{bold}{one_line(document.title)}{plain}", *folded(document.about)]
+    def titled(text: str) -> list[str]:
+        return [f"{bold}{line}{plain}" for line in _fold(one_line(text), width)]
+
+    out = [*titled(document.title), *folded(document.about)]
     for section in document.sections:
-        out += ["", f"{bold}{one_line(section.title)}{plain}", *folded(section.about)]
+        out += ["", *titled(section.title), *folded(section.about)]
         names = max([len(one.name) for one in section.equations], default=0)
         if section.equations and not section.brief:
             out.append("")
         for one in section.equations:
             mark = f"  [{numbers[one.source]}]" if one.source and not section.brief else ""
             lead = f"  {one_line(one.name):<{names}}  "
-            parts, unit = steps(one, section.brief), f" {one.unit}" if one.unit else ""
-            parts = [one_line(part) for part in parts]
-            whole = " = ".join(parts) + unit
-            if width is not None and len(lead) + len(whole) + len(mark) > width and len(parts) > 1:
-                indent = len(lead) + (len(parts[0]) if one.letter else -1)
-                first = " = ".join(parts[: 2 if one.letter else 1])
-                whole = f"\n{' ' * indent} = ".join([first, *parts[2 if one.letter else 1 :]]) + unit
-            out.append(f"{lead}{whole}{dim}{mark}{plain if mark else ''}")
+            parts = [one_line(part) for part in steps(one, section.brief)]
+            parts[-1] += (f" {one.unit}" if one.unit else "") + mark
+            *lines, last = _equation(lead, parts, bool(one.letter), width)
+            out += [*lines, f"{last.removesuffix(mark)}{dim}{mark}{plain if mark else ''}"]
         out += [line for table in section.tables for line in ("", render(table, width, color)[:-1])]
         if where := [f"{x}\u00a0=\u00a0{value}: {meaning}" for x, value, meaning in meanings(section)]:
             lines = folded([f"where {'; '.join(where)}."], "  ", "  ")  # "m = 227" stays on one line
