@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,18 @@ def test_the_gate_prints_what_its_pages_show(
     assert ran.code == 1 and ran.out == report[1]
     parameters = 3 * 3 * 3 * 16 + 16 + 16 * 32 + 32 + 32 * 10 + 10
     assert f"{parameters:_}" in page and f"params {parameters:,}" in report[1]
+    (tmp_path / "net.py").write_text(net[1], encoding="utf-8")
+    (budget,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "pyproject.toml").write_text(budget, encoding="utf-8")
+    file._FILES.clear()
+    sys.modules.pop("net", None)
+    assert archscope("check").code == 0
+    (test,) = re.findall(r"```python\n(from net .*?)```", page, re.DOTALL)
+    (tmp_path / "test_net.py").write_text(test, encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stdout
 
 
 # ------------------------------------------------------------------------------------------------------ completeness
