@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 import archscope
+from archscope.analysis.step_work import work_table
 from archscope.analysis.training import after_forward, after_step, peak, peak_within
 from archscope.core.errors import SpecError
 from archscope.peers.cpu_step import real_step
@@ -223,3 +224,97 @@ def test_fused_attention_saves_no_scores(attention: str) -> None:
 def test_conditions_that_do_not_exist(conditions: dict[str, Any]) -> None:
     with pytest.raises(SpecError):
         archscope.trace_step(net(), (4, 10), **conditions)
+
+
+class Fn(nn.Module):
+    """A layer, and what a function makes of its output."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.linear, self.function = nn.Linear(8, 8), function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(self.linear(x))
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize(
+    "asks",
+    [
+        lambda y: y.device.type,
+        lambda y: "cuda" if y.is_cuda else "cpu",
+        lambda y: "cuda" if y.get_device() >= 0 else "cpu",
+    ],
+)
+def test_a_forward_that_asks_for_its_device(device: str, asks: Any) -> None:
+    """The branch of the step's own device: its four copies of 4·8 numbers of 4 bytes, or none."""
+    made = archscope.trace_step(
+        Fn(lambda y: torch.cat([y] * 4) if asks(y) == device else y), (4, 8), device=device, loss=torch.sum
+    )
+    (joined,) = [op for op in made.ops if op.name == "aten.cat"]
+    (storage,) = [s for s in made.storages if joined.outputs[0].id in s.tensors]
+    assert storage.nbytes == 4 * (4 * 8) * 4
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize(
+    ("makes", "nbytes"),
+    [
+        (lambda y: torch.normal(0.0, 1.0, (2, 5), device=y.device), 2 * 5 * 4),
+        (lambda y: torch.zeros(2, 5, device=y.device), 2 * 5 * 4),
+        (lambda y: torch.fft.fftfreq(10, device=y.device), 10 * 4),
+        (lambda y: torch.tril_indices(4, 4, device=y.device), 2 * (4 + 3 + 2 + 1) * 8),
+    ],
+)
+def test_a_forward_that_makes_tensors_on_its_device(device: str, makes: Any, nbytes: int) -> None:
+    plain = archscope.trace_step(Fn(lambda y: y), (4, 8), device=device, loss=torch.sum)
+    kept: list[Any] = []
+    made = archscope.trace_step(Fn(lambda y: (kept.append(makes(y)), y)[1]), (4, 8), device=device, loss=torch.sum)
+    there = {s.nbytes for s in made.storages if s.born >= 0} - {s.nbytes for s in plain.storages if s.born >= 0}
+    assert there == {nbytes}
+
+
+def test_a_move_to_the_own_device_copies_nothing() -> None:
+    moved = archscope.trace_step(Fn(lambda y: y.to(y.device)), (4, 8), device="cpu", loss=torch.sum)
+    stays = archscope.trace_step(Fn(lambda y: y), (4, 8), device="cpu", loss=torch.sum)
+    assert peak(moved).nbytes == peak(stays).nbytes
+
+
+def test_compiled_layers_run_as_they_were_written() -> None:
+    """The compiler's backend would fail if it were called."""
+    compiled: Any = torch.compile(nn.Linear(8, 8), backend=lambda *_: 1 / 0)
+    model = nn.Sequential(nn.Linear(8, 8), compiled)
+    assert [p.name for p in archscope.trace_step(model, (4, 8)).phases] == ["forward", "loss", "backward", "optimizer"]
+
+
+def test_a_check_of_values_is_taken_to_hold() -> None:
+    def checked(y: torch.Tensor) -> torch.Tensor:
+        if torch.isnan(y).any():
+            raise ValueError("not a number")
+        return y
+
+    assert any("checks of values are taken to hold" in n for n in archscope.trace_step(Fn(checked), (4, 8)).notes)
+
+
+def test_a_mapped_ensemble_and_a_sparse_tensor() -> None:
+    """Three layers of 8·8 weights in one product: 4·8·8·3 MACs forward, as many for the gradients of the weights."""
+    layers = nn.ModuleList([nn.Linear(8, 8) for _ in range(3)])
+
+    class Ensemble(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = layers
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            weights, buffers = torch.func.stack_module_state(list(self.layers))
+
+            def one(p: Any, b: Any) -> torch.Tensor:
+                return torch.func.functional_call(self.layers[0], (p, b), (x,))
+
+            return torch.vmap(one)(weights, buffers)
+
+    work = work_table(archscope.trace_step(Ensemble(), (4, 8))).totals
+    assert work is not None and work["training_macs"] == 2 * (4 * 8 * 8 * 3)
+    sparse = torch.eye(4).to_sparse()
+    with pytest.raises(SpecError, match="sparse tensor cannot be followed"):
+        archscope.trace_step(Fn(lambda y: torch.sparse.mm(sparse, y)), (4, 8))

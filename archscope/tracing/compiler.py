@@ -5,7 +5,7 @@ They want `torch._dynamo.disable` alone, which says that a function is not to be
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -56,6 +56,11 @@ class no_compiler:
     def __exit__(self, *error: object) -> None:
         if self.stub is not None:
             _leave(self.stub)
+
+
+def as_written() -> AbstractContextManager[Any]:
+    """Within this block a function that was given to `torch.compile` runs as it was written."""
+    return torch.compiler.set_stance("force_eager") if NAME in sys.modules else nullcontext()
 
 
 class _Utils(ModuleType):

@@ -12,6 +12,7 @@ from threading import get_ident
 from typing import Any
 
 import torch
+from torch.utils import checkpoint
 
 CPU = torch.device("cpu")
 
@@ -24,9 +25,13 @@ Replaced = list[tuple[Any, str, Any]]
 _KINDS = ("cpu", "cuda", "meta", "mps", "xpu")
 
 # functions that start a device, which fails where it is not there
-_FACTORIES = """tensor as_tensor asarray zeros ones empty full arange linspace logspace eye rand randn randint randperm
-zeros_like ones_like empty_like full_like rand_like randn_like hann_window hamming_window""".split()
-_METHODS = "to new_zeros new_ones new_empty new_full".split()
+_FACTORIES = """tensor as_tensor asarray scalar_tensor zeros ones empty full arange range linspace logspace eye
+tril_indices triu_indices rand randn randint randperm normal empty_strided empty_permuted
+zeros_like ones_like empty_like full_like rand_like randn_like randint_like
+hann_window hamming_window bartlett_window blackman_window kaiser_window
+sparse_coo_tensor sparse_csr_tensor sparse_csc_tensor sparse_bsr_tensor sparse_bsc_tensor""".split()
+_FREQUENCIES = "fftfreq rfftfreq".split()
+_METHODS = "to new_zeros new_ones new_empty new_full new_empty_strided".split()
 
 
 class _State:
@@ -97,6 +102,11 @@ def _answers() -> Replaced:
 
         return property(ask)
 
+    def index(tensor: torch.Tensor) -> int:
+        if is_meta(tensor) and _State.thread == get_ident():
+            return -1 if _State.device.type == "cpu" else _State.device.index or 0
+        return _RAW["get_device"](tensor)
+
     new_tensor, type_of = torch.Tensor.new_tensor, torch.Tensor.type
 
     def new(tensor: torch.Tensor, data: Any, *, dtype: Any = None, device: Any = None, **kwargs: Any) -> torch.Tensor:
@@ -112,8 +122,22 @@ def _answers() -> Replaced:
         return found
 
     kinds = {f"is_{kind}": answer(kind) for kind in _KINDS}
-    found = {"device": property(device), **kinds, "new_tensor": new, "type": named}
-    return [(torch.Tensor, name, value) for name, value in found.items()]
+    found = {"device": property(device), **kinds, "get_device": index, "new_tensor": new, "type": named}
+    # a checkpoint keeps the states of random numbers of the devices that it finds
+    kept = [
+        (checkpoint, name, _really(getattr(checkpoint, name))) for name in ("_infer_device_type", "get_device_states")
+    ]
+    return [*[(torch.Tensor, name, value) for name, value in found.items()], *kept]
+
+
+def _really(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of PyTorch's that sees where tensors really are."""
+
+    def ask(*args: Any, **kwargs: Any) -> Any:
+        with real_devices():
+            return function(*args, **kwargs)
+
+    return ask
 
 
 @cache
@@ -126,12 +150,14 @@ def _starts() -> Replaced:
     """The functions that take a device, for devices that are not there."""
     factories = [(torch, name, _started(getattr(torch, name))) for name in _FACTORIES]
     methods = [(torch.Tensor, name, _started(getattr(torch.Tensor, name))) for name in _METHODS]
+    factories += [(torch.fft, name, _started(getattr(torch.fft, name))) for name in _FREQUENCIES]
     return [*factories, *methods, (torch.Tensor, "cuda", _cuda)]
 
 
 def _there(value: Any) -> Any:
     """A device that can be had: itself, or the CPU for one that is not on this machine."""
-    if isinstance(value, str | torch.device) and str(value).partition(":")[0] in ("cuda", "xpu", "mps"):
+    number = type(value) is int  # of a graphics card
+    if number or (isinstance(value, str | torch.device) and str(value).partition(":")[0] in ("cuda", "xpu", "mps")):
         return CPU
     return value
 

@@ -100,14 +100,13 @@ _NO_AUTOGRAD = (
     "gradient",
 )
 _VALUE = (DataDependentOutputException,)
-_WANTS_VALUES = ("meta tensor", "data-dependent", "data-independent", "item()")
+_WANTS_VALUES = ("meta tensor", "data-dependent", "data-independent", "item()", "not allocated yet")
 # what PyTorch says of tensors without values, where it has no kernel for them
 _NO_KERNEL = (
     "Meta",
     "meta",
     "fake impl",
     "FakeTensor",
-    "not allocated yet",
     "unallocated",
     "Cannot access data pointer",
     "numpy",

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from archscope.tracing.devices import is_meta
+
 Cell = Callable[[torch.Tensor, Any, Sequence[torch.Tensor]], Any]
 
 
@@ -131,7 +133,7 @@ def recurrent_on_cpu() -> Iterator[None]:
     def replaced(name: str) -> Callable[..., Any]:
         def run(*args: Any) -> Any:
             whole = isinstance(args[2], (list, tuple))  # else the second argument is the batch sizes of a packed one
-            return (LAYERS[name] if whole and args[0].is_meta else kept[name])(*args)
+            return (LAYERS[name] if whole and is_meta(args[0]) else kept[name])(*args)
 
         return run
 

@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import sys
 import types
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from archscope.core.record import Param, Trace
 from archscope.tracing.autocast import Autocast
 from archscope.tracing.caches import held_by
 from archscope.tracing.collector import gc_paused
+from archscope.tracing.compiler import as_written
 from archscope.tracing.devices import believed
 from archscope.tracing.failure import Rerun, explained
 from archscope.tracing.gradients import GradientRun, differentiable, refused, scripted, taken
@@ -170,8 +170,7 @@ class Once(NamedTuple):
         run.born.update(map(id, given.tensors))
         with LOCK, gc_paused(), ExitStack() as stack:
             stack.enter_context(untouched(run.paths, self.train))
-            if "torch._dynamo" in sys.modules:  # a compiled function runs as it was written
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(as_written())
             stack.enter_context(believed(given.device))
             if not run.real:
                 run.casts = Autocast(given.device)
