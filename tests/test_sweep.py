@@ -61,6 +61,7 @@ def test_axes(text: str, values: tuple[Any, ...]) -> None:
     ("text", "said"),
     [
         ("widht=1", "did you mean width?"),
+        ("foo=1", "unknown axis 'foo': choose from input, batch, "),
         ("in=1", "did you mean input or in_channels?"),
         ("width", "'width' is no axis: write NAME=VALUES"),
         ("width=", "is no axis"),

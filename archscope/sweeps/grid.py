@@ -118,8 +118,8 @@ def _axis(text: str, spec: Spec) -> Axis:
     except SpecError as error:
         if "has no key" not in str(error):
             raise
-        known = [INPUT, BATCH, *re.findall(r"\w+", str(error).rpartition("(it has ")[2].replace(" and ", " "))]
-        raise SpecError(f"{spec.name} cannot be swept over it: {unknown('axis', name, known)}") from None
+        known = unknown("axis", name, [INPUT, BATCH, *spec.keys])
+        raise SpecError(f"{spec.name} cannot be swept over it: {known}") from None
 
 
 def _values(name: str, text: str) -> list[str]:
