@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from test_weight_files import CHILD, damaged
 
-from archscope import SpecError, TraceError, totals
+from archscope import ShapeError, SpecError, TraceError, totals
 from archscope.analysis.verification import disagreements
 from archscope.sources.loading import inputs_of
 from archscope.sources.records import record_of
@@ -152,9 +152,15 @@ def test_an_unknown_operator_is_unknown(tmp_path: Path) -> None:
 
 def test_a_shape_that_is_stated_wrong(tmp_path: Path) -> None:
     file = graph(tmp_path / "net.onnx", [node("Relu", ["x"], "y")], {"x": (2, 3)}, {}, "y", out_shape=(2, 4))
-    from archscope import ShapeError
-
     with pytest.raises((ShapeError, SpecError), match="2×4|shape"):
+        record_of(str(file))
+
+
+def test_an_operator_without_a_name_is_named_once(tmp_path: Path) -> None:
+    file = graph(
+        tmp_path / "net.onnx", [node("MatMul", ["x", "w"], "y")], {"x": (2, 3)}, {"w": (3, 4)}, "y", {}, (2, 5)
+    )
+    with pytest.raises(ShapeError, match="net.onnx: MatMul gives 2×4, and 2×5 by"):
         record_of(str(file))
 
 

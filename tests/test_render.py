@@ -342,6 +342,16 @@ def test_terminal_folds_text_last() -> None:
     )
 
 
+def test_terminal_puts_columns_closer_before_a_line_is_too_long() -> None:
+    table = Table(
+        "",
+        (Column("a", "A"), Column("b", "B", "count"), Column("c", "C", "count")),
+        ({"a": "x", "b": 1234, "c": 5678},),
+    )
+    assert text_of(table, "terminal", width=15) == "A      B      C\n───────────────\nx  1,234  5,678\n"
+    assert text_of(table, "terminal", width=14) == "A     B     C\n─────────────\nx 1,234 5,678\n"
+
+
 def test_terminal_colour() -> None:
     plain, colour = text_of(TABLE, "terminal", width=80), text_of(TABLE, "terminal", width=80, color=True)
     assert re.sub(r"\x1b\[\d+m", "", colour) == plain

@@ -33,6 +33,11 @@ class Node(NamedTuple):
     own: str
     kind: str
 
+    @property
+    def title(self) -> str:
+        """`Gemm fc`; `Gemm` of one without a name."""
+        return self.op if self.own == self.op else f"{self.op} {self.own}"
+
 
 class Initializer(NamedTuple):
     """value: as a NumPy array, None where the data was left out."""

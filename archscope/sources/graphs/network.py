@@ -246,7 +246,7 @@ class Network(Container):
         try:
             done = folded(node.op, node.attributes, [x if x is None else np.asarray(x) for x in inputs])
         except (ValueError, IndexError, TypeError, KeyError, ArithmeticError, MemoryError) as error:
-            raise TraceError(f"{node.op} {node.own} cannot be done on its constants: {error}") from error
+            raise TraceError(f"{node.title} cannot be done on its constants: {error}") from error
         return None if done is None else (done,)
 
     def _compare(self, node: Node, name: str, value: Any) -> None:
@@ -256,7 +256,7 @@ class Network(Container):
             return
         if tuple(value.shape) != known.shape:
             seen, said = ("×".join(map(str, shape)) or "a scalar" for shape in (value.shape, known.shape))
-            raise ShapeError(f"{node.op} {node.own} gives {seen}, and {said} by onnx.shape_inference")
+            raise ShapeError(f"{node.title} gives {seen}, and {said} by onnx.shape_inference")
 
 
 def _constant_of(node: Node) -> Any:
