@@ -173,3 +173,36 @@ def test_the_command(archscope: Any) -> None:
     assert ran.code == 0 and "bf16-mixed" in ran.out
     ran = archscope("memory", "lenet", "--precision", "bf16-mixd")
     assert ran.code == 2 and "did you mean bf16-mixed" in ran.err
+
+
+class Mixed(nn.Module):
+    """A layer in a lower precision, one that is kept out of it, one outside; autocast stands in the forward."""
+
+    def __init__(self, device: str, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(8, 16), nn.Linear(16, 16), nn.Linear(16, 4)
+        self.device, self.dtype = device, dtype
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(self.device, dtype=self.dtype):
+            x = torch.relu(self.a(x))
+            with torch.autocast(self.device, enabled=False):
+                x = self.b(x.float())
+        return self.c(x)
+
+
+def test_every_byte_of_a_step_whose_forward_has_autocast() -> None:
+    model, x = Mixed("cpu", torch.bfloat16), torch.rand(4, 8)
+    made = archscope.trace_step(model, (x,), device="cpu", optimizer="momentum")
+    derived = after_forward(made), peak_within(made, "backward"), peak(made).nbytes, after_step(made)
+    assert derived == real_step(Mixed("cpu", torch.bfloat16), (x,), optimizer="momentum")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_in_a_forward_on_a_card_that_is_not_here(dtype: torch.dtype) -> None:
+    made = archscope.trace_step(Mixed("cuda", dtype), (4, 8), device="cuda")
+    outputs = {layer.path: layer.outputs[0].dtype for layer in made.layers if layer.path}
+    assert outputs == {"a": str(dtype).removeprefix("torch."), "b": "float32", "c": "float32"}
+    assert not torch.is_autocast_enabled("cuda")
+    elsewhere = archscope.trace_step(Mixed("cpu", torch.bfloat16), (4, 8), device="cuda")
+    assert {layer.outputs[0].dtype for layer in elsewhere.layers} == {"float32"}

@@ -75,12 +75,17 @@ class Casts:
     """The casts of one device within `autocast`. cache: the weights that were cast, as `torch.autocast` keeps them."""
 
     def __init__(self, device: str, dtype: torch.dtype) -> None:
-        self.device, self.dtype = device, dtype
+        self.device, self.lower = device, dtype
         self.key = _KEYS[device]
         self.keys = _set(getattr(_key, self.key))
         self.rules = {name: rule for rule, names in LISTS[device].items() for name in names.split()}
         self.cache: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.depth = 0
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The lower precision at this moment: a model may choose another one for a part."""
+        return torch.get_autocast_dtype(self.device)
 
     def to(self, dtype: torch.dtype, value: Any) -> Any:
         """An argument in another dtype: tensors, and those in a list, that autocast is for."""
@@ -180,7 +185,7 @@ def autocast(these: Casts | None) -> Iterator[None]:
     these.depth += 1
     _switch(these.key, True)
     torch.set_autocast_enabled(device, True)
-    torch.set_autocast_dtype(device, these.dtype)
+    torch.set_autocast_dtype(device, these.lower)
     try:
         yield
     finally:
@@ -191,6 +196,42 @@ def autocast(these: Casts | None) -> Iterator[None]:
             these.cache.clear()
         _active.pop()
         _switch(these.key, bool(_active))
+
+
+@contextmanager
+def followed(device: str) -> Iterator[None]:
+    """Within this block `torch.autocast` in the model's own code casts tensors without data of the device.
+
+    PyTorch switches autocast off for CUDA on a machine without it: not here.
+    """
+    these = Casts(device, torch.get_autocast_dtype(device))
+    amp: Any = torch.cuda.amp.common
+    turn, clear, missing = torch.set_autocast_enabled, torch.clear_autocast_cache, amp.amp_definitely_not_available
+    takes_bf16 = torch.cuda.is_bf16_supported
+
+    def turned(*args: Any) -> None:
+        kind, value = args if len(args) == 2 else ("cuda", *args)
+        if kind == device and value and not _active:
+            _library(device)
+            _active.append(these)
+            _switch(these.key, True)
+        turn(kind, value)
+
+    def cleared() -> None:
+        these.cache.clear()
+        clear()
+
+    torch.set_autocast_enabled, torch.clear_autocast_cache = turned, cleared
+    if device == "cuda":
+        amp.amp_definitely_not_available, torch.cuda.is_bf16_supported = lambda: False, lambda *_: True
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled, torch.clear_autocast_cache = turn, clear
+        amp.amp_definitely_not_available, torch.cuda.is_bf16_supported = missing, takes_bf16
+        if these in _active:
+            _active.remove(these)
+            _switch(these.key, bool(_active))
 
 
 def _switch(key: str, on: bool) -> None:

@@ -8,7 +8,7 @@ import threading
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import nn
 from archscope.core.errors import SpecError
 from archscope.core.record import Layer, Op, Phase, Storage, Tensor, Trace
 from archscope.operators import VIEWS
-from archscope.tracing.casts import Casts, autocast
+from archscope.tracing.casts import Casts, autocast, followed
 from archscope.tracing.checks import ASKS, holding
 from archscope.tracing.devices import CPU, answers, believed, device_of, is_meta, real_devices
 from archscope.tracing.dispatch import OVERLOADS, Overload, elements, overload_of
@@ -322,8 +322,11 @@ class StepRun(Run):
     def in_phase(self, name: str) -> Iterator[None]:
         start, self.phase, self.quiet = len(self.ops), name, False
         try:
-            with nullcontext() if name == "optimizer" else believed(self.device):  # the model may ask
+            if name == "optimizer":
                 yield
+            else:  # code of the model runs, which may ask for its device and switch autocast on
+                with believed(self.device), followed(self.device.type):
+                    yield
         finally:
             self.phases.append(Phase(name, start, len(self.ops)))
             self.phase, self.quiet = "between", True
