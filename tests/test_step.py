@@ -318,3 +318,18 @@ def test_a_mapped_ensemble_and_a_sparse_tensor() -> None:
     sparse = torch.eye(4).to_sparse()
     with pytest.raises(SpecError, match="sparse tensor cannot be followed"):
         archscope.trace_step(Fn(lambda y: torch.sparse.mm(sparse, y)), (4, 8))
+
+
+def test_an_equal_call_of_an_operator_is_made_without_its_kernel() -> None:
+    """As the kernel makes it: 1 and 1.0 are told apart, strides are kept, and what shares memory is asked each time."""
+    from archscope.tracing.step_shapes import EqualCalls
+
+    calls, aten = EqualCalls(), torch.ops.aten
+    x = torch.empty(2, 3, dtype=torch.int64, device="meta")
+    assert [calls(aten.add.Scalar, (x, n), {}).dtype for n in (1, 1.0, 1, 1.0)] == [torch.int64, torch.float32] * 2
+    y = torch.empty(2, 3, device="meta").t()
+    assert [calls(aten.add.Tensor, (y, y), {}).stride() for _ in range(2)] == [(1, 3)] * 2
+    for _ in range(2):
+        shared = calls(aten._unsafe_view.default, (x, (3, 2)), {})
+        assert shared.untyped_storage()._cdata == x.untyped_storage()._cdata
+    assert len(calls.known) == 3

@@ -26,7 +26,7 @@ from archscope.tracing.lines import line_now
 from archscope.tracing.modules import describe
 from archscope.tracing.run import _DTYPES, Run, unwrapped
 from archscope.tracing.sparse import SPARSE
-from archscope.tracing.step_shapes import ON_CPU, OUTPUTS
+from archscope.tracing.step_shapes import ON_CPU, OUTPUTS, EqualCalls
 from archscope.tracing.tensors import SMALL, records_in, tensors_in
 from archscope.tracing.training import (
     LOSSES,
@@ -59,6 +59,7 @@ class StepRun(Run):
 
     def __init__(self, modules: list[tuple[str, nn.Module]], name: str, values: bool, device: str) -> None:
         self.values, self.device, self.on_cpu = values, torch.device(device), device == "cpu"
+        self.equal_calls = EqualCalls()
         self.live: dict[int, Piece] = {}  # by the address of the storage
         self.pieces: list[Piece] = []
         self.count = 0  # of tensors
@@ -201,7 +202,9 @@ class StepRun(Run):
         if tensors and all(on_meta) and not constant:
             if overload.name == "aten._to_copy" and kwargs.keys() == {"device"}:
                 return torch.ops.aten.alias(*args)  # all tensors are on one device: nothing is copied
-            return func(*map(self.there, args), **{key: self.there(value) for key, value in kwargs.items()})
+            args, kwargs = [*map(self.there, args)], {key: self.there(value) for key, value in kwargs.items()}
+            fresh = not (overload.view or overload.in_place or overload.out)
+            return self.equal_calls(func, args, kwargs) if fresh else func(*args, **kwargs)
         if not tensors or overload.constant:
             small = elements(overload, args, kwargs) <= SMALL
             given = kwargs.get("device")

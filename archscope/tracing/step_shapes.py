@@ -1,4 +1,5 @@
-"""Outputs of the operators that training calls most, made from their arguments: PyTorch's meta kernels take longer.
+"""Outputs of operators without PyTorch's meta kernels, which take longer: of those that training calls most, made from
+their arguments, and of all others as the kernel made them for an equal call.
 
 Each function takes the arguments of the operator, all its tensors contiguous and of one dtype, and gives what PyTorch's
 kernel would give, on the meta device. None: the kernel is asked after all.
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from archscope.core.registry import Registry
+from archscope.tracing.tensors import tensors_in
 from archscope.tracing.weightless import META
 
 OUTPUTS: Registry[Callable[..., Any]] = Registry("output of")
@@ -17,6 +19,56 @@ ON_CPU: Registry[Callable[..., Any]] = Registry("output on a CPU of")  # where P
 output_of = OUTPUTS.register
 
 _empty = torch.empty
+_strided = torch.empty_strided
+
+
+class EqualCalls:
+    """What meta kernels gave, by the operator and its arguments: repeated layers ask once."""
+
+    def __init__(self) -> None:
+        self.known: dict[Any, Any] = {}
+
+    def __call__(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """The output of an operator on meta tensors. It writes nothing and its schema tells no view."""
+        key = func, _described(args), _described(kwargs.items())
+        known = self.known.get(key)
+        if known is not None:
+            kind, forms = known
+            made = [None if form is None else _strided(form[0], form[1], dtype=form[2], device=META) for form in forms]
+            return kind(made) if kind else made[0]
+        output = func(*args, **kwargs)
+        kind = type(output) if isinstance(output, tuple | list) else None
+        outputs = output if kind else [output]
+        if all([o is None or isinstance(o, torch.Tensor) for o in outputs]) and _own(outputs, (args, kwargs)):
+            self.known[key] = kind, _described(outputs)
+        return output
+
+
+def _described(values: Any) -> tuple[Any, ...]:
+    """Arguments as a key: 1, 1.0 and True are not the same, and of a tensor its values do not count."""
+    found: list[Any] = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append((value.shape, value.stride(), value.dtype))
+        elif value is None:
+            found.append(None)
+        elif isinstance(value, tuple | list):
+            found.append(_described(value))
+        else:
+            found.append((type(value), value))
+    return tuple(found)
+
+
+def _own(outputs: Any, given: Any) -> bool:
+    """Whether each output has memory of its own, and no more than it needs: `_unsafe_view` gives that of its input."""
+    taken = {t.untyped_storage()._cdata for t in tensors_in(given)}
+    for tensor in tensors_in(outputs):
+        storage = tensor.untyped_storage()
+        whole = _strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=META)
+        if storage._cdata in taken or storage.nbytes() != whole.untyped_storage().nbytes():
+            return False
+        taken.add(storage._cdata)
+    return True
 
 
 def _of(shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
@@ -76,18 +128,6 @@ def convolution_backward(gradient: torch.Tensor, x: torch.Tensor, weight: torch.
     mask = more[-1]
     shapes = (x.shape, weight.shape, (gradient.shape[1],))
     return tuple(_of(shape, x) if wanted else None for wanted, shape in zip(mask, shapes, strict=True))
-
-
-@output_of("aten.native_layer_norm_backward")
-def layer_norm_backward(gradient: torch.Tensor, x: torch.Tensor, shape: Any, mean: Any, rstd: Any, weight: Any,
-                        bias: Any, mask: Any) -> Any:  # fmt: skip
-    shapes = (x.shape, shape, shape)
-    return tuple(_of(shape, x) if wanted else None for wanted, shape in zip(mask, shapes, strict=True))
-
-
-@output_of("aten._softmax", "aten._log_softmax")
-def softmax(x: torch.Tensor, dim: int, half_to_float: bool) -> Any:
-    return None if half_to_float else _of(x.shape, x)
 
 
 # ---------------------------------------------------------------------------------------------------- on a CPU
