@@ -237,6 +237,20 @@ class Fn(nn.Module):
         return self.function(self.linear(x))
 
 
+@pytest.mark.parametrize("stride", [1, 4])
+def test_fold_keeps_the_memory_of_its_larger_input(stride: int) -> None:
+    """Nine windows overlap with a step of 1; with a step of 4 `unfold` gives less than it takes, and keeps as much."""
+
+    def windows(y: torch.Tensor) -> torch.Tensor:
+        taken = functional.unfold(y[:, None], 3, stride=stride)
+        return functional.fold(torch.relu(taken), y.shape[1:], 3, stride=stride) * 2
+
+    model, x = Fn(windows), torch.rand(4, 8, 8)
+    made = archscope.trace_step(model, (x,), device="cpu", optimizer="momentum")
+    derived = after_forward(made), peak_within(made, "backward"), peak(made).nbytes, after_step(made)
+    assert derived == real_step(Fn(windows), (x,), optimizer="momentum")
+
+
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 @pytest.mark.parametrize(
     "asks",

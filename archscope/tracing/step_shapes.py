@@ -6,6 +6,7 @@ kernel would give, on the meta device. None: the kernel is asked after all.
 """
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -128,6 +129,26 @@ def convolution_backward(gradient: torch.Tensor, x: torch.Tensor, weight: torch.
     mask = more[-1]
     shapes = (x.shape, weight.shape, (gradient.shape[1],))
     return tuple(_of(shape, x) if wanted else None for wanted, shape in zip(mask, shapes, strict=True))
+
+
+@output_of("aten.im2col")
+def im2col(x: torch.Tensor, kernel: Any, dilation: Any, padding: Any, stride: Any) -> Any:
+    sides = [
+        (m + 2 * p - d * (k - 1) - 1) // s + 1
+        for m, k, d, p, s in zip(x.shape[-2:], kernel, dilation, padding, stride, strict=True)
+    ]
+    shape = (*x.shape[:-3], x.shape[-3] * prod(kernel), prod(sides))
+    return _as_large_as(x, shape) if min(sides) > 0 and x.dim() in (3, 4) else None
+
+
+@output_of("aten.col2im")
+def col2im(x: torch.Tensor, size: Any, kernel: Any, *_: Any) -> Any:
+    return _as_large_as(x, (*x.shape[:-2], x.shape[-2] // prod(kernel), *size)) if x.dim() in (2, 3) else None
+
+
+def _as_large_as(x: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """The kernel takes memory for as many numbers as it is given, and keeps it where its output is smaller."""
+    return _of((max(prod(shape), x.numel()),), x)[: prod(shape)].view(*shape)
 
 
 # ---------------------------------------------------------------------------------------------------- on a CPU
