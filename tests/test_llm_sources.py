@@ -13,6 +13,7 @@ from torch import nn
 
 import archscope
 from archscope.analysis import decoder, generation
+from archscope.core.errors import SpecError
 from archscope.report.language import Setting, Usage
 from archscope.sources.decoding import LanguageModel
 
@@ -101,6 +102,9 @@ QWEN2 = {**QWEN, "embed_dim": 32, "hidden_size": 64, "mlp_ratio": 2}
 QWEN25 = {**QWEN, "hidden_size": 32, "out_hidden_size": 64, "intermediate_size": 48, "window_size": 28,
           "fullatt_block_indexes": [1]}  # fmt: skip
 QWEN3 = {**QWEN, "hidden_size": 32, "out_hidden_size": 64, "intermediate_size": 48, "deepstack_visual_indexes": [0]}
+GEMMA4 = {**EYE, "model_type": "gemma4_vision", "head_dim": 16, "num_key_value_heads": 2, "patch_size": 2}
+WIDE = {"global_head_dim": 16, "hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0}
+SIDES = {"gemma4": 48}  # 70 tokens at most: 24·24 patches, 3·3 of them a token; 54 more patches are empty
 SEEING: dict[str, tuple[int, dict[str, Any]]] = {  # tokens of an image of 28×28 in patches of 7×7: 16, or merged 2×2
     "llava": (16, seeing("llava", CLIP, "llama", image_token_index=96)),
     "vipllava": (16, seeing("vipllava", CLIP, "llama", image_token_index=96, vision_feature_layers=[-1, -2])),
@@ -114,6 +118,12 @@ SEEING: dict[str, tuple[int, dict[str, Any]]] = {  # tokens of an image of 28×2
     "qwen2_vl": (4, seeing("qwen2_vl", QWEN2, "qwen2_vl_text", **MARKS)),
     "qwen2_5_vl": (4, seeing("qwen2_5_vl", QWEN25, "qwen2_5_vl_text", **MARKS)),
     "qwen3_vl": (4, seeing("qwen3_vl", QWEN3, "qwen3_vl_text", **MARKS)),
+    # whole, and in two tiles side by side: of their 4·8 patches those that the image covers, and an end of each line
+    "llava_next": (16 + 4 * (4 + 1), seeing("llava_next", CLIP, "llama", image_token_index=96,
+                                            image_grid_pinpoints=[[28, 56]])),
+    "llava_onevision": (16 + 4 * (4 + 1), seeing("llava_onevision", SIGLIP, "qwen2", image_token_index=96,
+                                                 image_grid_pinpoints=[[28, 56]])),
+    "gemma4": (64, seeing("gemma4", GEMMA4, "gemma4_text", image_token_id=96)),
 }  # fmt: skip
 
 
@@ -121,6 +131,8 @@ def folder(path: Path, values: dict[str, Any]) -> str:
     for kind in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl"):
         if values["model_type"] == kind:
             values = {**values, "text_config": {**values["text_config"], **ROPE}}
+    if values["model_type"] == "gemma4":
+        values = {**values, "text_config": {**values["text_config"], **WIDE}}
     (path / "config.json").write_text(json.dumps(values), encoding="utf-8")
     return f"{path}/config.json"
 
@@ -129,14 +141,14 @@ def folder(path: Path, values: dict[str, Any]) -> str:
 def test_an_image_in_the_prompt(kind: str, tmp_path: Path) -> None:
     """The image costs what the part that reads it costs, and its tokens are tokens of the text."""
     taken, values = SEEING[kind]
-    spec, n = folder(tmp_path, values), 24
-    model, blind = LanguageModel(spec, image=28), LanguageModel(spec, image=0)
+    spec, n, side = folder(tmp_path, values), taken + 8, SIDES.get(kind, 28)
+    model, blind = LanguageModel(spec, image=side), LanguageModel(spec, image=0)
     config, prompt = model.config, model.prefill(n)
-    assert any(f"{taken} of the tokens are an image of 28×28" in note for note in prompt.notes)
+    assert any(f"{taken} of the tokens are an image of {side}×{side}" in note for note in prompt.notes)
     text, step = blind.prefill(n), model.decode(n)
     whole, alone = generation.macs(prompt, config), generation.macs(text, config)
     assert whole is not None and alone is not None
-    assert whole - alone == generation.macs(the_image(model), {})
+    assert whole - alone == generation.macs(the_image(model, side), {})
     derived = generation.derived_macs(text, config, n, 1, blind.decode(n))
     assert derived is not None and derived.prefill == alone
     assert derived.decode == generation.macs(step, config)
@@ -144,10 +156,11 @@ def test_an_image_in_the_prompt(kind: str, tmp_path: Path) -> None:
     assert derived.causal is not None and causal == derived.causal + whole - alone
     layers = decoder.mixers(config)
     assert layers is not None and generation.cached_elements(step) == decoder.cache_elements(layers, n)
-    assert decoder.closed_matrices(config) == generation.matrices(step, config)
+    known = None if kind == "gemma4" else generation.matrices(step, config)  # its layers differ in width
+    assert decoder.closed_matrices(config) == known
 
 
-def the_image(model: LanguageModel) -> archscope.Trace:
+def the_image(model: LanguageModel, side: int) -> archscope.Trace:
     """The record of what reads the image, by itself."""
     from archscope.sources.kinds.transformers import running
     from archscope.sources.prompts import _pixels
@@ -161,21 +174,56 @@ def the_image(model: LanguageModel) -> archscope.Trace:
             return self.model.get_image_features(**pixels)
 
     read = model.model.get_image_features
-    pixels, _ = _pixels(model.model.config, inspect.signature(read).parameters, 1, 28)
+    pixels, _ = _pixels(model.model.config, inspect.signature(read).parameters, 1, side)
     with running():
         return archscope.trace(Eye(), pixels)
 
 
-def test_llava_by_hand(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "images"), [("llava", 1), ("llava_next", 1 + 2)])
+def test_llava_by_hand(kind: str, images: int, tmp_path: Path) -> None:
     """16 patches of 3·7·7 numbers and a class token through 2 layers; 16 rows through 2 matrices to the text."""
-    spec = folder(tmp_path, SEEING["llava"][1])
-    n, rows = 24, 16 + 1
+    spec = folder(tmp_path, SEEING[kind][1])
+    n, rows = 48, 16 + 1
     prompt, text = LanguageModel(spec).prefill(n), LanguageModel(spec, image=0).prefill(n)
     eye = 16 * 32 * (3 * 7 * 7) + 2 * (rows * (4 * 32 * 32 + 2 * 32 * 48) + 2 * rows * rows * 32)
     whole, alone = (archscope.totals(record)["macs"] for record in (prompt, text))
-    assert whole - alone == eye + 16 * (32 * 64 + 64 * 64)
+    assert whole - alone == images * (eye + 16 * (32 * 64 + 64 * 64))
+    lines = 0 if images == 1 else 64  # the vector at the end of each line
     image = 32 * 147 + rows * 32 + 32 + 2 * (4 * (32 * 32 + 32) + 2 * 32 * 48 + 48 + 32 + 4 * 32) + 4 * 32
-    assert generation.parts(prompt)["image"] == image + 32 * 64 + 64 + 64 * 64 + 64
+    assert generation.parts(prompt)["image"] == image + 32 * 64 + 64 + 64 * 64 + 64 + lines
+
+
+def test_a_question_is_read_with_the_image(tmp_path: Path) -> None:
+    """InstructBLIP: 4 queries and the text before them look at 17 rows of the image, in the first of 2 layers."""
+    former = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+              "encoder_hidden_size": 32, "vocab_size": 97, "cross_attention_frequency": 2}  # fmt: skip
+    text = {**TEXT, "ffn_dim": 128, "word_embed_proj_dim": 64}
+    values = {"model_type": "instructblip", "vision_config": EYE, "qformer_config": former, "num_query_tokens": 4,
+              "text_config": {"model_type": "opt", **text}, "image_token_index": 96}  # fmt: skip
+    n, rows, q, words = 24, 16 + 1, 4, 24 - 4
+    found = {one.key: one for one in Usage(folder(tmp_path, values), Setting(context=n)).figures()}
+    eye = 16 * 32 * (3 * 7 * 7) + 2 * (rows * (4 * 32 * 32 + 2 * 32 * 48) + 2 * rows * rows * 32)
+    cross = 2 * q * 32 * 32 + 2 * rows * 32 * 32 + 2 * q * rows * 32
+    queries = 2 * ((q + words) * (4 * 32 * 32 + 2 * 32 * 48) + 2 * (q + words) ** 2 * 32) + cross + q * 32 * 64
+    matrices = 2 * (4 * 64 * 64 + 2 * 64 * 128) + 64 * 97
+    assert found["prefill_macs"].value == eye + queries + n * matrices + 2 * 2 * 64 * n * n
+    assert found["decode_macs"].observed == found["decode_macs"].derived == matrices + 2 * 2 * 64 * (n + 1)
+    assert found["cache_elements"].observed == 2 * 2 * 64 * n
+    with pytest.raises(SpecError, match="leave --image 0 out"):
+        LanguageModel(folder(tmp_path, values), image=0).prefill(n)
+
+
+def test_llama_4_sees() -> None:
+    """16 patches, of which 2·2 become a token; its experts are all run, so the causal figure has no closed form."""
+    eye = {**EYE, "intermediate_size": 128, "projector_input_dim": 64, "projector_output_dim": 64}
+    parts = ("vision_config", {**eye, "vision_output_dim": 64}), ("text_config", {**TEXT, "num_local_experts": 2})
+    spec = "transformers:Llama4Config" + "".join(f"@{name}={json.dumps(values)}" for name, values in parts)
+    seen, blind = LanguageModel(spec).prefill(12), LanguageModel(spec, image=0).prefill(12)
+    assert "4 of the tokens are an image of 28×28 pixels" in seen.notes
+    rows = 16 + 1
+    image = 16 * 32 * (3 * 7 * 7) + 2 * (rows * (4 * 32 * 32 + 2 * 32 * 128) + 2 * rows * rows * 32)
+    image += 4 * (128 * 64 + 64 * 64 + 64 * 64)
+    assert archscope.totals(seen)["macs"] - archscope.totals(blind)["macs"] == image
 
 
 def test_what_a_model_does_not_read(archscope: Callable[..., Ran], tmp_path: Path) -> None:
@@ -189,9 +237,9 @@ def test_what_a_model_does_not_read(archscope: Callable[..., Ran], tmp_path: Pat
     assert ran.code == 2 and "input_features" in ran.err
     ran = archscope("llm", "transformers:BertConfig@num_hidden_layers=1")
     assert ran.code == 2 and "@is_decoder=true" in ran.err
-    tiles = {**SEEING["llava"][1], "model_type": "llava_next", "image_grid_pinpoints": [[28, 56]]}
-    (tmp_path / "tiles").mkdir()
-    ran = archscope("llm", folder(tmp_path / "tiles", tiles), "--context", "16", "--format", "md")
+    other = {**SEEING["llava"][1], "model_type": "lfm2_vl"}
+    (tmp_path / "other").mkdir()
+    ran = archscope("llm", folder(tmp_path / "other", other), "--context", "16", "--format", "md")
     assert ran.code == 0 and "text alone" in ran.out
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from archscope.core.errors import ArchscopeError, ShapeError, SpecError, TraceError
 from archscope.core.record import Trace
 from archscope.sources.loading import Loaded, built
-from archscope.sources.prompts import Beside, Wanted, beside, encoder_output, text_alone
+from archscope.sources.prompts import Beside, Wanted, beside, encoder_output, needs_image, text_alone
 from archscope.sources.records import traced
 from archscope.sources.source import Source, source_of
 from archscope.sources.spec import Spec, parse
@@ -64,10 +64,13 @@ class LanguageModel:
         self.kind = cache
         self.model, self.adapter = _unwrapped(built(self.spec))
         self.adapter = given.source.adapter(given.name) or self.adapter
-        self._names = list(inspect.signature(self.model.forward).parameters)
+        # what reads one more token, and takes a cache
+        self._reader = self.model.language_model if needs_image(self.model) else self.model
+        self._names = list(inspect.signature(self._reader.forward).parameters)
         self._wanted = Wanted(source, image)
         if of_many:
-            self._wanted = Wanted(source if self.encodes else None, image if "pixel_values" in self._names else None)
+            sees = "pixel_values" in inspect.signature(self.model.forward).parameters
+            self._wanted = Wanted(source if self.encodes else None, image if sees else None)
         self._filled: dict[tuple[int, int], Left] = {}
         self._prompts: dict[tuple[int, int], Trace] = {}
 
@@ -114,7 +117,7 @@ class LanguageModel:
             except ArchscopeError as error:
                 if isinstance(error, ShapeError) and getattr(self.model, "config", None) is None:
                     raise SpecError(f"{self.spec.text} does not read {batch}×{tokens} tokens: {error}") from error
-                if more.ids is None or self._wanted.image:
+                if more.ids is None or self._wanted.image or needs_image(self.model):
                     raise
                 record = self._prompt(tokens, batch, text_alone(error))
             self._prompts[tokens, batch] = record
@@ -122,7 +125,7 @@ class LanguageModel:
 
     def _prompt(self, tokens: int, batch: int, more: Beside) -> Trace:
         ids = more.ids if more.ids is not None else self._text(tokens, batch)
-        record = self._run({self._tokens: ids, **more.named}, self._empty(tokens + 1), (tokens, batch))
+        record = self._run(self.model, {self._tokens: ids, **more.named}, self._empty(tokens + 1), (tokens, batch))
         return replace(record, notes=(*record.notes, more.note)) if more.note else record
 
     def decode(self, tokens: int, batch: int = 1) -> Trace:
@@ -177,9 +180,9 @@ class LanguageModel:
         named = {self._tokens: self._text(1, batch)}
         if left.encoded is not None:
             named["encoder_outputs"] = encoder_output(left.encoded)
-        return self._run(named, left.cache, keep)
+        return self._run(self._reader, named, left.cache, keep)
 
-    def _run(self, named: dict[str, Any], cache: Any, keep: tuple[int, int] | None = None) -> Trace:
+    def _run(self, model: Any, named: dict[str, Any], cache: Any, keep: tuple[int, int] | None = None) -> Trace:
         """keep: under which key the cache is kept that the run leaves behind."""
         if self._argument is not None and self.has_cache:  # without one the model makes its own
             named = {**named, "use_cache": True} | ({} if cache is None else {self._argument: cache})
@@ -191,9 +194,9 @@ class LanguageModel:
                 found = found or named.get(self._argument or "")
                 self._filled[keep] = Left(found, getattr(output, "encoder_last_hidden_state", None))
 
-        hook = self.model.register_forward_hook(left, with_kwargs=True)
+        hook = model.register_forward_hook(left, with_kwargs=True)
         try:
-            return traced(self.spec, Loaded(self.model, first, named))
+            return traced(self.spec, Loaded(model, first, named))
         finally:
             hook.remove()
 
@@ -210,7 +213,8 @@ class LanguageModel:
 
             def forward(self, **pixels: Any) -> Any:
                 made = read(**pixels)
-                made = getattr(made, "pooler_output", made)
+                pooled = getattr(made, "pooler_output", made)
+                made = made.last_hidden_state if pooled is None else pooled
                 parts = list(made) if isinstance(made, list | tuple) else [made]
                 seen[:] = [sum(part.numel() // part.shape[-1] for part in parts)]
                 return made

@@ -5,6 +5,7 @@ How many tokens an image takes is not computed from the configuration: the part 
 
 import inspect
 from collections.abc import Callable, Mapping
+from math import isqrt
 from typing import Any, NamedTuple
 
 from archscope.core.errors import ArchscopeError, SpecError
@@ -51,6 +52,8 @@ def beside(
         raise SpecError(f"{type(model).__name__} has no encoder that reads a source: leave --source out")
     if "pixel_values" in names and wanted.image != 0:
         return _image(model, tokens, batch, wanted, features)
+    if wanted.image == 0 and needs_image(model):
+        raise SpecError(f"{type(model).__name__} reads an image with each text: leave --image 0 out")
     if wanted.image:
         raise SpecError(f"{type(model).__name__} reads no image: leave --image out")
     return Beside()
@@ -95,10 +98,13 @@ def _image(model: Any, tokens: int, batch: int, wanted: Wanted, features: Callab
         if marker is None or read is None:
             raise SpecError("it names no token that stands for an image")
         pixels, side = _pixels(config, inspect.signature(read).parameters, batch, wanted.image)
+        if "qformer_input_ids" in pixels:  # what looks at the image reads the question as well
+            pixels["qformer_input_ids"] = _question(config, tokens, batch)
         rows = features(read, pixels)
     except ArchscopeError as error:
-        if wanted.image:
-            raise SpecError(f"{name} cannot be given an image of {wanted.image} pixels: {error}") from error
+        if wanted.image or needs_image(model):
+            size = f" of {wanted.image} pixels" if wanted.image else ""
+            raise SpecError(f"{name} cannot be given an image{size}: {error}") from error
         return text_alone(error)
     taken = rows // batch
     start = _own(config, "vision_start_token_id")
@@ -117,6 +123,21 @@ def _image(model: Any, tokens: int, batch: int, wanted: Wanted, features: Callab
     return Beside(pixels, ids=ids, note=note)
 
 
+def needs_image(model: Any) -> bool:
+    """Whether each forward wants an image, so that what continues the text is a language model inside."""
+    pixels = inspect.signature(model.forward).parameters.get("pixel_values")
+    return pixels is not None and pixels.default is pixels.empty and hasattr(model, "language_model")
+
+
+def _question(config: Any, tokens: int, batch: int) -> Any:
+    """The text without its image, as far as the positions of a Q-Former reach."""
+    import torch
+
+    words = max(tokens - config.num_query_tokens, 1)
+    return torch.empty(batch, min(words, config.qformer_config.max_position_embeddings), dtype=torch.int64,
+                       device="meta")  # fmt: skip
+
+
 def text_alone(error: ArchscopeError) -> Beside:
     """A prompt without the image that a model could not be given."""
     why = str(error).partition("\n")[0].partition(", at /")[0]
@@ -127,10 +148,14 @@ def _own(config: Any, key: str) -> Any:
     return getattr(config, key, None)
 
 
-_OTHER_FORMS = (
-    "image_position_ids", "spatial_shapes", "qformer_input_ids", "image_token_pooling", "num_local_patches",
-    "image_grid_hw", "image_grids", "args",
-)  # fmt: skip
+_OTHER_FORMS = ("spatial_shapes", "image_token_pooling", "num_local_patches", "image_grid_hw", "image_grids", "args")
+_SOFT_TOKENS = (
+    70,
+    140,
+    280,
+    560,
+    1120,
+)  # of an image, from which the processor of Gemma 4 lets one choose; 280 is usual
 
 
 def _pixels(config: Any, wants: Mapping[str, Any], batch: int, asked: int | None) -> tuple[dict[str, Any], int]:
@@ -138,8 +163,6 @@ def _pixels(config: Any, wants: Mapping[str, Any], batch: int, asked: int | None
     import torch
 
     vision = getattr(config, "vision_config", None) or config
-    if getattr(config, "image_grid_pinpoints", None):
-        raise SpecError("it cuts an image into tiles")
     size = getattr(vision, "image_size", None)
     size = size[0] if isinstance(size, list | tuple) and size else size
     side = asked or (size if type(size) is int and size > 0 else SIDE)
@@ -155,12 +178,45 @@ def _pixels(config: Any, wants: Mapping[str, Any], batch: int, asked: int | None
         grid = torch.tensor([[1, n, n]] * batch)
         pixels = torch.empty(batch * n * n, features, device="meta")
         return {"pixel_values": pixels, "image_grid_thw": grid}, n * patch
+    if "image_position_ids" in wants:
+        if vision is config:
+            raise SpecError("its configuration has no vision_config")
+        return _padded(vision, channels, batch, asked)
     unknown = [key for key in _OTHER_FORMS if key in wants]
     if unknown or "pixel_values" not in wants:
         raise SpecError(f"it reads images by {unknown[0] if unknown else 'other arguments'}")
     if "pixel_attention_mask" in wants:  # one image of several that a text may have
         return {"pixel_values": torch.empty(batch, 1, channels, side, side, device="meta")}, side
     named: dict[str, Any] = {"pixel_values": torch.empty(batch, channels, side, side, device="meta")}
+    if grids := getattr(config, "image_grid_pinpoints", None):
+        tile = size if type(size) is int else SIDE
+        named["pixel_values"] = torch.empty(batch, _tiles(grids, side, tile), channels, tile, tile, device="meta")
+    if "qformer_input_ids" in wants:
+        named["qformer_input_ids"] = None
     if "image_sizes" in wants:
         named["image_sizes"] = torch.tensor([[side, side]] * batch)
     return named, side
+
+
+def _tiles(grids: Any, side: int, tile: int) -> int:
+    """Tiles of a square image: those of the grid that suits it best, and the whole image once more as one."""
+    from transformers.image_processing_utils import select_best_resolution
+
+    height, width = select_best_resolution((side, side), grids)
+    return 1 + -(-height // tile) * -(-width // tile)
+
+
+def _padded(vision: Any, channels: int, batch: int, asked: int | None) -> tuple[dict[str, Any], int]:
+    """Patches one by one, with the place of each: a square image fills what the number of its tokens lets it, and
+    patches at (−1, −1) fill up. Raises SpecError for a side that the processor does not make."""
+    import torch
+
+    pool, patch = vision.pooling_kernel_size, vision.patch_size
+    most = {isqrt(soft) * pool: soft * pool * pool for soft in _SOFT_TOKENS}
+    side = asked or isqrt(280) * pool * patch
+    if side % patch or side // patch not in most:
+        raise SpecError(f"its processor makes square images of {', '.join(str(n * patch) for n in most)} pixels")
+    n = side // patch
+    places = [[x, y] for y in range(n) for x in range(n)] + [[-1, -1]] * (most[n] - n * n)
+    pixels = torch.empty(batch, most[n], channels * patch * patch, device="meta")
+    return {"pixel_values": pixels, "image_position_ids": torch.tensor([places] * batch)}, side

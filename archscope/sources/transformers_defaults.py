@@ -6,6 +6,8 @@ taken.
 """
 
 from collections.abc import Callable, Iterator
+from functools import reduce
+from math import isqrt
 from typing import Any
 
 Value = Any | Callable[[Any], Any]  # or what makes it of the configuration
@@ -24,6 +26,12 @@ def _half_rotary(config: Any) -> dict[str, Any]:
     parameters = dict(config.rope_parameters)
     sections, width = parameters.get("mrope_section", [8, 12, 12]), getattr(config, "head_dim", None) or _head(config)
     return {**parameters, "partial_rotary_factor": 2 * sum(sections) / width}
+
+
+def _pools(config: Any) -> bool:
+    """Whether the patches of an image can be pooled to as many tokens as the text gets."""
+    vision = config.vision_config
+    return vision.image_size % (vision.patch_size * isqrt(config.mm_tokens_per_image)) == 0
 
 
 def _dense_first(config: Any) -> list[str]:
@@ -55,8 +63,16 @@ OPEN: dict[str, dict[str, Value]] = {
     "TimmBackboneConfig": {"backbone": "resnet50"},
     "XmodConfig": {"default_language": "en_XX"},
 }
-# what is stated and does not fit together
+# what is stated and does not fit together; "vision_config.image_size" is a field of a configuration inside
 CLASHING: dict[str, dict[str, Value]] = {
+    "Gemma3Config": {
+        "vision_config.image_size": lambda config: config.vision_config.image_size if _pools(config) else 896,
+        "vision_config.patch_size": lambda config: config.vision_config.patch_size if _pools(config) else 14,
+    },
+    "Llama4VisionConfig": {  # a shuffle makes one row of 1/ratio² patches, which has to be as wide as its first matrix
+        "hidden_size": lambda config: int(config.intermediate_size * config.pixel_shuffle_ratio**2),
+        "vision_output_dim": lambda config: config.projector_output_dim,
+    },
     "Glm4vTextConfig": {"rope_parameters": _half_rotary},
     "Glm4vMoeTextConfig": {"head_dim": 128, "rope_parameters": _half_rotary},
     "GlmImageTextConfig": {"rope_parameters": _half_rotary},
@@ -72,15 +88,17 @@ def completed(config: Any, given: dict[str, Any]) -> tuple[str, ...]:
     for one in _inside(config, set()):
         kind = type(one).__name__
         for key, value in {**OPEN.get(kind, {}), **CLASHING.get(kind, {})}.items():
-            stated = getattr(one, key, None)
+            *path, field = key.split(".")
+            holder = reduce(getattr, path, one)
+            stated = getattr(holder, field, None)
             if key in given or (stated is not None and key not in CLASHING.get(kind, {})):
                 continue
             made = value(one) if callable(value) else value
             if made == stated:
                 continue
-            setattr(one, key, made)
+            setattr(holder, field, made)
             shown = str(made)
-            taken.append(f"{key}={shown if len(shown) < 40 else shown[:37] + '…'}")
+            taken.append(f"{'' if one is config else f'{kind}.'}{key}={shown if len(shown) < 40 else shown[:37] + '…'}")
     if not taken:
         return ()
     return (f"{type(config).__name__}() does not state what a model needs: taken were {', '.join(taken)}",)

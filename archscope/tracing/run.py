@@ -42,7 +42,8 @@ from archscope.tracing.weightless import KIND, META
 
 _ENLARGED = ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")  # are asked for one of several output sizes
 SHOWN = 3  # places in a note
-MANY = 1 << 22  # the same of integers and booleans: edges, lengths, masks
+MANY = 1 << 22  # elements of integers and booleans that keep their values: edges, lengths, masks
+FLOATS = 1 << 20  # of what was computed of small constants
 
 _DTYPES = {d: str(d).removeprefix("torch.") for d in vars(torch).values() if isinstance(d, torch.dtype)}
 _empty = torch.empty  # `believed` replaces the name, for models
@@ -272,7 +273,10 @@ class Run(TorchDispatchMode):
         tensors = [*tensors_in(args), *tensors_in(kwargs.values())]
         if self.lazy and any(map(is_lazy, tensors)):
             return func(*args, **kwargs)  # a lazy module makes its parameters: not a part of the forward
-        real = self.real or all([self.known(t) for t in tensors])
+        # of what `expand_as` is given only the shape counts
+        real = self.real or all(
+            [self.known(t) for t in (tensors[:1] if overload.name == "aten.expand_as" else tensors)]
+        )
         if not tensors or overload.constant:
             small = self.real or elements(overload, args, kwargs) <= SMALL
             given = kwargs.get("device")
@@ -403,7 +407,10 @@ class Run(TorchDispatchMode):
         if tensor.layout in SPARSE:
             return True
         dtype = tensor.dtype
-        if tensor.numel() > (SMALL if dtype.is_floating_point or dtype.is_complex else MANY):
+        most = FLOATS if dtype.is_floating_point or dtype.is_complex else MANY
+        if (
+            tensor.numel() > most and tensor.untyped_storage().nbytes() > most * dtype.itemsize
+        ):  # an expanded one is small
             return False
         return not self.stale or tensor.untyped_storage().data_ptr() not in self.stale
 
@@ -417,7 +424,7 @@ class Run(TorchDispatchMode):
         try:
             return func(*map(self.meta, args), **{k: self.meta(v) for k, v in kwargs.items()})
         except Exception:
-            if all([is_meta(t) or t.numel() > SMALL for t in tensors_in(args)]):
+            if not any([self.known(t) for t in tensors_in(args)]):
                 raise
             return func(*args, **kwargs)  # it wants the values of a small constant: lengths, sizes
 

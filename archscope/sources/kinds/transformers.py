@@ -248,11 +248,18 @@ def inputs_of_config(found: Any, config: Any) -> tuple[Given, ...]:
 def running() -> Iterator[tuple[str, ...]]:
     """Without the warning that looks for padding among the tokens: it would read their values."""
     owner, name = transformers_library().PreTrainedModel, "warn_if_padding_and_no_attention_mask"
+    # Llama 4 with its image part reads a field of its text model's output that 5.24 forgot to give it
+    output = transformers_library().modeling_outputs.MoeCausalLMOutputWithPast
     original = getattr(owner, name, None)
     if original is not None:
         setattr(owner, name, lambda self, input_ids, attention_mask: None)
+    forgotten = not hasattr(output, "image_outputs")
+    if forgotten:
+        output.image_outputs = None
     try:
         yield ()
     finally:
         if original is not None:
             setattr(owner, name, original)
+        if forgotten:
+            del output.image_outputs
