@@ -1,9 +1,11 @@
 """What the models of transformers are given by default, and what their default configurations leave open."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Ran
 
 from archscope import TraceError, totals
 from archscope.sources.loading import inputs_of
@@ -53,6 +55,27 @@ def test_a_configuration_that_leaves_something_open_is_completed_and_it_is_said(
     assert any("num_key_value_heads=4" in note and "does not state" in note for note in record.notes)
     record = record_of("transformers:NemotronConfig@num_hidden_layers=1@num_key_value_heads=8")
     assert not any("num_key_value_heads" in note for note in record.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("CohereCompassTextConfig@num_hidden_layers=1", "rope_parameters="),
+        ("HunYuanVLTextConfig@num_hidden_layers=1", "rope_parameters="),
+        ("Dots1Config@num_hidden_layers=1", "n_routed_experts=128"),
+        ("EdgeTamVisionConfig", "backbone_config.architecture=repvit_m1"),
+    ],
+)
+def test_defaults_that_do_not_fit_together(name: str, taken: str) -> None:
+    record = record_of(f"transformers:{name}")
+    assert totals(record)["macs"] > 0 and any(taken in note for note in record.notes)
+
+
+def test_what_a_default_cannot_have_is_said(archscope: Callable[..., Ran]) -> None:
+    ran = archscope("trace", "transformers:BarkConfig")
+    assert ran.code == 2 and "transformers:BarkSemanticModel" in ran.err
+    ran = archscope("trace", "transformers:PerceptionLMConfig")
+    assert ran.code == 2 and "config.json of a published model" in ran.err
 
 
 READS = """

@@ -28,6 +28,24 @@ def _half_rotary(config: Any) -> dict[str, Any]:
     return {**parameters, "partial_rotary_factor": 2 * sum(sections) / width}
 
 
+def _whole_heads(config: Any, otherwise: int) -> int:
+    heads = config.num_attention_heads
+    return otherwise if config.hidden_size % heads else heads
+
+
+def _rotary_by_type(config: Any) -> dict[str, Any]:
+    """The same rotary embedding for each type of layer."""
+    stated = config.rope_parameters or {}
+    plain = {"rope_type": "default", "rope_theta": 10_000.0}
+    return {kind: stated.get(kind) or plain for kind in dict.fromkeys(config.layer_types)}
+
+
+def _four_sections(config: Any) -> dict[str, Any]:
+    """A rotary embedding of four axes, each with a quarter of the pairs of a head."""
+    width = getattr(config, "head_dim", None) or _head(config)
+    return {"mrope_section": [width // 8] * 4, **config.rope_parameters}
+
+
 def _pools(config: Any) -> bool:
     """Whether the patches of an image can be pooled to as many tokens as the text gets."""
     vision = config.vision_config
@@ -45,8 +63,10 @@ OPEN: dict[str, dict[str, Value]] = {
     "DeepseekOcr2TextConfig": {"mlp_layer_types": _dense_first, "num_experts_per_tok": 6},
     "DeepseekV2Config": {"num_experts_per_tok": 6},
     "Emu3Config": {"vocabulary_map": {"<image>": 151_646, "<|extra_200|>": 151_846}},
+    "DiffusionGemmaTextConfig": {"num_experts": 128, "top_k_experts": 8, "moe_intermediate_size": 704},
+    "Dots1Config": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
     "EsmConfig": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
-    "Granite4VisionConfig": {"deepstack_layer_map": []},
+    "Granite4VisionConfig": {"deepstack_layer_map": [], "downsample_rate": "4/8"},
     "HunYuanDenseV1Config": {"head_dim": _head},
     "HunYuanMoEV1Config": {"head_dim": _head},
     "HunYuanVLTextConfig": {"head_dim": _head},
@@ -57,6 +77,7 @@ OPEN: dict[str, dict[str, Value]] = {
     "MoonshineStreamingConfig": {"num_key_value_heads": _heads},
     "NemotronConfig": {"num_key_value_heads": _heads},
     "Step3p7TextConfig": {"sliding_window": 512},
+    "T5Gemma2TextConfig": {"dropout_rate": 0.0},
     "TimeSeriesTransformerConfig": {"prediction_length": 24, "context_length": 24},
     "AutoformerConfig": {"prediction_length": 24, "context_length": 24},
     "InformerConfig": {"prediction_length": 24, "context_length": 24},
@@ -65,6 +86,11 @@ OPEN: dict[str, dict[str, Value]] = {
 }
 # what is stated and does not fit together; "vision_config.image_size" is a field of a configuration inside
 CLASHING: dict[str, dict[str, Value]] = {
+    "AyaVisionConfig": {  # 14 heads for a width of 1152
+        "vision_config.num_attention_heads": lambda config: _whole_heads(config.vision_config, 16)
+    },
+    "CohereCompassTextConfig": {"rope_parameters": _rotary_by_type},
+    "EdgeTamVisionConfig": {"backbone_config.architecture": "repvit_m1"},  # which it names by a misspelt field
     "Gemma3Config": {
         "vision_config.image_size": lambda config: config.vision_config.image_size if _pools(config) else 896,
         "vision_config.patch_size": lambda config: config.vision_config.patch_size if _pools(config) else 14,
@@ -73,6 +99,7 @@ CLASHING: dict[str, dict[str, Value]] = {
         "hidden_size": lambda config: int(config.intermediate_size * config.pixel_shuffle_ratio**2),
         "vision_output_dim": lambda config: config.projector_output_dim,
     },
+    "HunYuanVLTextConfig": {"rope_parameters": _four_sections},
     "Glm4vTextConfig": {"rope_parameters": _half_rotary},
     "Glm4vMoeTextConfig": {"head_dim": 128, "rope_parameters": _half_rotary},
     "GlmImageTextConfig": {"rope_parameters": _half_rotary},

@@ -59,6 +59,7 @@ CHANNELS = {"PeAudioModel", "PeAudioEncoder", "PeAudioVideoModel", "PeAudioVideo
 CHANNELS |= {"OmniASRCTCModel"}  # whose sound has an axis for its channels, though it is not said
 SIDES = {"DepthProModel": 1536, "TvpModel": 448, "LwDetrModel": 640, "RfDetrModel": 560, "PPOCRV6SmallDetModel": 640}
 SIDES |= {"PeVideoModel": 336, "PeVideoEncoder": 336, "PeAudioVideoModel": 336, "PeAudioVideoEncoder": 336}
+SIDES |= {"Sam2Model": 1024, "EdgeTamModel": 1024}
 BINS = {"GraniteSpeech5ForCTC": 320, "GraniteSpeech5Encoder": 320, "Gemma4AudioModel": 128}  # not in the configuration
 BINS |= {"Nemotron3_5TranscribeAudioModel": 128, "FunAsrNanoEncoder": 560, "NeuCodecModel": 160, "Xcodec2Model": 160}
 

@@ -212,7 +212,14 @@ def build(found: Any, config: Any) -> Any:
         config.use_cache = False  # a forward over a whole text keeps no keys for the next one
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _bare(config)(config) if _is_config(found) else found(config)
+        try:
+            return _bare(config)(config) if _is_config(found) else found(config)
+        except (AttributeError, KeyError, TypeError) as error:
+            name = type(config).__name__
+            raise SpecError(
+                f"{name} states too little or what does not fit together ({type(error).__name__}: {error}): set it, "
+                f"transformers:{name}@KEY=VALUE, or name a folder with the config.json of a published model"
+            ) from error
 
 
 def _bare(config: Any) -> Any:
@@ -239,9 +246,16 @@ def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
 def inputs_of_config(found: Any, config: Any) -> tuple[Given, ...]:
     """What the forward of a model needs: a text of 128 tokens, an image of the configured side, a second of sound."""
     try:
-        return inputs_of(_bare(config) if _is_config(found) else found, config)
+        made = _bare(config) if _is_config(found) else found
+        if made.forward.__name__ != "_forward_unimplemented":
+            return inputs_of(made, config)
     except (ImportError, SpecError):  # it stands for a model whose libraries are missing: to build it says which
         return ()
+    inside = [name for name, one in vars(import_module(made.__module__)).items()
+              if isinstance(one, type) and one.__module__ == made.__module__ and name.endswith("Model")
+              and hasattr(one, "config_class") and one.forward.__name__ != made.forward.__name__]  # fmt: skip
+    parts = ", ".join(f"transformers:{name}" for name in inside)
+    raise SpecError(f"{made.__name__} has no forward; name a part of it that has one: {parts}")
 
 
 @contextmanager
