@@ -36,14 +36,12 @@ from archscope.tracing.memory_order import ordered
 from archscope.tracing.modules import PLAIN, describe, kind_of
 from archscope.tracing.sparse import SPARSE, product_of
 from archscope.tracing.spelling import spelled
-from archscope.tracing.tensors import SMALL, all_of, is_lazy, own_tensors, records_in, tensors_in
+from archscope.tracing.tensors import SMALL, all_of, is_lazy, is_small, own_tensors, records_in, tensors_in
 from archscope.tracing.values import refuse
 from archscope.tracing.weightless import KIND, META
 
 _ENLARGED = ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")  # are asked for one of several output sizes
 SHOWN = 3  # places in a note
-MANY = 1 << 22  # elements of integers and booleans that keep their values: edges, lengths, masks
-FLOATS = 1 << 20  # of what was computed of small constants
 
 _DTYPES = {d: str(d).removeprefix("torch.") for d in vars(torch).values() if isinstance(d, torch.dtype)}
 _empty = torch.empty  # `believed` replaces the name, for models
@@ -273,10 +271,8 @@ class Run(TorchDispatchMode):
         tensors = [*tensors_in(args), *tensors_in(kwargs.values())]
         if self.lazy and any(map(is_lazy, tensors)):
             return func(*args, **kwargs)  # a lazy module makes its parameters: not a part of the forward
-        # of what `expand_as` is given only the shape counts
-        real = self.real or all(
-            [self.known(t) for t in (tensors[:1] if overload.name == "aten.expand_as" else tensors)]
-        )
+        counted = tensors[:1] if overload.name == "aten.expand_as" else tensors  # of the other only the shape counts
+        real = self.real or all([self.known(t) for t in counted])
         if not tensors or overload.constant:
             small = self.real or elements(overload, args, kwargs) <= SMALL
             given = kwargs.get("device")
@@ -406,11 +402,7 @@ class Run(TorchDispatchMode):
             return False
         if tensor.layout in SPARSE:
             return True
-        dtype = tensor.dtype
-        most = FLOATS if dtype.is_floating_point or dtype.is_complex else MANY
-        if (
-            tensor.numel() > most and tensor.untyped_storage().nbytes() > most * dtype.itemsize
-        ):  # an expanded one is small
+        if not is_small(tensor):
             return False
         return not self.stale or tensor.untyped_storage().data_ptr() not in self.stale
 

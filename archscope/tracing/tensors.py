@@ -14,6 +14,18 @@ from archscope.core.record import Tensor
 from archscope.tracing.modules import PLAIN
 
 SMALL = 1 << 16  # elements; a real tensor up to this size keeps its values while the model runs
+FLOATS = 1 << 20  # the same of what is computed of such constants
+MANY = 1 << 22  # the same of integers and booleans: edges, lengths, masks
+EXPANDED = 8 * MANY  # of a mask that is expanded to more rows, and takes no memory for them
+
+
+def is_small(tensor: torch.Tensor) -> bool:
+    """Whether a tensor keeps its values while the model runs."""
+    dtype = tensor.dtype
+    most = FLOATS if dtype.is_floating_point or dtype.is_complex else MANY
+    if tensor.numel() <= most:
+        return True
+    return dtype == torch.bool and tensor.numel() <= EXPANDED and tensor.untyped_storage().nbytes() <= most
 
 
 def is_lazy(tensor: torch.Tensor | None) -> bool:
