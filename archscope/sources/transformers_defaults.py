@@ -63,7 +63,6 @@ OPEN: dict[str, dict[str, Value]] = {
     "DeepseekOcr2TextConfig": {"mlp_layer_types": _dense_first, "num_experts_per_tok": 6},
     "DeepseekV2Config": {"num_experts_per_tok": 6},
     "Emu3Config": {"vocabulary_map": {"<image>": 151_646, "<|extra_200|>": 151_846}},
-    "DiffusionGemmaTextConfig": {"num_experts": 128, "top_k_experts": 8, "moe_intermediate_size": 704},
     "Dots1Config": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
     "EsmConfig": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
     "Granite4VisionConfig": {"deepstack_layer_map": [], "downsample_rate": "4/8"},
