@@ -149,13 +149,8 @@ def _own(config: Any, key: str) -> Any:
 
 
 _OTHER_FORMS = ("spatial_shapes", "image_token_pooling", "num_local_patches", "image_grid_hw", "image_grids", "args")
-_SOFT_TOKENS = (
-    70,
-    140,
-    280,
-    560,
-    1120,
-)  # of an image, from which the processor of Gemma 4 lets one choose; 280 is usual
+# tokens of an image, from which the processor of Gemma 4 lets one choose; 280 is usual
+_SOFT_TOKENS = (70, 140, 280, 560, 1120)
 
 
 def _pixels(config: Any, wants: Mapping[str, Any], batch: int, asked: int | None) -> tuple[dict[str, Any], int]:

@@ -33,7 +33,7 @@ from archscope.tracing.devices import CPU, answers, device_of, is_meta, real_dev
 from archscope.tracing.dispatch import OVERLOADS, Overload, by_value, elements, overload_of
 from archscope.tracing.lines import line_now
 from archscope.tracing.memory_order import ordered
-from archscope.tracing.modules import PLAIN, describe, kind_of
+from archscope.tracing.modules import PLAIN, calls_go_to, describe, kind_of
 from archscope.tracing.sparse import SPARSE, product_of
 from archscope.tracing.spelling import spelled
 from archscope.tracing.tensors import SMALL, all_of, is_lazy, is_small, own_tensors, records_in, tensors_in
@@ -286,8 +286,7 @@ class Run(TorchDispatchMode):
             kwargs = {**kwargs, "device": CPU} if kwargs.get("device") is not None else kwargs
             if overload.name in ("aten.to", "aten.type_as") and len(args) > 1 and isinstance(args[1], torch.Tensor):
                 func, args = torch.ops.aten.to.dtype, [args[0], args[1].dtype]
-        if overload.name in ASKS and (not real or self.drawn) and (answer := holding()) is not None:
-            self.checked.setdefault(f"{self.stack[-1] or self.name} ({line_now()})")
+        if overload.name in ASKS and (not real or self.drawn) and (answer := self.held()) is not None:
             self.keep(overload, self.named(overload, args, kwargs), ())
             return answer
         as_view = overload.joins and isinstance(args[0], torch.Tensor) and args[0].is_contiguous()
@@ -431,12 +430,19 @@ class Run(TorchDispatchMode):
         named = dict(zip(overload.arguments, [self.plain(a) for a in args], strict=False))
         return named | {k: self.plain(v) for k, v in kwargs.items()}
 
+    def held(self) -> bool | None:
+        """The answer with which the check that is made at this moment holds, noted down; None where it is none."""
+        answer = holding()
+        if answer is not None:
+            self.checked.setdefault(f"{(self.stack and self.stack[-1]) or self.name} ({line_now()})")
+        return answer
+
     # -------------------------------------------------------------------------------------------------- layers
 
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Replace `nn.Module._call_impl` while the model runs, in this thread, for modules of this model."""
-        original = nn.Module._call_impl  # what `__call__` ends in: replacing that one takes long
+        original = nn.Module._call_impl
         here = threading.get_ident()
         paths, layers, stack, ops, calls = self.paths, self.layers, self.stack, self.ops, self.calls
         record, records = self.record, self.records
@@ -477,11 +483,8 @@ class Run(TorchDispatchMode):
                 layers[index] = Layer(path, call, kind, depth, config, ins, outs, start, len(ops))
             return output
 
-        nn.Module._call_impl = called  # type: ignore[method-assign]
-        try:
+        with calls_go_to(called):
             yield
-        finally:
-            nn.Module._call_impl = original  # type: ignore[method-assign]
 
     def notes(self) -> tuple[str, ...]:
         """What was assumed, one sentence each."""

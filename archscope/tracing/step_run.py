@@ -19,11 +19,10 @@ from archscope.core.errors import SpecError
 from archscope.core.record import Layer, Op, Phase, Storage, Tensor, Trace
 from archscope.operators import VIEWS
 from archscope.tracing.casts import Casts, autocast, followed
-from archscope.tracing.checks import ASKS, holding
+from archscope.tracing.checks import ASKS
 from archscope.tracing.devices import CPU, answers, believed, device_of, is_meta, real_devices
 from archscope.tracing.dispatch import OVERLOADS, Overload, elements, overload_of
-from archscope.tracing.lines import line_now
-from archscope.tracing.modules import describe
+from archscope.tracing.modules import calls_go_to, describe
 from archscope.tracing.run import _DTYPES, Run, unwrapped
 from archscope.tracing.sparse import SPARSE
 from archscope.tracing.step_shapes import ON_CPU, OUTPUTS, EqualCalls
@@ -182,8 +181,7 @@ class StepRun(Run):
         """
         tensors = [*tensors_in(args), *tensors_in(kwargs.values())]
         on_meta = [is_meta(t) for t in tensors]
-        if overload.name in ASKS and any(on_meta) and (answer := holding()) is not None:
-            self.checked.setdefault(f"{(self.stack and self.stack[-1]) or self.name} ({line_now()})")
+        if overload.name in ASKS and any(on_meta) and (answer := self.held()) is not None:
             return answer
         if self.on_cpu and overload.name in ON_CPU and on_meta[0] and tensors[0].is_contiguous():
             output = ON_CPU[overload.name](*args, **kwargs)
@@ -313,11 +311,8 @@ class StepRun(Run):
                 self.layers[index] = Layer(path, call, kind, depth, config, ins, outs, start, len(self.ops))
             return output
 
-        nn.Module._call_impl = called  # type: ignore[method-assign]
-        try:
+        with calls_go_to(called):
             yield
-        finally:
-            nn.Module._call_impl = original  # type: ignore[method-assign]
 
     # -------------------------------------------------------------------------------------------------- phases
 
