@@ -13,11 +13,11 @@ import torch
 
 from archscope.bench.data import check, data_of
 from archscope.bench.datasets import DATASETS, dataset, mnist
-from archscope.bench.datasets.base import Data, Lookup, Needs, Split
-from archscope.bench.prepare import Feed, resize
+from archscope.bench.datasets.base import Data, Lookup, NetworkInput, Split
+from archscope.bench.prepare import SplitBatches, resize
 from archscope.core.errors import ArchscopeError, SpecError
 
-GREY = Needs((1, 28, 28), "float32", 10)
+GREY = NetworkInput((1, 28, 28), "float32", 10)
 CPU = torch.device("cpu")
 
 
@@ -141,7 +141,7 @@ def test_digits_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_synthetic_data_are_said_to_be_so_and_the_same_each_time() -> None:
-    once, again = (data_of("synthetic@train=600@test=50", Needs((3, 16, 12), "float32", 7)) for _ in range(2))
+    once, again = (data_of("synthetic@train=600@test=50", NetworkInput((3, 16, 12), "float32", 7)) for _ in range(2))
     assert once.synthetic and once.text == "synthetic@train=600@test=50"
     assert once.train.inputs.shape == (600, 3, 16, 12) and torch.equal(once.train.inputs, again.train.inputs)
     # learnable: the mean image of a class tells its test images from others
@@ -151,11 +151,11 @@ def test_synthetic_data_are_said_to_be_so_and_the_same_each_time() -> None:
 
 
 def test_hello() -> None:
-    data = data_of("auto", Needs((5, 4), "float32", 4))
+    data = data_of("auto", NetworkInput((5, 4), "float32", 4))
     assert data.name == "hello" and data.seen
     assert "".join(data.letters[i] for i in data.train.inputs[0].argmax(1)) == "hello"
     assert "".join(data.letters[i] for i in data.train.labels[0]) == "ohlol"
-    assert data_of("hello", Needs((5,), "int64", 4)).train.inputs.tolist() == [[1, 0, 2, 2, 3]]  # of e h l o
+    assert data_of("hello", NetworkInput((5,), "int64", 4)).train.inputs.tolist() == [[1, 0, 2, 2, 3]]  # of e h l o
 
 
 @pytest.mark.parametrize(
@@ -188,9 +188,9 @@ def test_a_python_file(tmp_path: Path) -> None:
         "wrong = 7\n",
         encoding="utf-8",
     )
-    data = data_of(f"{tmp_path}/mine.py:pair@train=3", Needs((2,), "float32", 3))
+    data = data_of(f"{tmp_path}/mine.py:pair@train=3", NetworkInput((2,), "float32", 3))
     assert data.classes == 3 and data.train.inputs.shape == (3, 2) and data.test.labels.tolist() == [1]
-    assert data_of(f"{tmp_path}/mine.py:sets", Needs((2,), "float32", 3)).train.labels.tolist() == [0, 1, 2]
+    assert data_of(f"{tmp_path}/mine.py:sets", NetworkInput((2,), "float32", 3)).train.labels.tolist() == [0, 1, 2]
     with pytest.raises(SpecError, match="not a pair"):
         data_of(f"{tmp_path}/mine.py:wrong", GREY)
     with pytest.raises(SpecError, match="has no 'other'"):
@@ -205,15 +205,15 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
             (tmp_path / split / name).mkdir(parents=True)
             for i in range(count):
                 Image.new("RGB", (20, 10), (number * 255, 0, 0)).save(tmp_path / split / name / f"{i}.png")
-    data = data_of(str(tmp_path), Needs((3, 8, 8), "float32", 2))
+    data = data_of(str(tmp_path), NetworkInput((3, 8, 8), "float32", 2))
     assert data.train.inputs.shape == (6, 3, 8, 8) and data.test.labels.tolist() == [0, 0, 1, 1]
     assert data.train.inputs[-1, 0].unique().tolist() == [255] and data.classes == 2
-    alone = data_of(str(tmp_path / "train"), Needs((1, 8, 8), "float32", 2))
+    alone = data_of(str(tmp_path / "train"), NetworkInput((1, 8, 8), "float32", 2))
     assert len(alone.train) == 5 and len(alone.test) == 1  # every fifth of six
     (tmp_path / "test" / "cow").mkdir()
     Image.new("L", (4, 4)).save(tmp_path / "test" / "cow" / "0.png")
     with pytest.raises(SpecError, match="different classes: cow"):
-        data_of(str(tmp_path), Needs((3, 8, 8), "float32", 2))
+        data_of(str(tmp_path), NetworkInput((3, 8, 8), "float32", 2))
 
 
 # ------------------------------------------------------------------------------------------------------ preparing
@@ -244,7 +244,7 @@ def test_batches_are_what_torchvision_makes() -> None:
         ]
     )
     split = Split(images, torch.arange(5))
-    feed = Feed(split, (3, 28, 28), "nchw", CPU, 0.1307, 0.3081)
+    feed = SplitBatches(split, (3, 28, 28), "nchw", CPU, 0.1307, 0.3081)
     x, y = feed.batch(torch.tensor([3, 1]))
     assert y.tolist() == [3, 1] and x.shape == (2, 3, 28, 28)
     for i, number in enumerate((3, 1)):
@@ -254,9 +254,9 @@ def test_batches_are_what_torchvision_makes() -> None:
 
 def test_what_is_too_large_is_resized_a_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     split = Split(torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8).repeat(3, 1, 1, 1), torch.zeros(3).long())
-    once = Feed(split, (1, 28, 28), "nchw", CPU)
+    once = SplitBatches(split, (1, 28, 28), "nchw", CPU)
     monkeypatch.setattr("archscope.bench.prepare.RESIDENT", 0)
-    each = Feed(split, (1, 28, 28), "nchw", CPU)
+    each = SplitBatches(split, (1, 28, 28), "nchw", CPU)
     assert once.inputs.shape[-1] == 28 and each.inputs.shape[-1] == 8
     both = [feed.batch(torch.tensor([0, 2]))[0] for feed in (once, each)]
     assert torch.equal(*both)
@@ -264,16 +264,16 @@ def test_what_is_too_large_is_resized_a_batch_at_a_time(monkeypatch: pytest.Monk
 
 def test_sequences_in_the_layout_of_the_network() -> None:
     split = Split(torch.arange(24.0).reshape(2, 3, 4), torch.tensor([[1, 2, 3], [4, 5, 6]]))
-    x, y = Feed(split, (3, 4), "tnc", CPU).batch(torch.tensor([1, 0]))
+    x, y = SplitBatches(split, (3, 4), "tnc", CPU).batch(torch.tensor([1, 0]))
     assert x.shape == (3, 2, 4) and x[0, 0].tolist() == [12, 13, 14, 15]
     assert y.tolist() == [4, 1, 5, 2, 6, 3]  # step by step, as the network flattens (t, n)
-    _, y = Feed(split, (3,), "nt", CPU).batch(torch.tensor([1, 0]))
+    _, y = SplitBatches(split, (3,), "nt", CPU).batch(torch.tensor([1, 0]))
     assert y.tolist() == [4, 5, 6, 1, 2, 3]
 
 
 def test_data_that_do_not_fit_the_network() -> None:
     images = Split(torch.zeros(2, 2, 8, 8, dtype=torch.uint8), torch.tensor([0, 4]))
     with pytest.raises(ArchscopeError, match="set its num_classes to 5"):
-        check(Data("d", images, images, 5), Needs((3, 8, 8), "float32", 3))
+        check(Data("d", images, images, 5), NetworkInput((3, 8, 8), "float32", 3))
     with pytest.raises(ArchscopeError, match="has 2 channels, and the network takes 3"):
-        check(Data("d", images, images, 5), Needs((3, 8, 8), "float32", 5))
+        check(Data("d", images, images, 5), NetworkInput((3, 8, 8), "float32", 5))

@@ -192,7 +192,7 @@ def test_the_best_validation_model_is_kept() -> None:
     _, data = fitted("mnist-cnn", recipe_of("mnist", "mnist-cnn"), "digits@train=300@test=100")
     fit, held = loop.held_out(data.train, 0.2, 0)
     assert (len(fit), len(held)) == (240, 60)  # 4:1
-    feed = loop.Feed(data.test, (1, 28, 28), "nchw", CPU, 0.1307, 0.3081)
+    feed = loop.SplitBatches(data.test, (1, 28, 28), "nchw", CPU, 0.1307, 0.3081)
     with torch.no_grad():
         right = (model.eval()(feed.batch(torch.arange(100))[0]).argmax(1) == data.test.labels).double().mean()
     assert float(right) == pytest.approx(loop.summary(outcome)["test_accuracy"])

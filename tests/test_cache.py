@@ -598,7 +598,7 @@ except SystemExit:
 def test_a_step_is_asked_for_with_all_its_conditions(monkeypatch) -> None:
     asked, ran = [], []
 
-    def noted(spec: str, what: store.Asked, run: Any) -> None:
+    def noted(spec: str, what: store.RecordRequest, run: Any) -> None:
         asked.append(what)
         ran.append("kept")
 
@@ -617,16 +617,16 @@ def test_a_step_is_asked_for_with_all_its_conditions(monkeypatch) -> None:
 
 def test_the_code_of_a_users_file_is_read_without_writing_beside_it(tmp_path: Path) -> None:
     """Names are looked for in the bytecode that an import made, where it is of this source, else in the source."""
-    from archscope.sources.watch import Seen
+    from archscope.sources.watch import Dependencies
 
     file = tmp_path / "clocked.py"
     file.write_text("import datetime\nnow = datetime.datetime.now()\n", encoding="utf-8")
-    fresh = Seen()
+    fresh = Dependencies()
     fresh._scan("clocked", str(file))
     assert fresh.unknown == ["clocked.py asks for the clock (now)"] and [*tmp_path.iterdir()] == [file]
     py_compile.compile(str(file))
     file.write_text("import datetime\nmoment = datetime.datetime.max\n", encoding="utf-8")  # its bytecode is stale
     os.utime(file, ns=(0, 0))
-    later = Seen()
+    later = Dependencies()
     later._scan("clocked", str(file))
     assert later.unknown == []

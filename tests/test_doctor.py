@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from archscope import ShapeError, TraceError, load, trace
-from archscope.shapes.case import Case
+from archscope.shapes.case import FailureCase
 from archscope.shapes.doctor import Diagnosis, diagnose, examined, fitting, ranges
-from archscope.shapes.resize import Resized
+from archscope.shapes.resize import ResizableModel
 from archscope.sources.spec import parse
 
 
@@ -405,9 +405,9 @@ def test_every_remedy_runs() -> None:
 
 def test_a_remedy_that_does_not_work_is_not_named() -> None:
     """A second mistake behind the first: padding would bring b up, but then the sum fails too."""
-    case = Case.of(refused(Joined(), (1, 3, 32, 32)))
+    case = FailureCase.of(refused(Joined(), (1, 3, 32, 32)))
     assert case.rebuilt("b", kernel_size=1) and not case.rebuilt("b", kernel_size=5)
-    assert isinstance(case.model, Resized) and not case.tried(case.model.changed("b", padding=2))
+    assert isinstance(case.model, ResizableModel) and not case.tried(case.model.changed("b", padding=2))
 
 
 def test_ranges_in_words() -> None:

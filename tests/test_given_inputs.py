@@ -8,7 +8,7 @@ import pytest
 
 from archscope import SpecError, totals
 from archscope.analysis.row import rows
-from archscope.sources.inputs import Given, Input, parse_inputs
+from archscope.sources.inputs import Argument, Input, parse_inputs
 from archscope.sources.loading import load
 from archscope.sources.records import record_of
 
@@ -128,11 +128,11 @@ def test_values_by_name(at: Path) -> None:
 
 
 def test_forms_of_values() -> None:
-    def one(text: str) -> Given:
+    def one(text: str) -> Argument:
         (given,) = parse_inputs([text], ())
         return given
 
-    assert one("lengths=[5,3]") == Given(Input((2,), "int64"), "", "lengths", value=([5, 3],))
+    assert one("lengths=[5,3]") == Argument(Input((2,), "int64"), "", "lengths", value=([5, 3],))
     assert one("lengths=[5, 3]:int32").input == Input((2,), "int32")
     assert one("mask=[[true,false],[True,True]]").input == Input((2, 2), "bool")
     assert one("x=[0.5,1]").input == Input((2,), "float32")

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from archscope.shapes import many as runs
 from archscope.shapes.legal import legal_sizes
-from archscope.shapes.many import Came, Many, came
-from archscope.shapes.resize import Resized, resized
+from archscope.shapes.many import RepeatedRuns, SizeOutcome, came
+from archscope.shapes.resize import ResizableModel, resized
 from archscope.tracing import memo
 from archscope.tracing.memo import MemoRun
 
@@ -245,13 +245,13 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 }  # fmt: skip
 
 
-def subject(name: str) -> Resized:
-    return Resized(NETS[name](), [torch.empty(1, 3, 16, 16)], name=name)
+def subject(name: str) -> ResizableModel:
+    return ResizableModel(NETS[name](), [torch.empty(1, 3, 16, 16)], name=name)
 
 
-def differ(model: Resized, sides: list[int]) -> list[tuple[int, Came, Came]]:
+def differ(model: ResizableModel, sides: list[int]) -> list[tuple[int, SizeOutcome, SizeOutcome]]:
     """Where a run without a record is another than one with."""
-    with Many(model) as many:
+    with RepeatedRuns(model) as many:
         got = [many.at(side) for side in sides]
     full = {side: came(model, model.at(side)) for side in set(sides)}
     return [(side, one, full[side]) for side, one in zip(sides, got, strict=True) if one != full[side]]
@@ -273,7 +273,7 @@ def test_models_of_libraries(spec: str, train: bool) -> None:
     assert differ(resized(spec, train=train), [40, 41, 40, 33, 3, 41]) == []
 
 
-def by_records(model: Resized, limit: int) -> tuple[Any, ...]:
+def by_records(model: ResizableModel, limit: int) -> tuple[Any, ...]:
     """The three sets and what is wrong below the minimum, each size recorded."""
     ran = {side: model.at(side) for side in range(1, limit + 1)}
     came_through = [side for side, one in ran.items() if one.error is None]
@@ -303,7 +303,7 @@ def test_a_fixed_layer_behind_a_decision() -> None:
 # ------------------------------------------------------------------------------------------------ what is not run again
 
 
-def made(monkeypatch: pytest.MonkeyPatch, model: Resized, *sides: int) -> list[int]:
+def made(monkeypatch: pytest.MonkeyPatch, model: ResizableModel, *sides: int) -> list[int]:
     """Operators that are run under the tracer's rules at each of these sides."""
     count = 0
     original = MemoRun.__torch_dispatch__
@@ -315,7 +315,7 @@ def made(monkeypatch: pytest.MonkeyPatch, model: Resized, *sides: int) -> list[i
 
     monkeypatch.setattr(MemoRun, "__torch_dispatch__", counted)
     out = []
-    with Many(model) as many:
+    with RepeatedRuns(model) as many:
         for side in sides:
             count = 0
             many.at(side)
@@ -336,7 +336,7 @@ def test_the_model_is_left_as_it_was() -> None:
     call, assign = nn.Module.__call__, nn.Module.__setattr__
     model.model.train()
     before = dict(model.model.child.__dict__)
-    with Many(model) as many:
+    with RepeatedRuns(model) as many:
         many.at(5)
         assert many.at(7).failed is False
     assert model.model.child.__dict__ == before and model.model.training
@@ -350,9 +350,9 @@ def test_an_interruption_is_no_failure_of_the_model() -> None:
                 raise KeyboardInterrupt
             return x
 
-    model = Resized(Stops(), [torch.empty(1, 3, 16, 16)], name="stops")
+    model = ResizableModel(Stops(), [torch.empty(1, 3, 16, 16)], name="stops")
     call = nn.Module.__call__
-    with pytest.raises(KeyboardInterrupt), Many(model) as many:
+    with pytest.raises(KeyboardInterrupt), RepeatedRuns(model) as many:
         many.at(8)
         many.at(9)
     assert nn.Module.__call__ is call
@@ -409,5 +409,5 @@ def test_planted_errors_are_seen(
 def test_records_have_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
     """Should a run without a record be wrong where one is made, every size gets one."""
     right = legal_sizes(subject("branches"), 40)
-    monkeypatch.setattr(Many, "at", lambda self, side: Came(3, 0, side < 7, side >= 7))
+    monkeypatch.setattr(RepeatedRuns, "at", lambda self, side: SizeOutcome(3, 0, side < 7, side >= 7))
     assert legal_sizes(subject("branches"), 40) == right

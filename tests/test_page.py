@@ -15,7 +15,7 @@ from archscope import Trace, totals
 from archscope.bench.results import read
 from archscope.report.data import moving, page_data
 from archscope.report.html import ASSETS, _asset, _script, page_of
-from archscope.report.pages import Subject
+from archscope.report.pages import ReportModel
 from archscope.sources.spec import parse
 
 MODELS = ("lenet", "rnn", "alexnet", "resnet18", "mobilenet-v1")
@@ -33,12 +33,12 @@ WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
 @pytest.fixture(scope="module")
-def subjects(traced: Callable[..., Trace]) -> list[Subject]:
-    return [Subject(parse(name), traced(name)) for name in MODELS]
+def subjects(traced: Callable[..., Trace]) -> list[ReportModel]:
+    return [ReportModel(parse(name), traced(name)) for name in MODELS]
 
 
 @pytest.fixture(scope="module")
-def file(subjects: list[Subject], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(subjects: list[ReportModel], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "index.html"
     path.write_text(page_of(subjects, SIDES, RUNS), encoding="utf-8")
     return path
@@ -104,7 +104,7 @@ def named(page: Any) -> list[str]:
 # ------------------------------------------------------------------------------------------- without a browser
 
 
-def test_the_data_is_raw_and_exact_at_every_stop(subjects: list[Subject], traced: Callable[..., Trace]) -> None:
+def test_the_data_is_raw_and_exact_at_every_stop(subjects: list[ReportModel], traced: Callable[..., Trace]) -> None:
     """Each figure of the slider is that of a run at that size: compared with runs of their own."""
     data = page_data(subjects, SIDES)
     models = {model["model"]: model for model in data["models"]}
@@ -138,7 +138,7 @@ def test_a_name_cannot_leave_the_data(traced: Callable[..., Trace]) -> None:
     from dataclasses import replace
 
     trace = replace(traced("lenet"), notes=("</script><script>alert(1)</script>",))
-    text = page_of([Subject(parse("lenet"), trace)], ())
+    text = page_of([ReportModel(parse("lenet"), trace)], ())
     assert "</script><script>alert" not in text and text.count("</script>") == 4
 
 
@@ -191,7 +191,7 @@ def test_filter(size: str, opened: Callable[..., Any]) -> None:
         assert named(page) == left
 
 
-def test_columns_units_and_convention(opened: Callable[..., Any], subjects: list[Subject]) -> None:
+def test_columns_units_and_convention(opened: Callable[..., Any], subjects: list[ReportModel]) -> None:
     page = opened()
     page.click("#columns-box summary")
     page.get_by_label("Neurons", exact=True).check()
@@ -362,7 +362,7 @@ def of_runs(page: Any, field: str) -> list[str]:
     return page.locator(f'#runs .tabulator-row .tabulator-cell[tabulator-field="{field}"]').all_inner_texts()
 
 
-def test_the_runs_are_in_blocks_that_mix_nothing(subjects: list[Subject]) -> None:
+def test_the_runs_are_in_blocks_that_mix_nothing(subjects: list[ReportModel]) -> None:
     one, other, infer = page_data(subjects[:1], (), RUNS)["runs"]
     assert [r["model"] for r in one["rows"]] == ["lenet", "<b>mine</b>"] and one["rows"][0]["test_accuracy"] == 0.625
     assert one["points"][0]["test_accuracy"] == [0.625, 0.5, 0.75] and one["lines"][0]["seeds"] == 2
@@ -408,7 +408,7 @@ def test_another_block_of_runs(opened: Callable[..., Any]) -> None:
     page.wait_for_selector("#panes .tabulator-row")
 
 
-def test_without_runs_nothing_is_shown_of_them(subjects: list[Subject], browser: Any, tmp_path: Path) -> None:
+def test_without_runs_nothing_is_shown_of_them(subjects: list[ReportModel], browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "index.html"
     path.write_text(page_of(subjects[:1], ()), encoding="utf-8")
     page = browser.new_page()
@@ -421,7 +421,7 @@ def test_without_runs_nothing_is_shown_of_them(subjects: list[Subject], browser:
 
 
 def test_a_batch_is_that_of_the_sizes_too(traced: Callable[..., Trace]) -> None:
-    subject = Subject(parse("lenet"), traced("lenet", "8x1x28x28"), batch=8)
+    subject = ReportModel(parse("lenet"), traced("lenet", "8x1x28x28"), batch=8)
     (model,) = page_data([subject], (28,))["models"]
     assert model["sizes"]["28"]["macs"] == model["macs"] == 8 * 416_520
 
@@ -429,5 +429,5 @@ def test_a_batch_is_that_of_the_sizes_too(traced: Callable[..., Trace]) -> None:
 def test_a_saved_trace_has_no_other_sizes(traced: Callable[..., Trace], tmp_path: Path) -> None:
     saved = tmp_path / "lenet.json"
     saved.write_text(traced("lenet").to_json(), encoding="utf-8")
-    (model,) = page_data([Subject(parse(str(saved)), traced("lenet"))], SIDES)["models"]
+    (model,) = page_data([ReportModel(parse(str(saved)), traced("lenet"))], SIDES)["models"]
     assert model["sizes"] == {} and model["side"] is None

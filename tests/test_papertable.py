@@ -13,7 +13,7 @@ import pytest
 from archscope.core.errors import SpecError
 from archscope.core.registry import PROVIDED
 from archscope.peers import explanations
-from archscope.peers.explanations import Judged, failed, judged, verdict_table
+from archscope.peers.explanations import JudgedFigure, failed, judged, verdict_table
 from archscope.peers.model_names import candidates, in_torchvision, nearest
 from archscope.peers.printed_table import BILLION, MILLION, THOUSAND, Line, lines_of, readings, unit_of
 
@@ -43,12 +43,12 @@ def table(tmp_path: Path) -> Callable[..., list[Line]]:
     return read
 
 
-def row(model: str, input: str = "", **figures: str) -> list[Judged]:
+def row(model: str, input: str = "", **figures: str) -> list[JudgedFigure]:
     """One row judged: `row("VGG-16", params="138M", flops="15.5 G")`."""
-    from archscope.peers.printed_table import Cell
+    from archscope.peers.printed_table import PrintedCell
 
     cells = tuple(
-        Cell(key.partition("_")[0], key, text, readings(text, None, key.partition("_")[0]))
+        PrintedCell(key.partition("_")[0], key, text, readings(text, None, key.partition("_")[0]))
         for key, text in figures.items()
     )
     return judged(Line(1, model, input, cells))

@@ -15,7 +15,7 @@ from conftest import Ran
 from torch import nn
 
 from archscope import Trace, totals, trace
-from archscope.report.fitting import SMALLEST, Wish, drawn, length
+from archscope.report.fitting import SMALLEST, RequestedSize, drawn, length
 from archscope.report.graph import Graph, graph_of
 from archscope.report.graph_svg import svg_of
 from archscope.report.layout import layered
@@ -108,12 +108,12 @@ def test_nothing_is_asked_of_the_network(traced: Callable[..., Trace], monkeypat
     monkeypatch.setattr(socket, "socket", refused)
     monkeypatch.setattr(socket, "create_connection", refused)
     for form in ("png", "pdf"):
-        assert drawn(traced("residual-block"), Wish()).bytes_of(form)
+        assert drawn(traced("residual-block"), RequestedSize()).bytes_of(form)
 
 
 def test_a_pdf_holds_its_fonts_and_no_date(traced: Callable[..., Trace]) -> None:
     """Fonts that are not in the file are refused by journals."""
-    pdf = drawn(traced("residual-block"), Wish()).bytes_of("pdf")
+    pdf = drawn(traced("residual-block"), RequestedSize()).bytes_of("pdf")
     assert isinstance(pdf, bytes)
     assert b"/FontFile2" in pdf and b"DejaVuSans" in pdf and b"/CreationDate" not in pdf
     assert page(pdf) == pytest.approx(
@@ -122,7 +122,7 @@ def test_a_pdf_holds_its_fonts_and_no_date(traced: Callable[..., Trace]) -> None
 
 
 def test_a_png_is_white_where_nothing_is(traced: Callable[..., Trace]) -> None:
-    png = drawn(traced("lenet"), Wish()).bytes_of("png")
+    png = drawn(traced("lenet"), RequestedSize()).bytes_of("png")
     assert isinstance(png, bytes)
     data, at = b"", 8
     while at < len(png):
@@ -165,7 +165,7 @@ def test_text_is_as_wide_as_its_room(name: str, traced: Callable[..., Trace]) ->
 def test_the_page_has_the_width_that_was_asked_for(
     name: str, text: str, points: float, traced: Callable[..., Trace]
 ) -> None:
-    one = drawn(traced(name), Wish(), length("--width", text))
+    one = drawn(traced(name), RequestedSize(), length("--width", text))
     assert one.scale * smallest_text(one.svg) >= SMALLEST - 1e-6
     assert size_of(one.svg)[0] * one.scale <= points + 1e-6
     pdf, png, svg = (one.bytes_of(form) for form in ("pdf", "png", "svg"))
@@ -182,7 +182,7 @@ def test_the_page_has_the_width_that_was_asked_for(
 def test_deep_networks_fit_on_a_page_and_on_a_slide(traced: Callable[..., Trace]) -> None:
     """A page has 9 inches of text, a slide 16:9."""
     for name in ("resnet50", "mobilenet-v3-large", "vgg16", "densenet121"):
-        column, slide = (drawn(traced(name), Wish(), length("", text)) for text in ("3.25in", "1280px"))
+        column, slide = (drawn(traced(name), RequestedSize(), length("", text)) for text in ("3.25in", "1280px"))
         if name not in ("vgg16", "densenet121"):  # 16 and more boxes in line at every level
             assert size_of(column.svg)[1] * column.scale <= 9 * 72 + 0.1, name
         assert size_of(slide.svg)[1] * slide.scale <= 960 * 9 / 16 + 0.1, name

@@ -19,8 +19,8 @@ from archscope.learn.grade import (
     CARRIED,
     RIGHT,
     WRONG,
-    Mark,
-    Sheet,
+    GradedCell,
+    Worksheet,
     marked,
     number_of,
     shapes_of,
@@ -35,7 +35,7 @@ from archscope.learn.quiz import head, questions, worksheet
 Traced = Callable[..., Trace]
 
 
-def marks_of(record: Trace, **changed: Any) -> dict[str, dict[str, Mark]]:
+def marks_of(record: Trace, **changed: Any) -> dict[str, dict[str, GradedCell]]:
     """A sheet, right but for `layer__output="…"` or `layer__parameters="…"`, marked: layer -> cell -> mark."""
     answers = {
         one.layer: {"output": "x".join(map(str, one.output)), "parameters": str(one.params)}
@@ -44,8 +44,8 @@ def marks_of(record: Trace, **changed: Any) -> dict[str, dict[str, Mark]]:
     for key, value in changed.items():
         layer, _, cell = key.rpartition("__")
         answers[layer.replace("__", ".")][cell] = str(value)
-    out: dict[str, dict[str, Mark]] = {}
-    for mark in marked(record, Sheet("a sheet", {"model": record.model}, answers)):
+    out: dict[str, dict[str, GradedCell]] = {}
+    for mark in marked(record, Worksheet("a sheet", {"model": record.model}, answers)):
         out.setdefault(mark.layer, {})[mark.cell] = mark
     return out
 
@@ -127,7 +127,7 @@ def test_what_no_closed_form_derives_is_given() -> None:
     assert [(one.layer, one.asked, one.params) for one in questions(record)][0] == ("fc", True, 20)
     given = [one for one in questions(record) if not one.asked]
     assert given and "3×2" in worksheet(record, "md", head(record))
-    assert {mark.layer for mark in marked(record, Sheet("", {}, {}))} == {"fc"}
+    assert {mark.layer for mark in marked(record, Worksheet("", {}, {}))} == {"fc"}
 
 
 # -------------------------------------------------------------------------------------------------- what is missed

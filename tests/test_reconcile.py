@@ -16,7 +16,7 @@ from archscope.peers.accounts import counter, measures
 from archscope.peers.checks import reconciled
 from archscope.peers.measured import run_tool, version_of, without_weights
 from archscope.peers.reconcile import ToolResult, account_of, account_table, chosen, columns_as, records
-from archscope.peers.tools import COUNTERS, MEASURES, Account, Item, find
+from archscope.peers.tools import COUNTERS, MEASURES, Account, AccountItem, find
 from archscope.sources.spec import parse
 
 THREE = "torchinfo,fvcore,torch"
@@ -125,10 +125,10 @@ print(sorted({{"torch", "numpy", "torchinfo", "fvcore"}} & set(sys.modules)))
 
 
 def test_the_place_of_an_item() -> None:
-    assert str(Item("why", 3)) == "why"
-    assert str(Item("why", 3, ("fc",))) == "why (fc)"
-    assert str(Item("why", 3, ("a", "b"))) == "why (2 layers)"
-    assert str(Item("why", 3, ("",))) == "why"
+    assert str(AccountItem("why", 3)) == "why"
+    assert str(AccountItem("why", 3, ("fc",))) == "why (fc)"
+    assert str(AccountItem("why", 3, ("a", "b"))) == "why (2 layers)"
+    assert str(AccountItem("why", 3, ("",))) == "why"
 
 
 # ----------------------------------------------------------------------------------------------------- running them

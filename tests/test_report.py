@@ -11,7 +11,7 @@ from archscope import Trace, totals
 from archscope.bench.results import read
 from archscope.report.graph import graph_of
 from archscope.report.grid import grid_of
-from archscope.report.pages import Subject, marked, model_page, overview, pages_of, parts_table, plots_of, squeezed
+from archscope.report.pages import ReportModel, marked, model_page, overview, pages_of, parts_table, plots_of, squeezed
 from archscope.report.runs import drawable
 from archscope.sources.spec import expand, parse
 
@@ -21,12 +21,12 @@ LIMIT = 4_000_000  # bytes, all of it
 
 
 @pytest.fixture(scope="module")
-def subjects(traced: Callable[..., Trace]) -> list[Subject]:
-    return [Subject(spec, traced(spec.text)) for spec in expand(["all"])]
+def subjects(traced: Callable[..., Trace]) -> list[ReportModel]:
+    return [ReportModel(spec, traced(spec.text)) for spec in expand(["all"])]
 
 
 @pytest.fixture(scope="module")
-def pages(subjects: list[Subject]) -> dict[str, str]:
+def pages(subjects: list[ReportModel]) -> dict[str, str]:
     names = plots_of(subjects, [subjects[0].trace])
     return pages_of(subjects, {name: f"plots/{name}.svg" for name in names})
 
@@ -39,7 +39,7 @@ def test_the_committed_pages_are_up_to_date(pages: dict[str, str]) -> None:
         assert committed.read_text(encoding="utf-8") == text, f"{path} is stale: archscope report"
 
 
-def test_the_committed_plots_are_up_to_date(subjects: list[Subject]) -> None:
+def test_the_committed_plots_are_up_to_date(subjects: list[ReportModel]) -> None:
     """The digest of the numbers stands in the file, so nothing is drawn here and no version of matplotlib matters."""
     for name, (kind, data) in plots_of(subjects, grid_of(expand(["mobilenet-v1"]))).items():
         text = (REPORTS / f"plots/{name}.svg").read_text(encoding="utf-8")
@@ -69,7 +69,7 @@ def test_nothing_depends_on_a_day_or_a_version(pages: dict[str, str]) -> None:
         assert not re.search(r"torch \d|\+cu\d|archscope \d|matplotlib|20[2-9]\d-\d\d-\d\d", text), path
 
 
-def test_the_overview_has_every_network(pages: dict[str, str], subjects: list[Subject]) -> None:
+def test_the_overview_has_every_network(pages: dict[str, str], subjects: list[ReportModel]) -> None:
     text = pages["README.md"]
     rows = [line for line in text.splitlines() if line.startswith("|[")]
     assert len(rows) == len(subjects)
@@ -92,7 +92,7 @@ def test_a_page_has_facts_drawing_layers_and_what_was_verified(pages: dict[str, 
     assert "figures/" not in pages["models/resnet50.md"]
 
 
-def test_parts_add_up(subjects: list[Subject]) -> None:
+def test_parts_add_up(subjects: list[ReportModel]) -> None:
     for subject in subjects:
         found = totals(subject.trace)
         rows = parts_table(subject.trace).rows
@@ -101,7 +101,7 @@ def test_parts_add_up(subjects: list[Subject]) -> None:
         assert len(rows) <= 60
 
 
-def test_rows_that_are_left_out_hold_nothing(pages: dict[str, str], subjects: list[Subject]) -> None:
+def test_rows_that_are_left_out_hold_nothing(pages: dict[str, str], subjects: list[ReportModel]) -> None:
     """The parameters and MACs of the rows that are shown are those of the network."""
     for subject in subjects:
         text = pages[f"models/{subject.file}.md"].partition("## Layers")[2].partition("## Verified")[0]
@@ -113,7 +113,7 @@ def test_rows_that_are_left_out_hold_nothing(pages: dict[str, str], subjects: li
 
 
 def test_what_was_run_otherwise_is_not_held_against_what_is_published(traced: Callable[..., Trace]) -> None:
-    subject = Subject(parse("lenet"), traced("lenet", "8x1x28x28"), "8x1x28x28")
+    subject = ReportModel(parse("lenet"), traced("lenet", "8x1x28x28"), "8x1x28x28")
     text = model_page(subject, None, "")
     assert "published or derived by hand" not in text and "LeCun et al. 1998, section" not in text
     assert "layers agree with their closed form" in text
@@ -126,14 +126,14 @@ def test_a_disagreement_is_told(traced: Callable[..., Trace]) -> None:
     at = next(i for i, layer in enumerate(trace.layers) if layer.path == "conv1")
     config = {**trace.layers[at].config, "out_channels": 7}
     layers = tuple(y._replace(config=config) if i == at else y for i, y in enumerate(trace.layers))
-    text = model_page(Subject(parse("lenet"), replace(trace, layers=layers)), None, "")
+    text = model_page(ReportModel(parse("lenet"), replace(trace, layers=layers)), None, "")
     assert "Disagrees: conv1:" in text and "layers agree" not in text
 
 
 def test_the_name_of_a_page_is_a_name_of_a_file(traced: Callable[..., Trace]) -> None:
-    subject = Subject(parse("mobilenet-v1@width=0.5"), traced("mobilenet-v1@width=0.5"))
+    subject = ReportModel(parse("mobilenet-v1@width=0.5"), traced("mobilenet-v1@width=0.5"))
     assert subject.file == "mobilenet-v1@width=0.5"
-    assert Subject(parse("torchvision:resnet18"), subject.trace).file == "torchvision_resnet18"
+    assert ReportModel(parse("torchvision:resnet18"), subject.trace).file == "torchvision_resnet18"
 
 
 def test_a_table_is_squeezed_and_says_the_same() -> None:
@@ -203,7 +203,7 @@ def test_the_graph_of_a_page_is_that_of_draw(pages: dict[str, str], traced: Call
     assert mermaid(graph_of(traced("resnet18"))) in pages["models/resnet18.md"]
 
 
-def test_the_sentence_on_two_panels_is_for_two_panels(subjects: list[Subject]) -> None:
+def test_the_sentence_on_two_panels_is_for_two_panels(subjects: list[ReportModel]) -> None:
     """Of a few networks the plot has one panel; the zoo has more than twelve of 50 million MACs, and smaller ones."""
     assert "On the left" in overview(subjects, {"models": "models.svg"})
     assert "On the left" not in overview(subjects[:2], {"models": "models.svg"})

@@ -16,15 +16,15 @@ from archscope.analysis.row import rows
 from archscope.analysis.verification import WHOLE, check
 from archscope.core.errors import SpecError
 from archscope.learn.input_sizes import answers, least_input, page, ranges, working
-from archscope.shapes.legal import Bounds, Legal, by_formula, legal_sizes, preimage, side_of
+from archscope.shapes.legal import AllowedSizes, Bounds, by_formula, legal_sizes, preimage, side_of
 from archscope.shapes.polynomial import letter, number
-from archscope.shapes.resize import Resized, lost_in, resized
+from archscope.shapes.resize import ResizableModel, lost_in, resized
 from archscope.shapes.walk import Window
 
 Command = Callable[..., Any]
 
 
-def sizes(spec: str, limit: int | None = None) -> Legal:
+def sizes(spec: str, limit: int | None = None) -> AllowedSizes:
     return legal_sizes(resized(spec), limit)
 
 
@@ -180,22 +180,24 @@ class ChannelsLast(nn.Module):
 
 
 def test_the_axis_that_moves_is_that_of_steps_or_sides() -> None:
-    found = legal_sizes(Resized(LastStep(), [torch.empty(1, 20, 16)], name="last step"), 64)
+    found = legal_sizes(ResizableModel(LastStep(), [torch.empty(1, 20, 16)], name="last step"), 64)
     assert (found.side, found.default, found.minimum, found.fits) == ("length", 20, 1, None)
-    found = legal_sizes(Resized(ChannelsLast(), [torch.empty(1, 20, 20, 3)], name="channels last"), 64)
+    found = legal_sizes(ResizableModel(ChannelsLast(), [torch.empty(1, 20, 20, 3)], name="channels last"), 64)
     assert (found.side, found.default, found.minimum, found.fits) == ("side", 20, 5, None)
 
 
 def test_branches_that_meet() -> None:
-    found = legal_sizes(Resized(UNet(), [torch.empty(1, 1, 100, 100)], name="unet"), 64)
+    found = legal_sizes(ResizableModel(UNet(), [torch.empty(1, 1, 100, 100)], name="unet"), 64)
     assert found.minimum == 4
     assert found.fits == tuple(range(4, 65, 4))
-    found = legal_sizes(Resized(UNet(), [torch.empty(1, 1, 99, 99)], name="unet"), 64)  # its own input does not fit
+    found = legal_sizes(
+        ResizableModel(UNet(), [torch.empty(1, 1, 99, 99)], name="unet"), 64
+    )  # its own input does not fit
     assert found.fits == tuple(range(4, 65, 4))
 
 
 def test_positions() -> None:
-    found = legal_sizes(Resized(Positions(), [torch.empty(1, 3, 32, 32)], name="positions"))
+    found = legal_sizes(ResizableModel(Positions(), [torch.empty(1, 3, 32, 32)], name="positions"))
     assert (found.minimum, found.fits) == (8, tuple(range(32, 40)))
     assert found.lossless == tuple(range(8, 513, 8))
 
@@ -212,14 +214,14 @@ class Table(nn.Module):
 
 
 def test_what_runs_by_broadcasting_does_not_fit() -> None:
-    model = Resized(Table(), [torch.empty(1, 3, 32, 32)], name="table")
+    model = ResizableModel(Table(), [torch.empty(1, 3, 32, 32)], name="table")
     assert model.at(8).error is None and model.at(16).error is not None
     found = legal_sizes(model)
     assert (found.minimum, found.fits, found.searched) == (8, tuple(range(32, 40)), "")
 
 
 def test_a_view_that_makes_other_examples() -> None:
-    model = Resized(Rows(), [torch.empty(1, 2, 6, 6)], name="rows")
+    model = ResizableModel(Rows(), [torch.empty(1, 2, 6, 6)], name="rows")
     assert model.at(12).error is None  # 2·6·6 = 72 = 4·18: four rows of one example
     assert not model.works(model.at(12)) and model.works(model.at(6))
     found = legal_sizes(model)
@@ -227,7 +229,7 @@ def test_a_view_that_makes_other_examples() -> None:
 
 
 def test_a_forward_that_decides_by_the_size_is_run_at_every_size() -> None:
-    found = legal_sizes(Resized(Even(), [torch.empty(1, 3, 8, 8)], name="even"), 20)
+    found = legal_sizes(ResizableModel(Even(), [torch.empty(1, 3, 8, 8)], name="even"), 20)
     assert (found.minimum, found.fits) == (6, (6, 8, 10, 12, 14, 16, 18, 20))
     assert "every size was run" in found.searched
     assert found.below is not None and "only even sides" in found.below[1]
@@ -241,12 +243,12 @@ def test_loops_over_a_sequence_are_run() -> None:
 
 def test_no_side_can_be_set() -> None:
     with pytest.raises(SpecError, match="takes 1×4: no side of it can be set"):
-        legal_sizes(Resized(nn.Linear(4, 2), [torch.empty(1, 4)], name="fc"))
+        legal_sizes(ResizableModel(nn.Linear(4, 2), [torch.empty(1, 4)], name="fc"))
 
 
 def test_three_dimensions() -> None:
     net = nn.Sequential(nn.Conv3d(1, 2, 3, 2), nn.MaxPool3d(2), nn.Flatten(), nn.Linear(2 * 2 * 2 * 2, 3))
-    found = legal_sizes(Resized(net, [torch.empty(1, 1, 10, 10, 10)], name="video"), 40)
+    found = legal_sizes(ResizableModel(net, [torch.empty(1, 1, 10, 10, 10)], name="video"), 40)
     # 1 ← 2 ← (2 − 1)·2 + 3 = 5; 2 ← 4..5 ← 9..12
     assert (found.minimum, found.fits, found.lossless[:3]) == (5, (9, 10, 11, 12), (5, 9, 13))
 
@@ -254,7 +256,7 @@ def test_three_dimensions() -> None:
 def test_the_frames_of_a_video_stay_as_they_are() -> None:
     """A stride of 2 over 16 frames leaves one out, whatever the pictures are."""
     net = nn.Conv3d(1, 2, (1, 3, 3), 2)
-    found = legal_sizes(Resized(net, [torch.empty(1, 1, 16, 9, 9)], layout="ncthw", name="frames"), 9)
+    found = legal_sizes(ResizableModel(net, [torch.empty(1, 1, 16, 9, 9)], layout="ncthw", name="frames"), 9)
     assert (found.minimum, found.fits, found.lossless, found.searched) == (3, None, (3, 5, 7, 9), "")
 
 
@@ -276,9 +278,9 @@ def test_against_running_every_size(data: st.DataObject) -> None:
             layers.append(nn.MaxPool2d(k, s, pad, ceil_mode=kind == "ceil"))
     o = data.draw(st.integers(1, 5))
     net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(o * o, 2))
-    model = Resized(net, [torch.empty(1, 1, 24, 24)], name="net")
+    model = ResizableModel(net, [torch.empty(1, 1, 24, 24)], name="net")
     limit = 40
-    parts = Resized(nn.Sequential(*layers), [torch.empty(1, 1, 24, 24)], name="windows")
+    parts = ResizableModel(nn.Sequential(*layers), [torch.empty(1, 1, 24, 24)], name="windows")
     runs = {side: parts.at(side) for side in range(1, limit + 1)}
     works = [side for side, ran in runs.items() if ran.error is None]
     found = by_formula(model, limit)

@@ -10,8 +10,8 @@ from torch import nn
 
 from archscope.analysis.metrics import totals
 from archscope.shapes.polynomial import Poly, least, letter, number
-from archscope.shapes.resize import Resized, resized
-from archscope.shapes.symbolic import Closed, in_letters, table
+from archscope.shapes.resize import ResizableModel, resized
+from archscope.shapes.symbolic import SymbolicSizes, in_letters, table
 from archscope.shapes.symbolic_int import Unsupported
 
 H, W = letter("H"), letter("W")
@@ -94,8 +94,8 @@ def test_every_form_keeps_its_value(form: Poly, by: int, h: int, w: int) -> None
 # ------------------------------------------------------------------------------------------------------- networks
 
 
-def small(*layers: nn.Module, shape: tuple[int, ...], layout: str = "") -> Closed:
-    return in_letters(Resized(nn.Sequential(*layers), [torch.empty(shape)], layout=layout, name="small"))
+def small(*layers: nn.Module, shape: tuple[int, ...], layout: str = "") -> SymbolicSizes:
+    return in_letters(ResizableModel(nn.Sequential(*layers), [torch.empty(shape)], layout=layout, name="small"))
 
 
 def test_alexnet() -> None:
@@ -169,7 +169,7 @@ class Branches(nn.Module):
 
 
 def test_shapes_that_the_forward_computes() -> None:
-    model = Resized(Branches(), [torch.empty(1, 3, 32, 48)], name="branches")
+    model = ResizableModel(Branches(), [torch.empty(1, 3, 32, 48)], name="branches")
     closed = in_letters(model)
     part = {part.path: part for part in closed.parts}
     n, h1, w1 = letter("N"), letter("h1"), letter("w1")
@@ -188,13 +188,13 @@ class Attends(nn.Module):
 
 
 def test_attention() -> None:
-    closed = in_letters(Resized(Attends(), [torch.empty(1, 7, 16)], layout="ntc", name="attends"))
+    closed = in_letters(ResizableModel(Attends(), [torch.empty(1, 7, 16)], layout="ntc", name="attends"))
     n, t = letter("N"), letter("T")
     assert closed.macs == n * t * t * (6 + 10)
     assert closed.output == ((n, t, number(10)),)
 
 
-def check_at(model: Resized, closed: Closed, batch: int, **sides: int) -> None:
+def check_at(model: ResizableModel, closed: SymbolicSizes, batch: int, **sides: int) -> None:
     """The expressions give what a run gives."""
     ran = model.at({x.lower(): m for x, m in sides.items()}, batch)
     if ran.error is not None:
@@ -246,7 +246,7 @@ def test_random_chains_of_windows(data: st.DataObject) -> None:
             layers.append(nn.AvgPool2d(k, s, pad))
         else:
             layers.append(nn.MaxPool2d(k, s, pad, ceil_mode=kind == "ceil"))
-    model = Resized(nn.Sequential(*layers), [torch.empty(1, 2, 64, 64)], name="chain")
+    model = ResizableModel(nn.Sequential(*layers), [torch.empty(1, 2, 64, 64)], name="chain")
     if model.at({}).error is not None:
         return
     closed = in_letters(model)
@@ -279,7 +279,7 @@ class Decides(nn.Module):
 
 def test_a_forward_that_decides_by_the_size() -> None:
     with pytest.raises(Unsupported, match="at 3×3×33×33 the operator conv2d in a is another"):
-        in_letters(Resized(Decides(), [torch.empty(1, 3, 32, 32)], name="decides"))
+        in_letters(ResizableModel(Decides(), [torch.empty(1, 3, 32, 32)], name="decides"))
 
 
 def test_a_vector_has_no_sides() -> None:

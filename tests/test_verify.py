@@ -25,7 +25,7 @@ from archscope.layers import LAYERS, derive
 from archscope.operators import RULES
 from archscope.peers import checks as audit
 from archscope.peers import published
-from archscope.peers.checks import Compared, checked, checks_table, derived, failed, of_module
+from archscope.peers.checks import Tally, checked, checks_table, derived, failed, of_module
 from archscope.peers.published import Figure
 from archscope.sources.spec import expand, parse
 from archscope.tracing import run, tracer
@@ -128,7 +128,7 @@ def test_a_rule_that_stops_the_run_is_reported_where_it_errs(monkeypatch: pytest
 
 def test_what_pytorch_refuses_too_is_an_error() -> None:
     _, told = of_module(Net(), ((2, 4, 9, 9),))
-    assert told.kernels == Compared()
+    assert told.kernels == Tally()
     assert told.wrong == [told.error] and "3 input channels" in told.error
 
 
@@ -302,7 +302,7 @@ def test_wrong_words(archscope: Callable[..., Any]) -> None:
 
 
 def test_the_table_of_an_error() -> None:
-    one = audit.Checked("net", error="it fails")
+    one = audit.ModelCheck("net", error="it fails")
     table = checks_table([one])
     assert failed([one]) and not failed([])
     assert table.rows[0]["layers"] is None and table.rows[0]["verified"] is False

@@ -5,7 +5,7 @@ from typing import Any
 from archscope.core.formats.json import whole
 from archscope.core.table import Column, Table
 from archscope.core.version import __version__
-from archscope.core.weights import Stored, Weights, bits, total
+from archscope.core.weights import StoredTensor, Weights, bits, total
 
 NO_OPERATORS = "a file of weights has no operators: its MACs, FLOPs, activations and receptive field are unknown"
 
@@ -44,16 +44,16 @@ def tensor_json(weights: Weights, table: Table) -> str:
     return whole(table, "tensors", {"model": weights.file, "input": [], "totals": known}, {"archscope": __version__})
 
 
-def _modules(weights: Weights, depth: int) -> dict[str, list[Stored]]:
+def _modules(weights: Weights, depth: int) -> dict[str, list[StoredTensor]]:
     """The tensors of each module down to a depth; those of the model itself under their own names."""
-    found: dict[str, list[Stored]] = {}
+    found: dict[str, list[StoredTensor]] = {}
     for tensor in weights.tensors:
         module = tensor.name.rpartition(".")[0]
         found.setdefault(".".join(module.split(".")[:depth]) or tensor.name, []).append(tensor)
     return found
 
 
-def _row(path: str, tensors: list[Stored]) -> dict[str, Any]:
+def _row(path: str, tensors: list[StoredTensor]) -> dict[str, Any]:
     width = bits(tensors)
     return {
         "path": path,

@@ -168,7 +168,7 @@ def _top_k(trace: Trace) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-class Active(NamedTuple):
+class ActiveParameters(NamedTuple):
     """Parameters that one token uses, in the three conventions.
 
     whole: with both tables. without_input: without the table that tokens are looked up in, unless it is the head too.
@@ -180,7 +180,7 @@ class Active(NamedTuple):
     without_either: int
 
 
-def active(trace: Trace, config: Config) -> Active | None:
+def active(trace: Trace, config: Config) -> ActiveParameters | None:
     """Active parameters. None where experts are there and nobody says how many a token takes."""
     total = totals(trace)["params"] - parts(trace).get("replaced by the adapter", 0)
     if expert_count(trace) is not None:
@@ -191,7 +191,7 @@ def active(trace: Trace, config: Config) -> Active | None:
     tables = [p for p in parameters(trace) if p.tensor.id in looked_up(trace)]
     either = sum(p.tensor.numel for p in tables) + parts(trace).get("head", 0)
     alone = sum(p.tensor.numel for p in tables if p.tensor.id not in multiplied(trace))
-    return Active(total, total - alone, total - either)
+    return ActiveParameters(total, total - alone, total - either)
 
 
 def matrices(trace: Trace, config: Config) -> int | None:

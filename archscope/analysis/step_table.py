@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from archscope.analysis.texts import inputs_text, uncounted, versions
 from archscope.analysis.training import (
     TERMS,
-    Share,
+    PeakShare,
     after_forward,
     after_step,
     peak,
@@ -138,14 +138,14 @@ def conditions_text(trace: Trace) -> str:
     return ", ".join(parts)
 
 
-def _folded(trace: Trace, depth: int | None) -> list[Share]:
+def _folded(trace: Trace, depth: int | None) -> list[PeakShare]:
     if depth is None:
         return shares(trace)
-    found: dict[str, Share] = {}
+    found: dict[str, PeakShare] = {}
     for one in shares(trace):
         path = ".".join(one.path.split(".")[:depth])
         kind = one.kind if path == one.path else trace.modules.get(path, "")
-        known = found.setdefault(path, Share(path, kind, {}, 0, 0))
+        known = found.setdefault(path, PeakShare(path, kind, {}, 0, 0))
         for role, nbytes in one.bytes.items():
             known.bytes[role] = known.bytes.get(role, 0) + nbytes
         found[path] = known._replace(macs=known.macs + one.macs, saved=known.saved + one.saved)

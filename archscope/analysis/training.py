@@ -132,7 +132,7 @@ def uncounted_in(trace: Trace) -> dict[str, int]:
     return dict(Counter(op.name for op, done in zip(trace.ops, works(trace), strict=True) if done is None))
 
 
-class Share(NamedTuple):
+class PeakShare(NamedTuple):
     """What one layer has of the peak.
 
     bytes: by role. macs: of its forward and its backward. saved: bytes that its forward saves for the backward.
@@ -149,7 +149,7 @@ OUTSIDE = ("input", "loss", "optimizer")  # what no layer has
 
 
 @cached
-def shares(trace: Trace) -> list[Share]:
+def shares(trace: Trace) -> list[PeakShare]:
     """The layers in run order with their bytes at the peak and their MACs, then input, loss and optimizer.
 
     A storage belongs to the layer that made it, a parameter to its module. The bytes add up to the peak, the MACs to
@@ -159,10 +159,10 @@ def shares(trace: Trace) -> list[Share]:
     homes = layer_indices(trace)
     kinds = {layer.path: layer.kind for layer in trace.layers}
     modules = {p.tensor.id: p.name.rpartition(".")[0] for p in (*trace.buffers, *trace.params)}
-    found: dict[str | None, Share] = {path: Share(path, kind, {}, 0, 0) for path, kind in kinds.items()}
-    rest = {name: Share(f"({name})", "", {}, 0, 0) for name in OUTSIDE}
+    found: dict[str | None, PeakShare] = {path: PeakShare(path, kind, {}, 0, 0) for path, kind in kinds.items()}
+    rest = {name: PeakShare(f"({name})", "", {}, 0, 0) for name in OUTSIDE}
 
-    def share_of(op: int, role: str) -> Share:
+    def share_of(op: int, role: str) -> PeakShare:
         if role == "input":
             return rest["input"]
         index = homes[op] if op >= 0 else None
@@ -181,7 +181,7 @@ def shares(trace: Trace) -> list[Share]:
         if module is None:
             share = share_of(storage.born, storage.role)
         else:
-            share = found.setdefault(module, Share(module, trace.modules.get(module, ""), {}, 0, 0))
+            share = found.setdefault(module, PeakShare(module, trace.modules.get(module, ""), {}, 0, 0))
         share.bytes[storage.role] = share.bytes.get(storage.role, 0) + storage.nbytes
     macs: dict[str, int] = {}
     for op, done in enumerate(works(trace)):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from archscope.bench.datasets import DATASETS, check_name
-from archscope.bench.datasets.base import Data, Lookup, Needs, Split
+from archscope.bench.datasets.base import Data, Lookup, NetworkInput, Split
 from archscope.bench.datasets.hello import is_hello
 from archscope.bench.datasets.mnist import find_mnist
 from archscope.core.errors import ArchscopeError, SpecError
@@ -30,7 +30,7 @@ from archscope.sources.kinds.file import module_at
 USUAL = Lookup()
 
 
-def data_of(text: str, needs: Needs, lookup: Lookup = USUAL) -> Data:
+def data_of(text: str, needs: NetworkInput, lookup: Lookup = USUAL) -> Data:
     """The data set `NAME@train=N@test=N`, a folder of images, or `file.py:NAME`. Raises SpecError.
 
     "auto" is hello for a network of sequences of four letters, Fashion-MNIST if it is on this machine, else digits; the
@@ -65,7 +65,7 @@ def _parsed(text: str) -> tuple[str, dict[str, int]]:
     return text[:cut] + head, sizes
 
 
-def usual(needs: Needs, lookup: Lookup) -> str:
+def usual(needs: NetworkInput, lookup: Lookup) -> str:
     """The data set of a network when none is named."""
     if is_hello(needs):
         return "hello"
@@ -74,7 +74,7 @@ def usual(needs: Needs, lookup: Lookup) -> str:
     return "fashion-mnist" if find_mnist("fashion-mnist", lookup.folder) else "digits"
 
 
-def check(data: Data, needs: Needs) -> None:
+def check(data: Data, needs: NetworkInput) -> None:
     """Raises ArchscopeError if the data do not fit the network: more classes than outputs, other channels."""
     highest = max(int(data.train.labels.max()), int(data.test.labels.max()))
     if highest >= needs.classes or min(int(data.train.labels.min()), int(data.test.labels.min())) < 0:
@@ -93,7 +93,7 @@ def check(data: Data, needs: Needs) -> None:
 TESTED = ("test", "val", "valid", "validation")  # names of the test folder
 
 
-def from_folder(folder: Path, needs: Needs) -> Data:
+def from_folder(folder: Path, needs: NetworkInput) -> Data:
     """Images from a folder with train/ and test/ (or val/), each with one folder per class; or from one such folder,
     where every fifth image is for testing. torchvision's Resize brings the images to the network's size.
     """
@@ -113,7 +113,7 @@ def from_folder(folder: Path, needs: Needs) -> Data:
     return Data(str(folder), *both.divided(torch.arange(len(both)) % 5 == 4), len(classes), origin=str(folder))
 
 
-def _images(folder: Path, needs: Needs) -> tuple[Split, list[str]]:
+def _images(folder: Path, needs: NetworkInput) -> tuple[Split, list[str]]:
     """Every image of a folder of classes as uint8 [N, c, h, w], the labels by the alphabet of the folders."""
     from torchvision.datasets import ImageFolder
     from torchvision.transforms.functional import pil_to_tensor, resize

@@ -33,7 +33,7 @@ from archscope.bench.device import (
     synchronize,
 )
 from archscope.bench.parallel import ALONE, Group
-from archscope.bench.prepare import AlexNet2012, Feed
+from archscope.bench.prepare import AlexNet2012, SplitBatches
 from archscope.bench.recipes import Recipe
 from archscope.core.errors import ArchscopeError
 
@@ -105,7 +105,7 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
     begun = time.perf_counter()
     fit, held = held_out(data.train, recipe.validation, plan.seed)
     feed, validating, testing = (
-        Feed(part, plan.shape, plan.layout, device, recipe.mean, recipe.std, flags.channels_last)
+        SplitBatches(part, plan.shape, plan.layout, device, recipe.mean, recipe.std, flags.channels_last)
         for part in (fit, held, data.test)
     )
     augment = AlexNet2012(fit.inputs) if recipe.augment == "alexnet2012" else None
@@ -177,7 +177,7 @@ def train(model: nn.Module, data: Data, plan: Plan, outcome: Outcome, report: Re
             release(device)
             report({"event": "memory", "micro_batch": micro})
 
-    def evaluate(feed: Feed) -> tuple[float, float]:
+    def evaluate(feed: SplitBatches) -> tuple[float, float]:
         """Mean loss and accuracy over a split, in evaluation mode."""
         model.eval()
         sums = torch.zeros(2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)

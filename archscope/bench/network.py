@@ -9,7 +9,7 @@ from torch import nn
 
 from archscope.analysis.metrics import totals
 from archscope.bench.data import USUAL, check, data_of
-from archscope.bench.datasets.base import Data, Lookup, Needs
+from archscope.bench.datasets.base import Data, Lookup, NetworkInput
 from archscope.bench.memory import side_of
 from archscope.bench.meter import StepFlops, step_flops
 from archscope.bench.recipes import Recipe
@@ -26,7 +26,7 @@ class Network:
     input size; side and batch are what it was asked for with. log: whether its outputs are log-probabilities."""
 
     spec: Spec
-    needs: Needs
+    needs: NetworkInput
     layout: str
     trace: Trace
     side: str | None
@@ -93,7 +93,7 @@ def _network(spec: Spec, recipe: Recipe) -> Network:
     if not outputs or len(outputs[0].shape) != 2:
         got = "×".join(map(str, outputs[0].shape)) if outputs else "nothing"
         raise SpecError(f"{spec.text} gives {got}; bench trains networks that give one row of scores an example")
-    needs = Needs(tuple(shape), record.inputs[0].dtype, outputs[0].shape[1])
+    needs = NetworkInput(tuple(shape), record.inputs[0].dtype, outputs[0].shape[1])
     last = {t.id: op.name for op in record.ops for t in op.outputs}.get(outputs[0].id, "")
     return Network(spec, needs, layout, record, side, batched, last in ("aten.log_softmax", "aten._log_softmax"))
 

@@ -55,7 +55,7 @@ def _round(sums: Tensor) -> Tensor:
     return sums.add_(1 << (BITS - 1)).mul_(2.0**-BITS).floor_().clamp_(0, 255)
 
 
-class Feed:
+class SplitBatches:
     """The batches of one split, which stays on the device as it is stored.
 
     shape: of one example as the network takes it, without the batch. layout: a letter per axis, with n. mean, std: of

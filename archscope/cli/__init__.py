@@ -61,7 +61,7 @@ COMMANDS = {
 FILES = {name: file for commands in COMMANDS.values() for name, (file, _) in commands.items()}
 
 
-class _Late(MutableMapping[str, Any]):
+class _LazyCommands(MutableMapping[str, Any]):
     """The commands by name; each is imported on first use."""
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class AllCommands(Commands):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.commands = _Late()
+        self.commands = _LazyCommands()
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """By task, from the table above, so that nothing is imported."""

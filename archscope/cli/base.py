@@ -204,7 +204,7 @@ def format_of(format: str, output: str | None, known: Collection[str] = FORMATS)
     return named if format == "terminal" and named in known else format
 
 
-class Shown:
+class OutputOptions:
     """How and where the result is printed. Wrong options are errors before any work is done.
 
     known: the formats of this command.

@@ -8,7 +8,7 @@ from archscope.cli.base import (
     As,
     Columns,
     OneCommand,
-    Shown,
+    OutputOptions,
     choice,
     may_write,
     names,
@@ -96,7 +96,7 @@ def bench_models(
     from archscope.bench.job import under_torchrun
     from archscope.bench.run import bench, bench_here
 
-    shown = Shown(columns, format, None)
+    shown = OutputOptions(columns, format, None)
     if show_list:
         _print_catalogues(shown)
         return
@@ -206,7 +206,7 @@ def _tflops(text: str | None) -> float:
     return value
 
 
-def _print_catalogues(shown: Shown) -> None:
+def _print_catalogues(shown: OutputOptions) -> None:
     """Recipes and data sets; only the recipes if one table is wanted."""
     from archscope.bench.datasets import datasets_table
     from archscope.bench.recipes import recipes_table
@@ -215,7 +215,7 @@ def _print_catalogues(shown: Shown) -> None:
     shown.print_all([recipes_table()] if one else [recipes_table(), datasets_table()])
 
 
-def _print(shown: Shown, tables: list[Any] | None, rows: list[dict[str, Any]]) -> None:
+def _print(shown: OutputOptions, tables: list[Any] | None, rows: list[dict[str, Any]]) -> None:
     """One table for CSV and JSON; else one for each device, precision, recipe and data set."""
     from archscope.bench import results
 

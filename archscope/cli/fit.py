@@ -11,7 +11,7 @@ from archscope.cli.base import (
     Input,
     OneCommand,
     Output,
-    Shown,
+    OutputOptions,
     choice,
     names,
     progress,
@@ -63,7 +63,7 @@ def largest_that_fits(
     from archscope.shapes.fit import COLUMNS, HIDDEN, card_bytes, fit_row, fit_table, steps_of
     from archscope.sources.spec import expand
 
-    shown = Shown(columns, format, output)
+    shown = OutputOptions(columns, format, output)
     shown.check(COLUMNS + HIDDEN)
     choice("what grows", over, ("batch", "side"))
     examples = whole_number("--batch", batch)

@@ -13,7 +13,7 @@ from archscope.cli.base import (
     Input,
     OneCommand,
     Output,
-    Shown,
+    OutputOptions,
     Train,
     may_write,
     names,
@@ -155,7 +155,7 @@ def diff(
     from archscope.gate.judge import path_of
     from archscope.gate.sides import comparison, comparison_text, layers
 
-    shown = Shown(columns, format, output)
+    shown = OutputOptions(columns, format, output)
     shown.check(layers(()).columns + layers(()).hidden)
     asked = {"input": input, "batch": whole_number("--batch", batch), "train": train}
     found = comparison(a, b, path_of(find(), lock), asked)

@@ -38,7 +38,7 @@ def _encodable(text: str) -> str:
 _Base = TyperCommand if TYPE_CHECKING else object
 
 
-class _Words(_Base):
+class _TextCommand(_Base):
     """What one command and the group share: values are text, help is encodable, an error knows its command."""
 
     def get_help(self, ctx: Any) -> str:
@@ -60,11 +60,11 @@ class _Words(_Base):
             raise
 
 
-class OneCommand(_Words, TyperCommand):
+class OneCommand(_TextCommand, TyperCommand):
     """A command whose values are all text."""
 
 
-class Commands(_Words, TyperGroup):
+class Commands(_TextCommand, TyperGroup):
     """The commands in their given order; every error is one line on stderr and an exit code."""
 
     def list_commands(self, ctx: Any) -> list[str]:

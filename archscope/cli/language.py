@@ -11,7 +11,7 @@ from archscope.cli.base import (
     Model,
     OneCommand,
     Output,
-    Shown,
+    OutputOptions,
     Source,
     choice,
     may_write,
@@ -73,7 +73,7 @@ def llm(
     """
     from archscope.report.language import COLUMNS, HIDDEN, Usage
 
-    shown = Shown(columns, format, output)
+    shown = OutputOptions(columns, format, output)
     shown.check(COLUMNS + HIDDEN)
     form = (plot or ".svg").rpartition(".")[2]
     if plot is not None:

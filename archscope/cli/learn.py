@@ -15,7 +15,7 @@ from archscope.cli.base import (
     Model,
     OneCommand,
     Output,
-    Shown,
+    OutputOptions,
     Train,
     Values,
     choice,
@@ -60,7 +60,7 @@ def explain(
     from archscope.learn.explain import explanation
     from archscope.sources.records import record_of
 
-    shown = Shown(None, format, output, WRITERS)
+    shown = OutputOptions(None, format, output, WRITERS)
     examples = whole_number("--batch", batch)
     with shown.chain():
         record = record_of(model, input, examples, train)
@@ -101,7 +101,7 @@ def quiz(
     choice("format", format, FORMATS)
     examples = whole_number("--batch", batch)
 
-    with Shown(None, "json", output).chain():
+    with OutputOptions(None, "json", output).chain():
         record = record_of(model, input, examples)
     if not any(one.asked for one in questions(record)):
         raise SpecError(f"{model} has no layer with a derived shape or parameter count, so there are no questions")
@@ -144,7 +144,7 @@ def grade(
         trace_for,
     )
 
-    shown = Shown(columns, format, output)
+    shown = OutputOptions(columns, format, output)
     paths = sheets_in(sheets)
     alone = len(paths) == 1 and paths == sheets
     shown.check(CELL_COLUMNS + CELL_HIDDEN if alone else SHEET_COLUMNS + SHEET_HIDDEN)

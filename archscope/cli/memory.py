@@ -12,7 +12,7 @@ from archscope.cli.base import (
     Model,
     OneCommand,
     Output,
-    Shown,
+    OutputOptions,
     may_write,
     put,
     whole_number,
@@ -76,7 +76,7 @@ def step_memory(
     from archscope.analysis.step_table import MEMORY_COLUMNS, block_paths, checkpoint_note, memory_table
     from archscope.sources.records import step_of
 
-    shown = Shown(columns, format, output)
+    shown = OutputOptions(columns, format, output)
     shown.check(MEMORY_COLUMNS)
     for option, path in (("--plot", plot), ("--save", save)):
         if path is not None:

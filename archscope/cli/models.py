@@ -18,8 +18,8 @@ from archscope.cli.base import (
     OneCommand,
     Optimizer,
     Output,
+    OutputOptions,
     Precision,
-    Shown,
     Source,
     Train,
     TrainStep,
@@ -60,7 +60,7 @@ def list_models(
     from archscope.sources.catalogue import listing
     from archscope.sources.spec import expand
 
-    shown = Shown(columns, format, output)
+    shown = OutputOptions(columns, format, output)
     listed = listing(expand(["all"] if pattern is None else map(_wildcard, pattern)))
     shown.print(listed)
 
@@ -120,7 +120,7 @@ def trace(
     from archscope.sources.source import only_weights
     from archscope.sources.spec import parse
 
-    shown = Shown(columns, format, output)
+    shown = OutputOptions(columns, format, output)
     if only_weights(model):
         _tensors(parse(model), shown, depth, [input, batch, train, save, train_step])
         return
@@ -146,7 +146,7 @@ def trace(
         raise typer.Exit(1)
 
 
-def _tensors(spec: Any, shown: Shown, depth: str | None, of_a_run: list[Any]) -> None:
+def _tensors(spec: Any, shown: OutputOptions, depth: str | None, of_a_run: list[Any]) -> None:
     """The tensors of a file of weights. of_a_run: options that only a run has."""
     from functools import partial
 
@@ -224,14 +224,14 @@ def table(
             source=whole_number("--source", source),
             image=whole_number("--image", image, 0),
         )
-        _language_models([*(names or []), *(models or [])], setting, sort, Shown(columns, format, output))
+        _language_models([*(names or []), *(models or [])], setting, sort, OutputOptions(columns, format, output))
         return
     from archscope.analysis.metrics import STEP_METRICS
     from archscope.peers.reconcile import chosen
     from archscope.report.comparison import columns_for, side_by_side
     from archscope.sources.spec import expand
 
-    shown = Shown(columns, format, output)
+    shown = OutputOptions(columns, format, output)
     examples, processes = whole_number("--batch", batch), whole_number("--jobs", jobs) or 1
     specs = expand([*(names or []), *(models or [])] if names or models else ["all"])
     tools = [] if like is None else chosen(like)
@@ -256,7 +256,7 @@ def table(
         raise typer.Exit(1)
 
 
-def _language_models(names: list[str], setting: "Setting", sort: str | None, shown: Shown) -> None:
+def _language_models(names: list[str], setting: "Setting", sort: str | None, shown: OutputOptions) -> None:
     from archscope.report.language import MODEL_COLUMNS, MODEL_HIDDEN, models_table
     from archscope.sources.spec import expand
 

@@ -91,7 +91,7 @@ def draw(
     archscope draw lenet --style graph --output lenet.svg
     """
     from archscope.report.draw import DRAWINGS
-    from archscope.report.fitting import Wish, drawn, graph_for, length
+    from archscope.report.fitting import RequestedSize, drawn, graph_for, length
     from archscope.report.levels import LEVELS
     from archscope.report.solids import is_figure
     from archscope.sources.records import record_of
@@ -115,7 +115,7 @@ def draw(
         may_write(output)
     elif form in ("png", "pdf") or (form == "svg" and format is None and sys.stdout.isatty()):
         raise SpecError(f"a picture needs a file: --output {model.rpartition(':')[2]}.{form}")
-    wish = Wish(
+    wish = RequestedSize(
         None if level is None else choice("level", level, LEVELS),
         whole_number("--depth", depth),
         None if direction is None else choice("direction", direction, DIRECTIONS) == "right",
@@ -263,7 +263,7 @@ def write_report(
     """
     from archscope.bench.results import read
     from archscope.report.html import page_of
-    from archscope.report.pages import Subject
+    from archscope.report.pages import ReportModel
     from archscope.report.write import markdown
     from archscope.sources.records import record_of
     from archscope.sources.spec import expand
@@ -276,7 +276,7 @@ def write_report(
     examples = whole_number("--batch", batch)
     runs = read(bench) if bench else []
     with progress(specs) as counted:
-        subjects = [Subject(spec, record_of(spec, input, examples), input, examples) for spec in counted]
+        subjects = [ReportModel(spec, record_of(spec, input, examples), input, examples) for spec in counted]
     if html is not None:
         with progress(subjects) as counted:
             text = page_of(counted, runs=runs)

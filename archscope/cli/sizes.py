@@ -12,7 +12,7 @@ from archscope.cli.base import (
     Model,
     OneCommand,
     Output,
-    Shown,
+    OutputOptions,
     Train,
     progress,
     whole_number,
@@ -44,7 +44,7 @@ def legal(
     """
     from archscope.shapes.resize import resized
 
-    shown = Shown(None, format, output)
+    shown = OutputOptions(None, format, output)
     furthest, examples = whole_number("--limit", limit), whole_number("--batch", batch)
     subject = resized(model, input, examples, train)
     if symbolic:

@@ -16,8 +16,8 @@ from archscope.cli.base import (
     OneCommand,
     Optimizer,
     Output,
+    OutputOptions,
     Precision,
-    Shown,
     Train,
     TrainStep,
     may_write,
@@ -78,13 +78,13 @@ def over_a_grid(
     from archscope.report.sweep_plot import picture
     from archscope.sources.loading import inputs_of
     from archscope.sources.spec import expand
-    from archscope.sweeps.factory import Subject
+    from archscope.sweeps.factory import SweepModel
     from archscope.sweeps.grid import TOTALS, Grid, typed_axes
     from archscope.sweeps.run import records
     from archscope.sweeps.store import is_store, resumed
     from archscope.sweeps.tables import axes_of, columns_of, failure_notes, sweep_table
 
-    shown = Shown(columns, format, output)
+    shown = OutputOptions(columns, format, output)
     specs = expand([model])
     if len(specs) != 1:
         raise SpecError(f"one model at a time, not {len(specs)}: `archscope table --models {model!r}` takes several")
@@ -103,7 +103,7 @@ def over_a_grid(
     form = _ending(plot)
     asked = train_step or any(key in STEP_METRICS for key in (of, *(shown.columns or ())))
     step = step_conditions(asked, optimizer, precision)
-    subject = Subject(spec, None, input, whole_number("--batch", batch), train, step)
+    subject = SweepModel(spec, None, input, whole_number("--batch", batch), train, step)
     subject.source()
     point_spec, text, examples = subject.at(grid[0])
     inputs_of(point_spec, text, examples)  # a wrong input is refused before anything is run
@@ -174,7 +174,7 @@ def search(
     from archscope.sweeps.store import is_store
     from archscope.sweeps.tables import columns_of, failure_notes, sweep_table
 
-    shown = Shown(columns, format, output)
+    shown = OutputOptions(columns, format, output)
     asked = space_of(space)
     texts = f"{where} {best} {' '.join(shown.columns or ())}"
     wanted = train_step or any(key in texts for key in STEP_METRICS)
@@ -202,7 +202,7 @@ def search(
         notes += [f"{count:,} meet {part}" for part, count in one.parts.items()] if len(one.parts) > 1 else []
     table = sweep_table(title, axes, found, _caption(train, step), step is not None)
     if stored:
-        shown = Shown(columns, "terminal", None)
+        shown = OutputOptions(columns, "terminal", None)
         _note(f"{one.met:,} of {one.evaluated:,} trials in {output}", *notes)
         notes = []
     from dataclasses import replace

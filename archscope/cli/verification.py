@@ -14,7 +14,7 @@ from archscope.cli.base import (
     Model,
     OneCommand,
     Output,
-    Shown,
+    OutputOptions,
     Source,
     Train,
     Values,
@@ -65,13 +65,13 @@ def verify(
     if file is not None:
         if len(models) > 1 or any([against, input, batch, train]):
             raise SpecError("--file compares one model with one file, and runs nothing: it goes with no other option")
-        _file(models[0], file, Shown(columns, format, output))
+        _file(models[0], file, OutputOptions(columns, format, output))
         return
     from archscope.peers.checks import COLUMNS_OF, HIDDEN, checked, checks_table, failed
     from archscope.peers.reconcile import chosen
     from archscope.sources.spec import expand
 
-    shown = Shown(columns, format, output)
+    shown = OutputOptions(columns, format, output)
     shown.check(COLUMNS_OF + HIDDEN)
     examples = whole_number("--batch", batch)
     tools = chosen(against) if against is not None else []
@@ -87,7 +87,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _file(model: str, file: str, shown: Shown) -> None:
+def _file(model: str, file: str, shown: OutputOptions) -> None:
     """A file of weights against a model."""
     from archscope.peers.weight_files import COLUMNS, HIDDEN, compared
     from archscope.sources.spec import parse
@@ -134,13 +134,13 @@ def reconcile(
     """
     if llm or any(word is not None for word in (context, source, image)):
         rows, side = whole_number("--source", source), whole_number("--image", image, 0)
-        _reconcile_training(model, context, batch, rows, side, Shown(columns, format, output))
+        _reconcile_training(model, context, batch, rows, side, OutputOptions(columns, format, output))
         return
     from archscope.peers.checks import reconciled
     from archscope.peers.reconcile import PEOPLE, RECORD, account_table, chosen, records
     from archscope.sources.spec import parse
 
-    shown = Shown(columns, format, output)
+    shown = OutputOptions(columns, format, output)
     for_scripts = shown.format in ("json", "csv")
     shown.check(RECORD if for_scripts else PEOPLE)
     examples = whole_number("--batch", batch)
@@ -164,7 +164,7 @@ def reconcile(
 
 
 def _reconcile_training(
-    model: str, context: str | None, batch: str | None, source: int | None, image: int | None, shown: Shown
+    model: str, context: str | None, batch: str | None, source: int | None, image: int | None, shown: OutputOptions
 ) -> None:
     from archscope.peers.llm import COLUMNS, HIDDEN, conventions_table
     from archscope.sources.spec import parse

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from archscope.cli.base import As, Columns, OneCommand, Output, Shown, progress
+from archscope.cli.base import As, Columns, OneCommand, Output, OutputOptions, progress
 
 app = typer.Typer()
 
@@ -40,7 +40,7 @@ def check_table(
     from archscope.peers.explanations import HIDDEN, SHOWN, failed, judged, verdict_table
     from archscope.peers.printed_table import lines_of
 
-    shown = Shown(columns, format, output)
+    shown = OutputOptions(columns, format, output)
     shown.check(SHOWN + HIDDEN)
     if input is not None:
         from archscope.sources.inputs import shape_and_dtype

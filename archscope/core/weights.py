@@ -11,7 +11,7 @@ from typing import NamedTuple
 BESIDE = "scales"  # the packing of what stands beside packed weights: scales, zero points, orders
 
 
-class Stored(NamedTuple):
+class StoredTensor(NamedTuple):
     """One tensor as it is stored.
 
     dtype: as PyTorch calls it, "bfloat16", or as the file does where PyTorch has no such type, "Q4_K". nbytes: what it
@@ -38,7 +38,7 @@ class Weights:
 
     file: str
     form: str
-    tensors: tuple[Stored, ...]
+    tensors: tuple[StoredTensor, ...]
     notes: tuple[str, ...] = ()
 
     @property
@@ -58,7 +58,7 @@ def total(counts: Iterable[int | None]) -> int | None:
     return None if None in known else sum(filter(None, known))
 
 
-def bits(tensors: Iterable[Stored]) -> float | None:
+def bits(tensors: Iterable[StoredTensor]) -> float | None:
     """Stored bits a parameter, with scales and without buffers; None where there are no parameters, or unknown ones."""
     counted = [t for t in tensors if t.params != 0 or t.packing]
     params = total(t.params for t in counted)

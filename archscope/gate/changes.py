@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from archscope.core.table import Column, Table
-from archscope.gate.drift import Change, Drift, what
+from archscope.gate.drift import Drift, LayerChange, what
 from archscope.gate.lock import Entry
 
 MODEL_COLUMNS = (
     Column("model", "Model"),
-    Column("how", "Change"),
+    Column("how", "LayerChange"),
     Column("params", "Parameters", "count"),
     Column("macs", "MACs", "count"),
 )
@@ -18,12 +18,12 @@ TOTAL_COLUMNS = (
     Column("total", "Total"),
     Column("before", "Before", "count", priority=2),
     Column("after", "After", "count"),
-    Column("change", "Change", "change"),
+    Column("change", "LayerChange", "change"),
     Column("share", "Share", "share", priority=1),
 )
 LAYER_COLUMNS = (
     Column("model", "Model"),
-    Column("how", "Change"),
+    Column("how", "LayerChange"),
     Column("path", "Layer"),
     Column("what", "What"),
     Column("params", "Parameters", "change", priority=1),
@@ -86,7 +86,7 @@ def _raw(value: Any) -> Any:
     return "×".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _row(model: str, change: Change) -> dict[str, Any]:
+def _row(model: str, change: LayerChange) -> dict[str, Any]:
     old, new, line = change.before, change.after, change.line
     row: dict[str, Any] = {"model": model, "how": change.how, "path": line.path, "kind": line.kind}
     row["what"] = what(change).removeprefix(f"{change.how}, ")

@@ -16,7 +16,7 @@ from archscope.analysis.metrics import METRICS, STEP_METRICS
 from archscope.gate.lock import DEFAULTS, STEP_KEYS, TOTALS, Entry, Line
 
 
-class Change(NamedTuple):
+class LayerChange(NamedTuple):
     """One layer that changed. how: added, removed, changed, renamed, or follows: the configuration is the same and the
     figures changed because the input did."""
 
@@ -43,7 +43,7 @@ class Drift:
 
     before: Entry
     after: Entry
-    changes: tuple[Change, ...]
+    changes: tuple[LayerChange, ...]
     totals: Mapping[str, tuple[Any, Any]]
 
     @property
@@ -69,7 +69,7 @@ def drift_of(before: Entry, after: Entry) -> Drift:
 _Pair = tuple[int | None, int | None]  # indices into the lines before and after
 
 
-def changes(before: Sequence[Line], after: Sequence[Line]) -> tuple[Change, ...]:
+def changes(before: Sequence[Line], after: Sequence[Line]) -> tuple[LayerChange, ...]:
     """The layers that changed, in run order."""
     if list(before) == list(after):
         return ()
@@ -81,7 +81,7 @@ def changes(before: Sequence[Line], after: Sequence[Line]) -> tuple[Change, ...]
     return min(by_path, _read(before, after, _by_order(before, after)), key=_cost)
 
 
-def _cost(found: tuple[Change, ...]) -> tuple[int, int, int]:
+def _cost(found: tuple[LayerChange, ...]) -> tuple[int, int, int]:
     """How much work a match says was changed, in how many layers, and how many have another name."""
     own = [change for change in found if change.how != "follows"]
     renamed = sum(change.how == "renamed" for change in own)
@@ -181,14 +181,14 @@ def _whole(line: Line) -> tuple[Any, ...]:
     return (_same(line), *line[3:])
 
 
-def _read(before: Sequence[Line], after: Sequence[Line], pairs: list[_Pair]) -> tuple[Change, ...]:
+def _read(before: Sequence[Line], after: Sequence[Line], pairs: list[_Pair]) -> tuple[LayerChange, ...]:
     out = []
     for i, j in pairs:
         old, new = None if i is None else before[i], None if j is None else after[j]
         if old is None or new is None:
-            out.append(Change("removed" if new is None else "added", old, new))
+            out.append(LayerChange("removed" if new is None else "added", old, new))
         elif old != new:
-            out.append(Change(_how(old, new), old, new))
+            out.append(LayerChange(_how(old, new), old, new))
     return tuple(out)
 
 
@@ -205,7 +205,7 @@ EVERY = {**METRICS, **STEP_METRICS}
 UNITS = {key: one.amount for key, one in EVERY.items()} | {"params": "params"}
 
 
-def sentence(change: Change) -> str:
+def sentence(change: LayerChange) -> str:
     """`+ layer4.2.conv3 1×1 → 3×3: +1,048,576 params, +51,380,224 MACs`."""
     line = change.line
     mark = {"added": "+", "removed": "−", "renamed": "→"}.get(change.how) or _mark(change)
@@ -214,14 +214,14 @@ def sentence(change: Change) -> str:
     return f"{text}: {grown}" if grown else text
 
 
-def _mark(change: Change) -> str:
+def _mark(change: LayerChange) -> str:
     for key in ("params", "macs", "flops", "activations"):
         if delta := change.delta(key):
             return "+" if delta > 0 else "−"
     return "~"
 
 
-def what(change: Change) -> str:
+def what(change: LayerChange) -> str:
     """What happened to a layer, without its path: `1×1 → 3×3`, `added, Conv2d 64→128 3×3`."""
     old, new = change.before, change.after
     if old is None or new is None:
@@ -293,7 +293,7 @@ def describe(line: Line) -> str:
     return ", ".join([" ".join(words), *rest])
 
 
-def difference(change: Change) -> str:
+def difference(change: LayerChange) -> str:
     """`+1,048,576 params, +51,380,224 MACs`; FLOPs or activations where neither changed; "" where nothing did."""
     parts = _differences(change, ("params", "macs"))
     if not parts and change.how != "renamed":
@@ -301,7 +301,7 @@ def difference(change: Change) -> str:
     return ", ".join(parts)
 
 
-def _differences(change: Change, figures: Sequence[str]) -> list[str]:
+def _differences(change: LayerChange, figures: Sequence[str]) -> list[str]:
     parts = []
     for key in figures:
         delta = change.delta(key)
@@ -319,7 +319,7 @@ def signed(number: int) -> str:
     return f"{number:+,}".replace("-", "−") if number else "±0"
 
 
-def following(found: Sequence[Change]) -> str:
+def following(found: Sequence[LayerChange]) -> str:
     """One sentence for the layers that only follow, "" where there are none."""
     rest = [change for change in found if change.how == "follows"]
     if not rest:

@@ -114,7 +114,7 @@ def is_current(entry: Entry) -> bool:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckOutcome:
     """One model, checked. before: as it is locked; after: as it is now, None where it could not be run.
 
     problem: why it could not be compared, one sentence. line: where the config names it. cached: whether the locked
@@ -154,7 +154,7 @@ class Outcome:
 class Result:
     """All models, checked. updated: whether the lock was renewed with what was found."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[CheckOutcome, ...]
     config: Config
     lock: str
     updated: bool = False
@@ -261,10 +261,10 @@ def _chosen(names: Sequence[str], known: Sequence[str], where: str) -> set[str]:
 # ------------------------------------------------------------------------------------------------------ one by one
 
 
-def look(target: Target, plan: Plan, cached: bool = False, coverage: bool = False) -> Outcome:
+def look(target: Target, plan: Plan, cached: bool = False, coverage: bool = False) -> CheckOutcome:
     """Run one model and compare it. cached: use the locked figures where nothing can have changed, without torch."""
     before = plan.locked.get(target.model)
-    found = Outcome(target.model, before, line=target.line)
+    found = CheckOutcome(target.model, before, line=target.line)
     if cached and before is not None and dict(before.asked) == dict(target.asked) and is_current(before):
         return _judged(replace(found, after=before, cached=True), plan, coverage)
     try:
@@ -297,7 +297,7 @@ def _step_text(entry: Entry) -> str:
     return ", ".join(f"{key} {value}" for key, value in sorted(entry.asked.get("step", {}).items()))
 
 
-def _judged(found: Outcome, plan: Plan, coverage: bool) -> Outcome:
+def _judged(found: CheckOutcome, plan: Plan, coverage: bool) -> CheckOutcome:
     assert found.after is not None
     verdicts = budget.judge(plan.config.budgets, found.after, found.before)
     required = coverage or plan.config.coverage
@@ -352,11 +352,11 @@ def inside(folder: str) -> Iterator[None]:
         os.chdir(here)
 
 
-def missing(plan: Plan) -> list[Outcome]:
+def missing(plan: Plan) -> list[CheckOutcome]:
     """The models that the lock has and the config does not name."""
     config = shown(plan.config.path or "")
     return [
-        Outcome(
+        CheckOutcome(
             name, plan.locked[name], problem=f"is locked, and {config} does not name it: add it there, or {_REMOVES}"
         )
         for name in plan.gone
@@ -366,7 +366,7 @@ def missing(plan: Plan) -> list[Outcome]:
 _REMOVES = "`archscope check --update` removes it"
 
 
-def accepted(outcomes: Iterable[Outcome], gone: Iterable[str] = ()) -> Callable[[Lock], Lock]:
+def accepted(outcomes: Iterable[CheckOutcome], gone: Iterable[str] = ()) -> Callable[[Lock], Lock]:
     """The change to a lock that accepts what was found: for `lock.update`."""
     found, dropped = tuple(outcomes), set(gone)
 
@@ -377,14 +377,14 @@ def accepted(outcomes: Iterable[Outcome], gone: Iterable[str] = ()) -> Callable[
     return change
 
 
-def renew(plan: Plan, outcomes: Iterable[Outcome]) -> None:
+def renew(plan: Plan, outcomes: Iterable[CheckOutcome]) -> None:
     """Write the lock that accepts what was found. A model that could not be run stays as it was locked."""
     found = [outcome for outcome in outcomes if outcome.after is not None]
     if found or plan.gone:
         lock.update(plan.path, accepted(found, plan.gone))
 
 
-def settled(outcome: Outcome, plan: Plan) -> Outcome:
+def settled(outcome: CheckOutcome, plan: Plan) -> CheckOutcome:
     """An outcome after its change was accepted: the budgets hold against the new lock or they do not."""
     if outcome.model in plan.gone:
         return replace(outcome, problem="", removed=True)

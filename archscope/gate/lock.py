@@ -153,7 +153,7 @@ _LAST = '{"end":"archscope_lock"}'
 # ------------------------------------------------------------------------------------------------------- reading
 
 
-class Asked(TypedDict, total=False):
+class RunOptions(TypedDict, total=False):
     """How a model is run, where that is not its own default."""
 
     input: str | list[str]
@@ -162,14 +162,14 @@ class Asked(TypedDict, total=False):
     step: dict[str, Any]
 
 
-class _First(Struct, forbid_unknown_fields=True):
+class _Header(Struct, forbid_unknown_fields=True):
     archscope_lock: int
 
 
 class _Model(Struct):
     model: str
     input: str
-    asked: Asked = {}
+    asked: RunOptions = {}
     by: str = "command"
 
 
@@ -185,23 +185,23 @@ class _Layer(Struct):
     activations: int = 0
 
 
-class _End(Struct):
+class _Footer(Struct):
     end: str
     checksum: str
 
 
 _Made = dict[str, int | str]
 _Total = dict[str, int | list[int] | dict[str, int] | None]
-_DECODERS: dict[Any, Any] = {kind: Decoder(kind) for kind in (_First, _Model, _Made, _Total, _Layer, _End)}
+_DECODERS: dict[Any, Any] = {kind: Decoder(kind) for kind in (_Header, _Model, _Made, _Total, _Layer, _Footer)}
 _RESTORE = "restore the file from version control, or delete it and run `archscope lock`"
 
 
 def parse(text: str, name: str = NAME) -> Lock:
     """Read a lock. name: how messages call it. Raises LockError, naming the line, for anything that is not whole."""
-    return _Reader(text, name).lock()
+    return _LockReader(text, name).lock()
 
 
-class _Reader:
+class _LockReader:
     def __init__(self, text: str, name: str) -> None:
         text = text.removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\n")
         self.name, self.lines = name, text.split("\n") if text else []
@@ -247,7 +247,7 @@ class _Reader:
                 fix = "take either side whole, then run `archscope check --update`"
                 self.refuse(at, "a merge left a conflict here", fix)
         try:
-            schema = _DECODERS[_First].decode(self.lines[0]).archscope_lock
+            schema = _DECODERS[_Header].decode(self.lines[0]).archscope_lock
         except (MsgspecError, UnicodeError, RecursionError):
             self.refuse(0, "this is not a lock of archscope")
         if schema > SCHEMA:
@@ -262,7 +262,7 @@ class _Reader:
         end = next((i for i in range(at + 1, len(self.lines)) if self.lines[i].startswith('{"end":')), None)
         if end is None:
             self.cut_off(f"in the middle of {head.model}")
-        if self.lines[end] == _LAST or (last := self.read(end, _End)).end != head.model:
+        if self.lines[end] == _LAST or (last := self.read(end, _Footer)).end != head.model:
             self.refuse(end, f"the end of {head.model} should stand here")
         made: dict[str, Any] = self.read(at + 1, _Made)
         if type(counting := made.pop("counting", None)) is not int:

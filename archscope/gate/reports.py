@@ -18,8 +18,8 @@ from archscope.core.formats import escaped, text_of
 from archscope.core.formats.base import inert, json_text
 from archscope.core.registry import Registry
 from archscope.gate.changes import layers_table, totals_table
-from archscope.gate.drift import Change, Drift, following, sentence, totals_text
-from archscope.gate.judge import Outcome, Plan, Result
+from archscope.gate.drift import Drift, LayerChange, following, sentence, totals_text
+from archscope.gate.judge import CheckOutcome, Plan, Result
 from archscope.gate.lock import shown
 
 REPORTS: Registry[Callable[[Result], str]] = Registry("report")
@@ -56,7 +56,7 @@ def text(result: Result) -> str:
     return "\n".join(map(_one_line, lines)) + "\n"
 
 
-def written(plan: Plan, outcomes: Sequence[Outcome]) -> str:
+def written(plan: Plan, outcomes: Sequence[CheckOutcome]) -> str:
     """What `lock` prints: `archscope.lock: 51 models, 1 added, 2 changed, 48 as before`."""
     lines = [f"✗ {outcome.model}: {outcome.problem}" for outcome in outcomes if outcome.after is None]
     done = [outcome for outcome in outcomes if outcome.after is not None]
@@ -97,7 +97,7 @@ class Finding(NamedTuple):
         return self.mark == "✗"
 
 
-def findings(outcome: Outcome, result: Result, most: int = MOST) -> Iterator[tuple[Finding, list[str]]]:
+def findings(outcome: CheckOutcome, result: Result, most: int = MOST) -> Iterator[tuple[Finding, list[str]]]:
     """What was found for one model: a line each, with the lines under it."""
     config = result.config
 
@@ -123,7 +123,7 @@ def findings(outcome: Outcome, result: Result, most: int = MOST) -> Iterator[tup
             yield Finding(f"{verdict.sentence}{at(line)}", "✗", line, True), rest
 
 
-def notes(outcome: Outcome) -> Iterator[str]:
+def notes(outcome: CheckOutcome) -> Iterator[str]:
     """Remarks that are no failures."""
     if outcome.after is not None and outcome.after.totals["unknown"] and not outcome.uncovered:
         yield without_cost(uncounted(outcome.after.totals["unknown"]))
@@ -162,7 +162,7 @@ def drift_lines(drift: Drift, most: int = MOST) -> list[str]:
     return lines
 
 
-def _weight(change: Change) -> int:
+def _weight(change: LayerChange) -> int:
     return max(abs(change.delta("params") or 0), abs(change.delta("macs") or 0))
 
 
@@ -202,7 +202,7 @@ def github(result: Result) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _place(outcome: Outcome, finding: Finding, result: Result) -> tuple[str, int]:
+def _place(outcome: CheckOutcome, finding: Finding, result: Result) -> tuple[str, int]:
     """File and line where a finding is shown: in the config, or at the first changed layer in the lock."""
     if finding.line and result.config.path:
         return _from_root(result.config.path), finding.line

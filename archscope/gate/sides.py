@@ -29,7 +29,7 @@ MODEL = ""  # the name under which a side that is a single model is compared
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedSide:
     """One side: how it is called, and its models. one: whether it is a single model, run now."""
 
     name: str
@@ -41,8 +41,8 @@ class Side:
 class Comparison:
     """Two sides, model by model. drifts: of those that both have and that differ. same: how many do not."""
 
-    before: Side
-    after: Side
+    before: ComparedSide
+    after: ComparedSide
     drifts: tuple[Drift, ...]
     same: int
 
@@ -95,7 +95,7 @@ def comparison(a: str, b: str | None, path: str, asked: Mapping[str, Any] | None
     return Comparison(before, after, changed, len(drifts) - len(changed))
 
 
-def _sides(a: str, b: str | None, path: str, asked: dict[str, Any]) -> tuple[Side, Side]:
+def _sides(a: str, b: str | None, path: str, asked: dict[str, Any]) -> tuple[ComparedSide, ComparedSide]:
     if b is not None:
         asked = sparse(asked)
         return _side(a, path, asked or _locked_input(a, b)), _side(b, path, asked or _locked_input(b, a))
@@ -109,13 +109,13 @@ def _sides(a: str, b: str | None, path: str, asked: dict[str, Any]) -> tuple[Sid
     if os.path.isfile(a) and _is_lock(a):
         raise SpecError(f"{a} and what? `archscope diff {a} OTHER.lock`")
     if _is_revision(a, path):
-        return _locked(a, path), Side(shown(path), read(path))
+        return _locked(a, path), ComparedSide(shown(path), read(path))
     raise SpecError(f"{a!r} is no git revision; two models are compared as `archscope diff {a} OTHER`")
 
 
-def _side(text: str, path: str, asked: Mapping[str, Any]) -> Side:
+def _side(text: str, path: str, asked: Mapping[str, Any]) -> ComparedSide:
     if os.path.isfile(text) and _is_lock(text):
-        return Side(text, read(text))
+        return ComparedSide(text, read(text))
     try:
         parse_model(text)
     except ArchscopeError as error:
@@ -124,7 +124,7 @@ def _side(text: str, path: str, asked: Mapping[str, Any]) -> Side:
         if text.endswith(".lock"):
             raise SpecError(f"there is no {text}") from error
         raise SpecError(f"{text!r} is no lock, no git revision and no model: {error}") from error
-    return Side(text, {MODEL: run(Target(text, asked))}, one=True)
+    return ComparedSide(text, {MODEL: run(Target(text, asked))}, one=True)
 
 
 def _locked_input(model: str, other: str) -> Mapping[str, Any]:
@@ -135,16 +135,16 @@ def _locked_input(model: str, other: str) -> Mapping[str, Any]:
     return {} if entry is None else entry.asked
 
 
-def _one_of(before: Side, after: Side) -> tuple[Side, Side]:
+def _one_of(before: ComparedSide, after: ComparedSide) -> tuple[ComparedSide, ComparedSide]:
     """A lock and a model: the model as the lock has it."""
     lock, model = (after, before) if before.one else (before, after)
     name = model.models[MODEL].model
     if name not in lock.models:
         raise SpecError(f"{lock.name} has no model {name!r}")
     entry = lock.models[name]
-    there = Side(f"{name} in {lock.name}", {MODEL: entry}, one=True)
+    there = ComparedSide(f"{name} in {lock.name}", {MODEL: entry}, one=True)
     if entry.asked and not model.models[MODEL].asked:  # run as it was locked
-        model = Side(model.name, {MODEL: run(Target(name, entry.asked))}, one=True)
+        model = ComparedSide(model.name, {MODEL: run(Target(name, entry.asked))}, one=True)
     return (model, there) if before.one else (there, model)
 
 
@@ -162,14 +162,14 @@ def _is_lock(path: str) -> bool:
 # ------------------------------------------------------------------------------------------------------------ git
 
 
-def _locked(revision: str, path: str) -> Side:
+def _locked(revision: str, path: str) -> ComparedSide:
     """A lock as it is in a revision."""
     _revision(revision, path)
     try:
         text = _git(path, "show", f"{revision}:./{os.path.basename(path)}")
     except SpecError as error:
         raise SpecError(f"{revision} has no {shown(path)}") from error
-    return Side(revision, parse(text, f"{shown(path)} in {revision}"))
+    return ComparedSide(revision, parse(text, f"{shown(path)} in {revision}"))
 
 
 def _is_revision(text: str, path: str) -> bool:

@@ -24,7 +24,7 @@ from archscope.core.record import BYTES, Shape, Trace
 from archscope.core.table import did_you_mean
 from archscope.layers import LAYERS, REFERENCES, Derived, derive
 from archscope.layers.formula import each
-from archscope.learn.comparisons import Found, Seen, compared
+from archscope.learn.comparisons import ComparedRow, Instance, compared
 from archscope.learn.comparisons.base import otherwise
 
 # the meaning of the letters of the closed forms; `Layer.letters` has those of one kind
@@ -51,7 +51,7 @@ _BYTES = "the elements of the output, in the bytes of their type"
 _BUFFERS = "running mean and variance, a number a channel each, and the batches seen; kept, not learned"
 
 
-def seen(trace: Trace) -> list[Seen]:
+def seen(trace: Trace) -> list[ComparedRow]:
     """Every row of the run with its closed form and its observed values."""
     table = rows(trace, whole=WHOLE)
     values = {key: one.of(trace, table) for key, one in METRICS.items() if one.values is not None}
@@ -64,14 +64,14 @@ def seen(trace: Trace) -> list[Seen]:
             derived = Derived(tuple(t.shape for t in row.outputs), params=total(*(h.params for h in held if h)))
             checked = checked._replace(derived=derived)
         one = {key: column[i] for key, column in values.items()}
-        out.append(Seen(row, kind, config, checked, one))
+        out.append(ComparedRow(row, kind, config, checked, one))
     return out
 
 
 # ------------------------------------------------------------------------------------------------------ one layer
 
 
-def section_of(trace: Trace, one: Seen, brief: bool = False, alike: Sequence[str] = ()) -> Section:
+def section_of(trace: Trace, one: ComparedRow, brief: bool = False, alike: Sequence[str] = ()) -> Section:
     """The working of one row. brief: shape, parameters and MACs only, with the numbers. alike: rows that are equal."""
     row, derived = one.row, one.check.derived
     about, facts = _about(one), _facts(one)
@@ -87,7 +87,7 @@ def section_of(trace: Trace, one: Seen, brief: bool = False, alike: Sequence[str
     return Section(title, (_shapes(row),), tuple(lines), tuple(_notes(trace, one, derived)), letters, facts=facts)
 
 
-def _about(one: Seen) -> str:
+def _about(one: ComparedRow) -> str:
     """`Conv2d 11×11/4, 96 kernels`."""
     config = one.row.config if one.row.layer is not None else one.config
     window = window_text(config)
@@ -110,7 +110,7 @@ def _shapes(row: Row) -> str:
     return f"input {text(row.inputs)}, output {text(row.outputs)}" if row.inputs else f"of {text(row.outputs)}"
 
 
-def _facts(one: Seen) -> dict[str, Any]:
+def _facts(one: ComparedRow) -> dict[str, Any]:
     row = one.row
     return {
         "path": row.path,
@@ -121,7 +121,7 @@ def _facts(one: Seen) -> dict[str, Any]:
     }
 
 
-def _no_form(one: Seen) -> str:
+def _no_form(one: ComparedRow) -> str:
     count, macs = one.values["params"], one.values["macs"]
     reason = "; ".join(one.check.differences) or f"no closed form is known for {one.row.kind}"
     if "computed" in one.row.config:
@@ -133,7 +133,7 @@ def _no_form(one: Seen) -> str:
 AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
-def _sides(one: Seen, derived: Derived) -> Iterable[Equation]:
+def _sides(one: ComparedRow, derived: Derived) -> Iterable[Equation]:
     """The sides of the output, once where their derivations are the same, and its channels."""
     source, sides, n = cited(one.kind), derived.sides, len(derived.sides)
     if not derived.shapes or one.kind == "parameter":
@@ -160,7 +160,7 @@ def _sides(one: Seen, derived: Derived) -> Iterable[Equation]:
         yield Equation("features", derived.shapes[0][-1], "n_out", source)
 
 
-def _counts(one: Seen, derived: Derived) -> Iterable[Equation]:
+def _counts(one: ComparedRow, derived: Derived) -> Iterable[Equation]:
     entry = LAYERS[one.kind]
     if derived.weighted or int(derived.params) or one.values["params"]:
         yield Equation("parameters", derived.params, "", cited_text(entry.of_params or entry.source))
@@ -170,7 +170,7 @@ def _counts(one: Seen, derived: Derived) -> Iterable[Equation]:
         yield Equation("MACs", derived.macs, "", cited_text(entry.of_macs or entry.source))
 
 
-def _output(one: Seen, shape: Shape) -> Expr:
+def _output(one: ComparedRow, shape: Shape) -> Expr:
     """The elements of an output: places, channels and examples where it is a map."""
     n = LAYERS[one.kind].sides
     if n:
@@ -184,14 +184,14 @@ def _output(one: Seen, shape: Shape) -> Expr:
     return product(*([symbol("N", batch)] if batch != 1 else []), *factors) if factors else symbol("n", 1)
 
 
-def _neurons(one: Seen, derived: Derived) -> Iterable[Equation]:
+def _neurons(one: ComparedRow, derived: Derived) -> Iterable[Equation]:
     if derived.weighted:
         number = _output(one, derived.shapes[0])
         if int(number) == one.values["neurons"]:
             yield Equation("neurons", number, "", cited_text(_NEURONS))
 
 
-def _memory(one: Seen, derived: Derived) -> Iterable[Equation]:
+def _memory(one: ComparedRow, derived: Derived) -> Iterable[Equation]:
     row = one.row
     if not row.outputs or one.kind == "parameter" or row.outputs[0].dtype not in BYTES:
         return
@@ -200,7 +200,7 @@ def _memory(one: Seen, derived: Derived) -> Iterable[Equation]:
         yield Equation("memory", number, "", _BYTES, "B")
 
 
-def _field(trace: Trace, one: Seen) -> Iterable[Equation]:
+def _field(trace: Trace, one: ComparedRow) -> Iterable[Equation]:
     """The receptive field of the output, from that of the input; nothing where places have got lost."""
     before, after = window_field(trace, one)
     if before is None or after is None:
@@ -226,7 +226,7 @@ def _field(trace: Trace, one: Seen) -> Iterable[Equation]:
             yield Equation(shown, number, letter, cited_text(_FIELD))
 
 
-def window_field(trace: Trace, one: Seen) -> tuple[Field | None, Field | None]:
+def window_field(trace: Trace, one: ComparedRow) -> tuple[Field | None, Field | None]:
     """The receptive fields before and after a sliding window; None where there is none."""
     entry = LAYERS.get(one.kind)
     sliding = entry is not None and entry.window == "sliding" and one.row.inputs and one.row.outputs
@@ -234,7 +234,7 @@ def window_field(trace: Trace, one: Seen) -> tuple[Field | None, Field | None]:
     return (known.get(one.row.inputs[0].id), known.get(one.row.outputs[0].id)) if sliding else (None, None)
 
 
-def _window(one: Seen, n: int) -> tuple[tuple[int, ...], ...]:
+def _window(one: ComparedRow, n: int) -> tuple[tuple[int, ...], ...]:
     """Kernel, stride and dilation, one number a side."""
     kernel, config = each(one.config["kernel_size"], n), one.config
     return kernel, each(config.get("stride") or kernel, n), each(config.get("dilation", 1), n)
@@ -243,7 +243,7 @@ def _window(one: Seen, n: int) -> tuple[tuple[int, ...], ...]:
 # ---------------------------------------------------------------------------------------------------------- notes
 
 
-def _notes(trace: Trace, one: Seen, derived: Derived) -> Iterable[str]:
+def _notes(trace: Trace, one: ComparedRow, derived: Derived) -> Iterable[str]:
     """Remarks: lost rows at a boundary, biases and groups where counts often go wrong, and whether the run agrees."""
     row, config = one.row, one.config
     if any(rest for *_, rest in derived.lost):
@@ -281,7 +281,7 @@ def _notes(trace: Trace, one: Seen, derived: Derived) -> Iterable[str]:
     yield _verdict(one)
 
 
-def _verdict(one: Seen) -> str:
+def _verdict(one: ComparedRow) -> str:
     if one.check.agrees is None:
         count = f"{one.values['params']:,} parameters"
         return f"It belongs to no layer: {count}." if one.row.called else f"It never ran here: {count}."
@@ -293,7 +293,7 @@ def _verdict(one: Seen) -> str:
     return f"The run agrees: output {shape}, {params}" + (f", {macs:,} MACs." if macs else ".")
 
 
-def _two_two_four(trace: Trace, one: Seen) -> Iterable[str]:
+def _two_two_four(trace: Trace, one: ComparedRow) -> Iterable[str]:
     """AlexNet's input: the paper says 224, and its sizes are those of 227."""
     windows = [other for other in seen(trace) if other.kind in ("Conv2d", "MaxPool2d")]
     c, *_ = trace.inputs[0].shape[1:]
@@ -318,7 +318,7 @@ def _two_two_four(trace: Trace, one: Seen) -> Iterable[str]:
     )
 
 
-def _two_towers(trace: Trace, one: Seen) -> Iterable[str]:
+def _two_towers(trace: Trace, one: ComparedRow) -> Iterable[str]:
     """AlexNet's second convolution, drawn on two devices and built on one."""
     whole, g, c = otherwise(one, groups=1), one.config["groups"], one.config["in_channels"]
     yield (
@@ -329,7 +329,7 @@ def _two_towers(trace: Trace, one: Seen) -> Iterable[str]:
 
 
 # remarks from the literature, by model and path
-REMARKS: dict[tuple[str, str], Callable[[Trace, Seen], Iterable[str]]] = {
+REMARKS: dict[tuple[str, str], Callable[[Trace, ComparedRow], Iterable[str]]] = {
     ("alexnet", "conv1"): _two_two_four,
     ("alexnet", "conv2"): _two_towers,
 }
@@ -375,7 +375,7 @@ def _page(trace: Trace, title: str, sections: Sequence[Section], about: tuple[st
     return Document(title, tuple(sections), about, f"{versions(trace.versions)}")
 
 
-def _matching(trace: Trace, items: Sequence[Seen], pattern: str) -> list[str]:
+def _matching(trace: Trace, items: Sequence[ComparedRow], pattern: str) -> list[str]:
     """The paths of layers, blocks and operators that a path or wildcard means; wildcards mean layers before blocks."""
     leaves = list(dict.fromkeys(one.row.path for one in items))
     blocks = [path for path in dict.fromkeys(y.path for y in trace.layers) if path and path not in leaves]
@@ -396,7 +396,9 @@ def _matching(trace: Trace, items: Sequence[Seen], pattern: str) -> list[str]:
     raise SpecError(f"{trace.model} has no layer {pattern!r}: {hint}")
 
 
-def _layer(trace: Trace, items: Sequence[Seen], path: str, around: Mapping[str, Sequence[Found]]) -> list[Section]:
+def _layer(
+    trace: Trace, items: Sequence[ComparedRow], path: str, around: Mapping[str, Sequence[Instance]]
+) -> list[Section]:
     """A layer in full, each call of it, or a block: its layers, and then the comparisons that apply."""
     own = [one for one in items if one.row.path == path]
     mine = [
@@ -424,13 +426,13 @@ def _titled(title: str, section: Section) -> Section:
     return replace(section, title=f"{title}: {section.title}")
 
 
-def _overview(trace: Trace, items: Sequence[Seen]) -> list[Section]:
+def _overview(trace: Trace, items: Sequence[ComparedRow]) -> list[Section]:
     return [*_brief(trace, items), _totals("The network", items, ())]
 
 
-def _brief(trace: Trace, items: Sequence[Seen]) -> list[Section]:
+def _brief(trace: Trace, items: Sequence[ComparedRow]) -> list[Section]:
     """The layers that compute or learn, those that are equal in one section."""
-    alike: dict[Any, list[Seen]] = {}
+    alike: dict[Any, list[ComparedRow]] = {}
     for one in items:
         if one.values["params"] or one.values["macs"] or one.values["macs"] is None:
             section = section_of(trace, one, True)
@@ -439,7 +441,7 @@ def _brief(trace: Trace, items: Sequence[Seen]) -> list[Section]:
     return [section_of(trace, first, True, [o.row.path for o in more]) for first, *more in alike.values()]
 
 
-def _totals(title: str, items: Sequence[Seen], about: tuple[str, ...]) -> Section:
+def _totals(title: str, items: Sequence[ComparedRow], about: tuple[str, ...]) -> Section:
     """Parameters and MACs, kind by kind."""
     lines = []
     for name, key in (("parameters", "params"), ("MACs", "macs")):
@@ -456,7 +458,7 @@ def _totals(title: str, items: Sequence[Seen], about: tuple[str, ...]) -> Sectio
     return Section(title, about, tuple(lines), notes)
 
 
-def _first_of_each(trace: Trace, items: Sequence[Seen]) -> list[Section]:
+def _first_of_each(trace: Trace, items: Sequence[ComparedRow]) -> list[Section]:
     """The first instance of every comparison, and what all of them come to."""
     out = []
     for title, instances in compared(trace, items).items():

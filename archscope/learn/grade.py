@@ -21,10 +21,10 @@ from archscope.core.files import content
 from archscope.core.record import Shape, Trace
 from archscope.core.table import Column, Table
 from archscope.layers import LAYERS, Derived
-from archscope.learn.language import FIGURE, Asked
+from archscope.learn.language import FIGURE, LanguageQuestion
 from archscope.learn.language import asked as figures
 from archscope.learn.language import missed as figure_missed
-from archscope.learn.mistakes import NOT_DERIVED, OUTPUT, PARAMS, Case, missed
+from archscope.learn.mistakes import NOT_DERIVED, OUTPUT, PARAMS, LayerCase, missed
 from archscope.learn.quiz import Question, questions
 from archscope.sources.records import record_of
 from archscope.sources.spec import parse
@@ -37,7 +37,7 @@ SUFFIXES = (".md", ".csv", ".tsv", ".txt")
 _CATALOGUED = re.compile(r"((torchvision|timm|transformers):)?(?!.*\.(py|json|pt2)$)[\w.+-]+")
 
 
-class Sheet(NamedTuple):
+class Worksheet(NamedTuple):
     """A sheet as it was read. head: model and input. answers: layer -> cell -> text."""
 
     path: str
@@ -45,7 +45,7 @@ class Sheet(NamedTuple):
     answers: Mapping[str, Mapping[str, str]]
 
 
-class Mark(NamedTuple):
+class GradedCell(NamedTuple):
     """One cell, graded. reason: what was missed, without a full stop; empty where it is right."""
 
     layer: str
@@ -59,7 +59,7 @@ class Mark(NamedTuple):
 # ------------------------------------------------------------------------------------------------- reading a sheet
 
 
-def sheet_of(path: str) -> Sheet:
+def sheet_of(path: str) -> Worksheet:
     """Read a worksheet, Markdown or CSV. Raises SpecError where it is not one."""
     try:
         text = _decoded(content(path, limits.SHEET))
@@ -80,7 +80,7 @@ def sheet_of(path: str) -> Sheet:
         row = dict(zip(keys, cells, strict=False))
         if row.get("layer"):
             answers.setdefault(row["layer"], {cell: row.get(cell, "") for cell in (OUTPUT, PARAMS, FIGURE)})
-    return Sheet(path, head, answers)
+    return Worksheet(path, head, answers)
 
 
 def _decoded(raw: bytes) -> str:
@@ -154,11 +154,11 @@ def shapes_of(text: str) -> list[Shape]:
 # ---------------------------------------------------------------------------------------------------------- grading
 
 
-class Own(NamedTuple):
+class SheetInputs(NamedTuple):
     """The sheet's own numbers before a layer. row: the wrong row that it reads. case: the layer with those inputs."""
 
     row: str
-    case: Case
+    case: LayerCase
 
     @property
     def derived(self) -> Derived | None:
@@ -168,7 +168,7 @@ class Own(NamedTuple):
             return None
 
 
-def marked(trace: Trace, sheet: Sheet) -> list[Mark]:
+def marked(trace: Trace, sheet: Worksheet) -> list[GradedCell]:
     """Every cell that was asked for, in the order of the sheet."""
     wrong: dict[str, Shape] = {}  # the sheet's shape of each row that is not right
     out = []
@@ -186,9 +186,9 @@ def marked(trace: Trace, sheet: Sheet) -> list[Mark]:
     return out
 
 
-def _figure(trace: Trace, one: Asked, answer: str) -> Mark:
+def _figure(trace: Trace, one: LanguageQuestion, answer: str) -> GradedCell:
     """Grade a figure of a language model, by what `verify-table` says of it."""
-    mark = Mark(one.heading, FIGURE, answer, one.truth, WRONG)
+    mark = GradedCell(one.heading, FIGURE, answer, one.truth, WRONG)
     if not answer.strip():
         return mark._replace(verdict=BLANK)
     number = number_of(answer) if re.search(r"[·×*⋅∙=]", answer) else None
@@ -196,7 +196,7 @@ def _figure(trace: Trace, one: Asked, answer: str) -> Mark:
     return mark._replace(verdict=RIGHT) if found is None else mark._replace(reason=found or UNKNOWN)
 
 
-def _own(one: Question, wrong: Mapping[str, Shape]) -> Own | None:
+def _own(one: Question, wrong: Mapping[str, Shape]) -> SheetInputs | None:
     """The layer with the inputs that follow from the sheet; None where all of them are right."""
     rows = [name.partition(" + ")[0] for name in one.after]
     named = [name for name, row in zip(one.after, rows, strict=True) if row in wrong]
@@ -204,7 +204,7 @@ def _own(one: Question, wrong: Mapping[str, Shape]) -> Own | None:
         return None
     mine = [wrong.get(row) for row in rows[: len(one.shapes)]]
     shapes = (*(a or b for a, b in zip(mine, one.shapes, strict=False)), *one.shapes[len(mine) :])
-    return Own(named[0], Case(one.kind, _fitted(one, shapes[0]), shapes))
+    return SheetInputs(named[0], LayerCase(one.kind, _fitted(one, shapes[0]), shapes))
 
 
 def _fitted(one: Question, shape: Shape) -> dict[str, Any]:
@@ -220,10 +220,10 @@ def _fitted(one: Question, shape: Shape) -> dict[str, Any]:
     return config
 
 
-def _mark(one: Question, cell: str, answer: str, own: Own | None) -> Mark:
+def _mark(one: Question, cell: str, answer: str, own: SheetInputs | None) -> GradedCell:
     """Grade one cell: right, carried over from the sheet's own numbers, or wrong, with the rule that was missed."""
     truth: Any = one.output if cell == OUTPUT else one.params
-    mark = Mark(one.layer, cell, answer, truth, WRONG)
+    mark = GradedCell(one.layer, cell, answer, truth, WRONG)
     if not answer.strip():
         return mark._replace(verdict=BLANK)
     same: Callable[[Any], bool]
@@ -242,7 +242,7 @@ def _mark(one: Question, cell: str, answer: str, own: Own | None) -> Mark:
     derived = own and own.derived
     if own and derived and same(derived.shapes[0] if cell == OUTPUT else int(derived.params)):
         return mark._replace(verdict=CARRIED, reason=f"right by your own {own.row}")
-    if found := missed(cell, Case(one.kind, one.config, one.shapes), same):
+    if found := missed(cell, LayerCase(one.kind, one.config, one.shapes), same):
         return mark._replace(reason=" or ".join(found[:2]))
     if own and (found := missed(cell, own.case, same)):
         return mark._replace(reason=f"{' or '.join(found[:2])}, counted on from your own {own.row}")
@@ -259,22 +259,22 @@ CELL_COLUMNS = (
     Column("verdict", "Verdict", priority=1),
     Column("missed", "Missed", priority=1, below=True),
 )
-CELL_HIDDEN = (Column("sheet", "Sheet"), Column("model", "Model"))
+CELL_HIDDEN = (Column("sheet", "Worksheet"), Column("model", "Model"))
 SHEET_COLUMNS = (
-    Column("sheet", "Sheet"),
+    Column("sheet", "Worksheet"),
     Column("model", "Model", priority=2),
     Column("cells", "Cells", "count", priority=3),
     Column("right", "Right", "count"),
     Column("carried", "Carried over", "count", priority=2),
     Column("wrong", "Wrong", "count"),
     Column("blank", "Not answered", "count", priority=1),
-    Column("mark", "Mark", "share", means="Mark: right, or right by the sheet's own numbers, of all cells."),
+    Column("mark", "GradedCell", "share", means="Mark: right, or right by the sheet's own numbers, of all cells."),
     Column("missed", "Missed most", priority=4, below=True),
 )
 SHEET_HIDDEN = (Column("error", "Error"),)
 
 
-def cell_table(sheet: Sheet, model: str, marks: Sequence[Mark], everything: bool = False) -> Table:
+def cell_table(sheet: Worksheet, model: str, marks: Sequence[GradedCell], everything: bool = False) -> Table:
     """The cells of one sheet that are not right, or all of them."""
     count = Counter(mark.verdict for mark in marks)
     rows = tuple(
@@ -287,7 +287,7 @@ def cell_table(sheet: Sheet, model: str, marks: Sequence[Mark], everything: bool
     return Table(f"{sheet.path}: {model}", CELL_COLUMNS, rows, notes=(", ".join(parts),), hidden=CELL_HIDDEN)
 
 
-def sheet_row(sheet: str, model: str, marks: Sequence[Mark]) -> dict[str, Any]:
+def sheet_row(sheet: str, model: str, marks: Sequence[GradedCell]) -> dict[str, Any]:
     """One sheet of the table of marks."""
     count = Counter(mark.verdict for mark in marks)
     rules = Counter(mark.reason.partition(", counted on")[0] for mark in marks if mark.verdict == WRONG)
@@ -327,7 +327,7 @@ def sheets_in(paths: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(out))
 
 
-def trace_for(sheet: Sheet, model: str | None = None, known: dict[Any, Trace] | None = None) -> Trace:
+def trace_for(sheet: Worksheet, model: str | None = None, known: dict[Any, Trace] | None = None) -> Trace:
     """The trace of a sheet's network on its input. known: those that were traced already.
 
     model: the one that sheets have to name. Raises SpecError for a sheet of another model, and for one that names a

@@ -16,8 +16,8 @@ from archscope.core.formats import text_of
 from archscope.core.record import Trace
 from archscope.core.table import Column, Table
 from archscope.shapes.doctor import examined
-from archscope.shapes.legal import Bounds, Legal, layers_of, side_of, values
-from archscope.shapes.resize import Resized
+from archscope.shapes.legal import AllowedSizes, Bounds, layers_of, side_of, values
+from archscope.shapes.resize import ResizableModel
 from archscope.shapes.walk import Window
 
 USUAL = 224  # what is typed for a network of photographs
@@ -40,7 +40,7 @@ WORKING = (
 )
 
 
-def answers(legal: Legal) -> Table:
+def answers(legal: AllowedSizes) -> Table:
     """The three answers, each with its reason."""
     every = f"every {legal.side} from {legal.minimum} on"
     below = ""
@@ -80,11 +80,11 @@ def answers(legal: Legal) -> Table:
     )
 
 
-def _count(legal: Legal) -> int:
+def _count(legal: AllowedSizes) -> int:
     return legal.limit - (legal.minimum or 0) + 1
 
 
-def _up_to(legal: Legal, sides: Sequence[int]) -> str:
+def _up_to(legal: AllowedSizes, sides: Sequence[int]) -> str:
     return ranges(sides) if sides else f"none up to {legal.limit}"
 
 
@@ -93,7 +93,7 @@ def _list(sides: Sequence[int]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _as_product(legal: Legal) -> str:
+def _as_product(legal: AllowedSizes) -> str:
     """` = 256·6·6`: the number that a layer takes, in the sides that give it."""
     if legal.fixed is None:
         return ""
@@ -120,7 +120,7 @@ def ranges(sides: Sequence[int]) -> str:
 # --------------------------------------------------------------------------------------------------- the way back
 
 
-def working(legal: Legal, model: Resized) -> Table | None:
+def working(legal: AllowedSizes, model: ResizableModel) -> Table | None:
     """The windows from the last to the first, and what each needs; None where nothing changes a side."""
     if legal.walk is None or not legal.steps:
         return None
@@ -194,7 +194,7 @@ def lost_at(trace: Trace) -> list[str]:
     return [f"{_paths(paths)}: {text}" for text, paths in found.items()]
 
 
-def notes(legal: Legal, model: Resized) -> list[str]:
+def notes(legal: AllowedSizes, model: ResizableModel) -> list[str]:
     """What is lost at the default size, and what happens at the size that people type."""
     found = lost_at(model.at(legal.default).trace)
     shown = [f"at {legal.default}: {note}" for note in found[:1]] or [
@@ -214,7 +214,7 @@ def notes(legal: Legal, model: Resized) -> list[str]:
 # -------------------------------------------------------------------------------------------------------- formats
 
 
-def page(legal: Legal, model: Resized, format: str, **options: Any) -> str:
+def page(legal: AllowedSizes, model: ResizableModel, format: str, **options: Any) -> str:
     """The answers and the working in a format; JSON has the three answers alone, CSV the answers."""
     if format == "json":
         return json.dumps(legal.body) + "\n"

@@ -17,7 +17,7 @@ FIGURE = "figure"
 FEW = "write three digits or more"
 
 
-class Asked(NamedTuple):
+class LanguageQuestion(NamedTuple):
     """A question. heading: as a table would print it; it names the unit. given: what is known. truth: in the unit."""
 
     heading: str
@@ -25,7 +25,7 @@ class Asked(NamedTuple):
     truth: str
 
 
-def asked(trace: Trace) -> list[Asked]:
+def asked(trace: Trace) -> list[LanguageQuestion]:
     """The questions about a language model that have an answer; none of another network."""
     reads = bool(trace.inputs) and trace.inputs[0].dtype.startswith("int") and score_products(trace)
     if not reads:
@@ -57,7 +57,7 @@ def asked(trace: Trace) -> list[Asked]:
                 (unit, n) for unit, n in (("GiB", 3), ("MiB", 2), ("KiB", 1)) if count >= 1024**n or n == 1
             )
             heading, truth = heading.replace("bytes", unit), f"{count / 1024**power:,.3f}"
-        out.append(Asked(heading, _given(config, record), truth))
+        out.append(LanguageQuestion(heading, _given(config, record), truth))
     return out
 
 

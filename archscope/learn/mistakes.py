@@ -20,7 +20,7 @@ NOT_DERIVED = (ShapeError, LookupError, TypeError, ValueError, ArithmeticError) 
 ANY = object()  # stands for every answer
 
 
-class Case(NamedTuple):
+class LayerCase(NamedTuple):
     """The layer that an answer is for."""
 
     kind: str
@@ -75,7 +75,7 @@ class Case(NamedTuple):
         """The right side of its output."""
         return window(m, k, s, pad, d, bool(self.config.get("ceil_mode", False))).value
 
-    def changed(self, key: str, value: Any) -> "Case | None":
+    def changed(self, key: str, value: Any) -> "LayerCase | None":
         """With another value of an argument, None where it has no such argument or the value is the same."""
         now = self.config.get(key)
         present = key in self.config or (key == "stride" and "kernel_size" in self.config)
@@ -85,7 +85,7 @@ class Case(NamedTuple):
         return self._replace(config={**self.config, key: value})
 
 
-Mistake = Callable[[Case], Iterable[Any]]
+Mistake = Callable[[LayerCase], Iterable[Any]]
 
 # an argument overlooked: the value it is mistaken for, and the cells in which that shows
 CHANGES: dict[str, tuple[str, Any, tuple[str, ...]]] = {
@@ -104,7 +104,7 @@ RULES: dict[str, Registry[Mistake]] = {OUTPUT: Registry("mistake"), PARAMS: Regi
 SLIPS: dict[str, Registry[Mistake]] = {OUTPUT: Registry("mistake"), PARAMS: Registry("mistake")}
 
 
-def missed(cell: str, case: Case, same: Callable[[Any], bool]) -> list[str]:
+def missed(cell: str, case: LayerCase, same: Callable[[Any], bool]) -> list[str]:
     """The mistakes that lead to an answer: single rules, else slips, else two changes at once; empty where none does.
 
     same: whether a number or shape is the answer.
@@ -119,7 +119,7 @@ def missed(cell: str, case: Case, same: Callable[[Any], bool]) -> list[str]:
     return []
 
 
-def _leads_to(make: Mistake, case: Case, same: Callable[[Any], bool]) -> bool:
+def _leads_to(make: Mistake, case: LayerCase, same: Callable[[Any], bool]) -> bool:
     try:
         return any(one is ANY or same(one) for one in make(case))
     except NOT_DERIVED:
@@ -127,7 +127,7 @@ def _leads_to(make: Mistake, case: Case, same: Callable[[Any], bool]) -> bool:
 
 
 def _with(key: str, value: Any, cell: str) -> Mistake:
-    def make(case: Case) -> set[Any]:
+    def make(case: LayerCase) -> set[Any]:
         other = case.changed(key, value)
         return set() if other is None else {other.output if cell == OUTPUT else other.params}
 
@@ -165,7 +165,7 @@ def _near(shape: Shape) -> set[Shape]:
     return {(*shape[:-n], *near) for near in product(*((m - 1, m, m + 1) for m in shape[-n:]))} - {shape}
 
 
-def _flattened(case: Case) -> bool:
+def _flattened(case: LayerCase) -> bool:
     return case.kind == "Flatten" and len(case.shapes[0]) > 2
 
 
@@ -208,12 +208,12 @@ _register(
 # --------------------------------------------------------------------------------------------------------- parameters
 
 
-def _bias_of_inputs(case: Case) -> set[int]:
+def _bias_of_inputs(case: LayerCase) -> set[int]:
     given = case.config.get("in_channels", case.config.get("in_features"))
     return {case.weights + given} if case.biases and given != case.biases else set()
 
 
-def _kernel_without(case: Case, part: str) -> set[int]:
+def _kernel_without(case: LayerCase, part: str) -> set[int]:
     """The parameters of a convolution, with and without biases, where a part of its kernels is forgotten."""
     side, places, depth, kernels = case.kernel
     of = {"sides": side * depth, "depth": places}[part]
@@ -221,18 +221,18 @@ def _kernel_without(case: Case, part: str) -> set[int]:
     return {of * kernels, of * kernels + biases} if of != places * depth else set()
 
 
-def _one_kernel(case: Case) -> set[int]:
+def _one_kernel(case: LayerCase) -> set[int]:
     _, places, depth, kernels = case.kernel
     return {places * depth, places * depth + 1} if kernels != 1 else set()
 
 
-def _one_place(case: Case) -> set[int]:
+def _one_place(case: LayerCase) -> set[int]:
     """The features of an fc taken for the channels of the map before it: they are fewer by the square of a side."""
     n_in, n_out = case.config["in_features"], case.config["out_features"]
     return {n_in // side**2 * n_out + case.biases for side in range(2, 33) if n_in % side**2 == 0}
 
 
-def _buffers_counted(case: Case) -> set[int]:
+def _buffers_counted(case: LayerCase) -> set[int]:
     kept, own = int(case.derived().buffers), case.params
     return {own + kept, own + kept - 1, kept, kept - 1} - {own} if kept else set()
 

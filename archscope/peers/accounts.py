@@ -26,7 +26,7 @@ from archscope.core.table import unknown
 from archscope.operators import VIEWS
 
 
-class Item(NamedTuple):
+class AccountItem(NamedTuple):
     """One difference between archscope's MACs and a tool's figure.
 
     reason: a phrase, "convolution biases". amount: in the tool's unit, negative for what it leaves out.
@@ -53,7 +53,7 @@ class Account(NamedTuple):
     """
 
     figure: int | None
-    items: tuple[Item, ...] = ()
+    items: tuple[AccountItem, ...] = ()
     note: str = ""
 
 
@@ -130,10 +130,12 @@ class Ledger:
 
     def account(self, factor: int = 1, note: str = "") -> Account:
         """The account. factor 2: the tool doubles all that it counts, which is an item of its own."""
-        items = [Item(reason, n, tuple(self._places.get(reason, ()))) for reason, n in self._amounts.items() if n]
+        items = [
+            AccountItem(reason, n, tuple(self._places.get(reason, ()))) for reason, n in self._amounts.items() if n
+        ]
         figure = self.base + sum(item.amount for item in items)
         if factor != 1 and figure:
-            items.append(Item("each multiply-add counted as two operations", (factor - 1) * figure))
+            items.append(AccountItem("each multiply-add counted as two operations", (factor - 1) * figure))
         return Account(factor * figure, tuple(items), note)
 
 

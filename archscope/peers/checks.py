@@ -2,7 +2,7 @@
 
 For each layer what was observed and the closed form; for each operator the shapes that PyTorch's own meta kernels
 give; for the model what its paper or its source has published, and what the other tools say; in training mode the bytes
-of a step. A `Compared` is one kind of these: how many numbers were compared, what disagrees, and what disagrees for a
+of a step. A `Tally` is one kind of these: how many numbers were compared, what disagrees, and what disagrees for a
 reason that is known.
 """
 
@@ -18,7 +18,7 @@ from archscope.core.errors import ArchscopeError
 from archscope.core.record import Trace
 from archscope.core.table import Column, Table
 from archscope.peers import published
-from archscope.peers.compared import Compared
+from archscope.peers.compared import Tally
 from archscope.peers.reconcile import Reconciled, ToolResult, account_of
 from archscope.sources.conditions import current
 from archscope.sources.guard import user_code
@@ -31,17 +31,17 @@ from archscope.zoo.catalogue import entries
 SAVED = "a saved trace: there is no model to run again"
 
 
-class Checked(NamedTuple):
+class ModelCheck(NamedTuple):
     """One model. error: why it has no numbers at all. underived: parts that compute and have no closed form.
     uncounted: operators whose cost is unknown and in no total, `mine.double (1×)`."""
 
     model: str
-    layers: Compared = Compared()
+    layers: Tally = Tally()
     underived: int = 0
-    kernels: Compared = Compared()
-    figures: Compared = Compared()
-    tools: Compared = Compared()
-    step: Compared = Compared()
+    kernels: Tally = Tally()
+    figures: Tally = Tally()
+    tools: Tally = Tally()
+    step: Tally = Tally()
     error: str = ""
     uncounted: tuple[str, ...] = ()
 
@@ -50,26 +50,26 @@ class Checked(NamedTuple):
         return [text for part in self.parts for text in part.wrong] + ([self.error] if self.error else [])
 
     @property
-    def parts(self) -> tuple[Compared, ...]:
+    def parts(self) -> tuple[Tally, ...]:
         return self.layers, self.kernels, self.figures, self.tools, self.step
 
 
 def checked(
     spec: Spec, input: Text = None, batch: int | None = None, train: bool = False, against: Sequence[str] = ()
-) -> Checked:
+) -> ModelCheck:
     """Every check of one model; what goes wrong on the way is its `error`. against: names of counters to run."""
     try:
         return _checked(spec, input, batch, train, against)
     except Exception as error:
-        return Checked(spec.text, error=reason(error))
+        return ModelCheck(spec.text, error=reason(error))
 
 
-def _checked(spec: Spec, input: Text, batch: int | None, train: bool, against: Sequence[str]) -> Checked:
+def _checked(spec: Spec, input: Text, batch: int | None, train: bool, against: Sequence[str]) -> ModelCheck:
     own = not input and batch is None and not train
     if spec.source.saved:
         record = record_of(spec, input, batch, train)
-        missing = Compared(missing=(SAVED,))
-        tools = missing if against else Compared()
+        missing = Tally(missing=(SAVED,))
+        tools = missing if against else Tally()
         return derived(record)._replace(figures=_figures(record, spec, own), kernels=missing, tools=tools)
     model, arguments, named = loaded(spec, input, batch)
     with spec.source.running(spec.name):
@@ -92,7 +92,7 @@ def of_module(
     train: bool = False,
     against: Sequence[str] = (),
     bound: bool = False,
-) -> tuple[Trace, Checked]:
+) -> tuple[Trace, ModelCheck]:
     """The record of a module and every check but that of published figures. Raises TraceError where it cannot run."""
     from archscope.tracing.tracer import trace
 
@@ -111,11 +111,11 @@ def of_module(
         kernels = run(rules=False)
     except ArchscopeError:
         if stopped:
-            return record, Checked(record.model, error=stopped)  # PyTorch refuses it too
+            return record, ModelCheck(record.model, error=stopped)  # PyTorch refuses it too
         raise
-    shapes = Compared(sum(len(op.outputs) for op in record.ops), tuple(same_run(record, kernels)))
+    shapes = Tally(sum(len(op.outputs) for op in record.ops), tuple(same_run(record, kernels)))
     if stopped:
-        return record, Checked(record.model, kernels=shapes, error=stopped)
+        return record, ModelCheck(record.model, kernels=shapes, error=stopped)
     result = _run_tools(against, record, model, inputs, named or {}, train)
     return record, derived(record)._replace(kernels=shapes, tools=_tools(result))
 
@@ -149,7 +149,7 @@ def _run_tools(
     return [account_of(record, name, run_tool(name, model, given, by_name, train)) for name in names]
 
 
-def derived(record: Trace) -> Checked:
+def derived(record: Trace) -> ModelCheck:
     """The layers of a record against their closed forms."""
     table = rows(record, whole=WHOLE)
     checks = check(record, table)
@@ -157,10 +157,10 @@ def derived(record: Trace) -> Checked:
     macs = METRICS["macs"].of(record, table)
     bare = sum(one.agrees is None and bool(n or row.params) for row, one, n in zip(table, checks, macs, strict=True))
     count = sum(one.agrees is not None for one in checks)
-    return Checked(record.model, Compared(count, tuple(wrong)), bare, uncounted=uncounted(unknown_operators(record)))
+    return ModelCheck(record.model, Tally(count, tuple(wrong)), bare, uncounted=uncounted(unknown_operators(record)))
 
 
-def _figures(record: Trace, spec: Spec, own: bool) -> Compared:
+def _figures(record: Trace, spec: Spec, own: bool) -> Tally:
     """What the papers print, and what the model's source says of it. own: it ran on its own input."""
     verdicts = published.checks(record)
     wrong = [f"{_where(v)}: {v.text}" for v in verdicts if not v.holds]
@@ -179,7 +179,7 @@ def _figures(record: Trace, spec: Spec, own: bool) -> Compared:
                     stated.append(f"{text}: {why[1]}")
                 else:
                     wrong.append(text)
-    return Compared(count, tuple(wrong), tuple(stated))
+    return Tally(count, tuple(wrong), tuple(stated))
 
 
 # of what a source publishes: what it counts more than the network has, and why
@@ -210,7 +210,7 @@ def _source_figures(spec: Spec) -> Iterable[tuple[str, int, int]]:
         yield "macs", figures["macs"], 500_000  # printed in units of 10⁹ with three decimals
 
 
-def _tools(result: list[Reconciled]) -> Compared:
+def _tools(result: list[Reconciled]) -> Tally:
     wrong, missing = [], []
     for one in result:
         if one.residual:
@@ -218,7 +218,7 @@ def _tools(result: list[Reconciled]) -> Compared:
             wrong.append(f"{one.counter.title}: {figures}: {one.residual:,} are not explained")
         elif one.residual is None:
             missing += [f"{one.counter.title}: {note}" for note in one.notes] or [f"{one.counter.title}: no figure"]
-    return Compared(len(result) - len(missing), tuple(wrong), missing=tuple(missing))
+    return Tally(len(result) - len(missing), tuple(wrong), missing=tuple(missing))
 
 
 # --------------------------------------------------------------------------------------------------------- printing
@@ -242,7 +242,7 @@ COLUMNS_OF = (
 HIDDEN = (Column("wrong", "Sentences"), Column("reasons", "Stated reasons"), Column("missing", "Not compared"))
 
 
-def checks_table(results: Iterable[Checked], made_with: str = "") -> Table:
+def checks_table(results: Iterable[ModelCheck], made_with: str = "") -> Table:
     """One row a model; every disagreement and what could not be compared are notes, and for a model alone the reasons
     that are stated."""
     listed, notes, reasons, missing = [], [], [], []
@@ -257,8 +257,8 @@ def checks_table(results: Iterable[Checked], made_with: str = "") -> Table:
                 "shapes": one.kernels.compared or None,
                 "figures": None if failed else one.figures.compared,
                 "stated": None if failed else len(stated),
-                "witnesses": one.tools.compared if one.tools != Compared() else None,
-                "step": one.step.compared if one.step != Compared() else None,
+                "witnesses": one.tools.compared if one.tools != Tally() else None,
+                "step": one.step.compared if one.step != Tally() else None,
                 "disagreements": len(one.wrong),
                 "verified": None if one.uncounted and not one.wrong else not one.wrong,
                 "wrong": one.wrong,
@@ -276,6 +276,6 @@ def checks_table(results: Iterable[Checked], made_with: str = "") -> Table:
     return Table("Verified", COLUMNS_OF, tuple(listed), (*notes, *missing, *reasons), made_with, hidden=HIDDEN)
 
 
-def failed(results: Iterable[Checked]) -> bool:
+def failed(results: Iterable[ModelCheck]) -> bool:
     """Whether any number of any model disagrees without a stated reason."""
     return any(one.wrong for one in results)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Compared(NamedTuple):
+class Tally(NamedTuple):
     """One kind of check. compared: numbers compared. wrong: disagreements, one sentence each. stated: differences whose
     reason is known. missing: what could not be compared, and why."""
 
@@ -12,9 +12,9 @@ class Compared(NamedTuple):
     stated: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
-    def with_another(self, other: "Compared") -> "Compared":
+    def with_another(self, other: "Tally") -> "Tally":
         """Both checks as one."""
-        return Compared(
+        return Tally(
             self.compared + other.compared,
             self.wrong + other.wrong,
             self.stated + other.stated,

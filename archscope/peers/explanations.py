@@ -26,8 +26,8 @@ from archscope.core.record import Trace
 from archscope.core.table import Column, Table
 from archscope.peers import llm_figures, published
 from archscope.peers.llm import other_counts
-from archscope.peers.model_names import Known, candidates, in_torchvision, nearest
-from archscope.peers.printed_table import Cell, Line
+from archscope.peers.model_names import Candidate, candidates, in_torchvision, nearest
+from archscope.peers.printed_table import Line, PrintedCell
 from archscope.peers.published import Rounded
 from archscope.peers.tools import COUNTERS
 from archscope.sources.loading import inputs_of
@@ -36,7 +36,7 @@ from archscope.sources.spec import parse
 from archscope.zoo.catalogue import entries
 
 
-class Judged(NamedTuple):
+class JudgedFigure(NamedTuple):
     """One printed figure, judged.
 
     spec: the network that it is compared with, "" where none is known. value: the figure, as read; counted: the count
@@ -44,7 +44,7 @@ class Judged(NamedTuple):
     """
 
     line: Line
-    cell: Cell
+    cell: PrintedCell
     verdict: str
     spec: str = ""
     value: Fraction | None = None
@@ -61,13 +61,13 @@ class Judged(NamedTuple):
 FAILED = "disagrees"
 
 
-def judged(line: Line, input: str = "") -> list[Judged]:
+def judged(line: Line, input: str = "") -> list[JudgedFigure]:
     """Every figure of a row. input: of the whole table, for rows that do not give theirs."""
     return [one._replace(line=line) for one in _judged(line._replace(number=0), input)]
 
 
 @functools.lru_cache(maxsize=256)
-def _judged(line: Line, input: str) -> list[Judged]:
+def _judged(line: Line, input: str) -> list[JudgedFigure]:
     """The same for every row that says the same."""
     known = candidates(line.model)
     found = _best(line, known, input)
@@ -75,7 +75,7 @@ def _judged(line: Line, input: str) -> list[Judged]:
         known = [*known, *more]
         found = _best(line, known, input)
     if not found:
-        return [Judged(line, cell, "unknown model", because=nearest(line.model)) for cell in line.cells]
+        return [JudgedFigure(line, cell, "unknown model", because=nearest(line.model)) for cell in line.cells]
     elsewhere = llm_figures.QUANTITIES  # these were explained where they were judged
     return [
         _explained(one, known, input) if one.verdict == FAILED and one.cell.quantity not in elsewhere else one
@@ -83,37 +83,39 @@ def _judged(line: Line, input: str) -> list[Judged]:
     ]
 
 
-def _best(line: Line, known: Iterable[Known], input: str) -> list[Judged]:
+def _best(line: Line, known: Iterable[Candidate], input: str) -> list[JudgedFigure]:
     """The row compared with each network that it may be: by the one that fits best, the first of equals."""
     tried = [[_judge(line, cell, one, input) for cell in line.cells] for one in known]
     return min(tried, key=lambda each: sum(one.rank for one in each), default=[])
 
 
-def _judge(line: Line, cell: Cell, known: Known, input: str) -> Judged:
+def _judge(line: Line, cell: PrintedCell, known: Candidate, input: str) -> JudgedFigure:
     if not cell.readings:
-        return Judged(line, cell, "no number", known.spec, because=f"{cell.text!r} is not a number")
+        return JudgedFigure(line, cell, "no number", known.spec, because=f"{cell.text!r} is not a number")
     try:
         side = line.input or known.input or input
         record = run(known.spec, side)
         if cell.quantity in llm_figures.QUANTITIES:
             if llm_figures.belongs(cell, record):
                 found = llm_figures.answer(cell, known.spec)
-                return Judged(line, cell, found.verdict, known.spec, found.value, found.counted, found.because)
+                return JudgedFigure(line, cell, found.verdict, known.spec, found.value, found.counted, found.because)
             if cell.quantity == "cache":
-                return Judged(line, cell, "not run", known.spec, because="it has no attention over tokens: no KV cache")
+                return JudgedFigure(
+                    line, cell, "not run", known.spec, because="it has no attention over tokens: no KV cache"
+                )
             cell = cell._replace(quantity=llm_figures.elsewhere(cell))
     except Exception as error:
         if isinstance(error, ShapeError) and error.failure is not None:
             error = told(error, parse(known.spec))
-        return Judged(line, cell, "not run", known.spec, because=reason(error))
+        return JudgedFigure(line, cell, "not run", known.spec, because=reason(error))
     total = totals(record)[_key(cell)]
     nearest_value = min(
         (one.value for _, one in cell.readings), key=lambda each: abs(log(max(each, 1) / max(total, 1)))
     )
     for verdict, count, because in _agreements(record, cell):
         if (match := _reading(cell, count)) is not None:
-            return Judged(line, cell, verdict, known.spec, match.value, count, because)
-    one = Judged(line, cell, FAILED, known.spec, nearest_value, total)
+            return JudgedFigure(line, cell, verdict, known.spec, match.value, count, because)
+    one = JudgedFigure(line, cell, FAILED, known.spec, nearest_value, total)
     if because := _published(record, known, cell):
         return one._replace(verdict="as published", because=because)
     for verdict, count, because in _tools(record) if cell.quantity != "params" else ():
@@ -139,11 +141,11 @@ def _ran(spec: str, input: str) -> Trace | Exception:
         return error.with_traceback(None)
 
 
-def _key(cell: Cell) -> str:
+def _key(cell: PrintedCell) -> str:
     return "params" if cell.quantity == "params" else "macs"
 
 
-def _reading(cell: Cell, count: Fraction | int) -> Rounded | None:
+def _reading(cell: PrintedCell, count: Fraction | int) -> Rounded | None:
     """The reading of a cell to which a count rounds, None where there is none."""
     return next((value for _, value in cell.readings if value.holds(count)), None)
 
@@ -151,7 +153,7 @@ def _reading(cell: Cell, count: Fraction | int) -> Rounded | None:
 # ------------------------------------------------------------------------------------------------------- agreement
 
 
-def _agreements(record: Trace, cell: Cell) -> Iterator[tuple[str, int, str]]:
+def _agreements(record: Trace, cell: PrintedCell) -> Iterator[tuple[str, int, str]]:
     """(verdict, count, because) for what a column with this heading may hold, the best first."""
     found = totals(record)
     doubled = [(2 * found["macs"], "2 for each multiply-add"), (found["flops"], "with elementwise work and biases")]
@@ -163,7 +165,7 @@ def _agreements(record: Trace, cell: Cell) -> Iterator[tuple[str, int, str]]:
         yield from (("agrees as FLOPs", *one) for one in doubled if cell.quantity == "macs")
 
 
-def _published(record: Trace, known: Known, cell: Cell) -> str:
+def _published(record: Trace, known: Candidate, cell: PrintedCell) -> str:
     """What is known of this very figure where a paper prints it; empty where none does."""
     for figure in published.figures(known.spec):
         same = figure.quantity == _key(cell) and not figure.layers and published.answers(record, figure)
@@ -186,7 +188,7 @@ def _tools(record: Trace) -> Iterator[tuple[str, int, str]]:
                 yield f"agrees by {counter.name}, twice", 2 * account.figure, f"2 · {because}"
 
 
-def _distance(value: Fraction, count: int, cell: Cell) -> str:
+def _distance(value: Fraction, count: int, cell: PrintedCell) -> str:
     """`12.3 % more than 4,089,184,256 MACs`, of the count that is nearest."""
     word = "parameters" if cell.quantity == "params" else "MACs"
     if cell.quantity != "params" and abs(value - 2 * count) < abs(value - count):
@@ -204,7 +206,7 @@ def _distance(value: Fraction, count: int, cell: Cell) -> str:
 Cause = tuple[str, int]  # what would explain a figure, and the count that it gives
 
 
-def _explained(one: Judged, known: Iterable[Known], input: str) -> Judged:
+def _explained(one: JudgedFigure, known: Iterable[Candidate], input: str) -> JudgedFigure:
     """The figure with the first cause that gives its digits, where there is one."""
     sides = {each.spec: each.input for each in known}
     tried = set()
@@ -227,7 +229,7 @@ def _explained(one: Judged, known: Iterable[Known], input: str) -> Judged:
     return one
 
 
-def _causes(spec: str, side: str, record: Trace, one: Judged) -> Iterator[Cause]:
+def _causes(spec: str, side: str, record: Trace, one: JudgedFigure) -> Iterator[Cause]:
     key = _key(one.cell)
     yield from other_counts(record, key)
     yield from _parts_of_macs(record) if key == "macs" else _parts_of_params(record)
@@ -253,7 +255,7 @@ SIDES = (32, 64, 96, 112, 128, 160, 192, 208, 224, 227, 240, 256, 260, 288, 299,
          456, 480, 512, 518, 528, 600, 608, 640, 768, 800, 1024)  # fmt: skip
 
 
-def _resized(spec: str, record: Trace, one: Judged) -> Iterator[tuple[str, str, str]]:
+def _resized(spec: str, record: Trace, one: JudgedFigure) -> Iterator[tuple[str, str, str]]:
     """Usual inputs whose side is near what the ratio of the figures says: (text, spec, side)."""
     shape, macs = record.inputs[0].shape, totals(record)["macs"]
     if one.cell.quantity == "params" or len(shape) != 4 or not macs or one.value is None:
@@ -350,7 +352,7 @@ SHOWN = (
 HIDDEN = (Column("quantity", "Quantity"), Column("value", "Value"), Column("input", "Input"))
 
 
-def verdict_table(title: str, found: Iterable[Judged], made_with: str = "") -> Table:
+def verdict_table(title: str, found: Iterable[JudgedFigure], made_with: str = "") -> Table:
     """A row for each printed figure."""
     listed = list(found)
     shown = [
@@ -372,7 +374,7 @@ def verdict_table(title: str, found: Iterable[Judged], made_with: str = "") -> T
     return Table(title, SHOWN, tuple(shown), (_summary(listed), *_factors(listed)), made_with, hidden=HIDDEN)
 
 
-def _factors(listed: list[Judged]) -> Iterator[str]:
+def _factors(listed: list[JudgedFigure]) -> Iterator[str]:
     """A sentence for each column whose heading and figures differ by the factor of 2, or that mixes both."""
     for heading in dict.fromkeys(one.cell.heading for one in listed if one.cell.quantity != "params"):
         column = [one for one in listed if one.cell.heading == heading]
@@ -390,7 +392,7 @@ def _factors(listed: list[Judged]) -> Iterator[str]:
                 yield f"{heading} holds {word}: a factor of 2"
 
 
-def _summary(listed: list[Judged]) -> str:
+def _summary(listed: list[JudgedFigure]) -> str:
     """`12 figures: 7 agree, 3 agree as MACs, 1 explained, 1 disagrees`."""
     plural = {"agrees": "agree", "disagrees": "disagree", "model": "models", "number": "numbers"}
     parts = (
@@ -400,7 +402,7 @@ def _summary(listed: list[Judged]) -> str:
     return f"{len(listed)} figure{'s' if len(listed) != 1 else ''}: {', '.join(parts)}"
 
 
-def failed(found: Iterable[Judged]) -> bool:
+def failed(found: Iterable[JudgedFigure]) -> bool:
     """Whether a figure disagrees and nothing explains it, a cell is no number, or no figure could be checked."""
     found = list(found)
     unchecked = ("unknown model", "not run", "no number")

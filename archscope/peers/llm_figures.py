@@ -18,7 +18,7 @@ from archscope.analysis.metrics import totals
 from archscope.core.errors import SpecError
 from archscope.core.record import Trace
 from archscope.core.registry import Registry
-from archscope.peers.printed_table import Cell
+from archscope.peers.printed_table import PrintedCell
 from archscope.peers.published import Rounded
 from archscope.sources.decoding import LanguageModel
 
@@ -27,7 +27,7 @@ PROMPT = 16  # tokens of the record: parameters do not depend on it
 Count = Fraction | int
 
 
-class Case(NamedTuple):
+class FigureSetting(NamedTuple):
     """What a figure is of. tokens: in the cache, or of a text. width: bytes of a cached number. record: a prompt's."""
 
     config: Config
@@ -57,7 +57,7 @@ class Case(NamedTuple):
         return totals(self.record)["params"]
 
     @property
-    def active(self) -> generation.Active:
+    def active(self) -> generation.ActiveParameters:
         """Raises SpecError where it is not known how many experts a token takes."""
         found = generation.active(self.record, self.config)
         if found is None:
@@ -65,7 +65,7 @@ class Case(NamedTuple):
         return found
 
 
-Mistake = Callable[[Case], Iterable[Count]]
+Mistake = Callable[[FigureSetting], Iterable[Count]]
 MISTAKES: dict[str, Registry[Mistake]] = {name: Registry("mistake") for name in QUANTITIES}
 
 
@@ -73,21 +73,21 @@ MISTAKES: dict[str, Registry[Mistake]] = {name: Registry("mistake") for name in 
 
 
 @MISTAKES["cache"].register("attention heads in the place of key–value heads")
-def _every_head(case: Case) -> Iterator[int]:
+def _every_head(case: FigureSetting) -> Iterator[int]:
     heads = decoder.heads_of(case.config)
     if heads is not None:
         yield case.cache(num_key_value_heads=heads, multi_query=False)
 
 
 @MISTAKES["cache"].register("head_dim taken as hidden/heads: the configuration has its own")
-def _head_of_hidden(case: Case) -> Iterator[int]:
+def _head_of_hidden(case: FigureSetting) -> Iterator[int]:
     heads, hidden = decoder.heads_of(case.config), decoder.number(case.config, "hidden_size", "n_embd", "d_model")
     if heads and hidden and decoder.number(case.config, "head_dim") is not None:
         yield case.cache(head_dim=hidden // heads)
 
 
 @MISTAKES["cache"].register("the sliding window forgotten")
-def _no_window(case: Case) -> Iterator[int]:
+def _no_window(case: FigureSetting) -> Iterator[int]:
     case.cache()
     layers = [layer._replace(window=None) for layer in decoder.mixers(case.config) or ()]
     yield case.width * decoder.cache_elements(layers, case.tokens)
@@ -97,13 +97,13 @@ def _no_window(case: Case) -> Iterator[int]:
 
 
 @MISTAKES["active"].register("every expert counted as active: a token takes a few")
-def _every_expert(case: Case) -> Iterator[int]:
+def _every_expert(case: FigureSetting) -> Iterator[int]:
     if generation.routing(case.record, case.config) is not None:
         yield case.params
 
 
 @MISTAKES["active"].register("the whole model scaled by the share of experts: attention and tables are not shared out")
-def _scaled(case: Case) -> Iterator[Count]:
+def _scaled(case: FigureSetting) -> Iterator[Count]:
     how = generation.routing(case.record, case.config)
     if how is not None:
         yield Fraction(case.params * how.taken, how.experts)
@@ -112,7 +112,7 @@ def _scaled(case: Case) -> Iterator[Count]:
 # --------------------------------------------------------------------------------------------------- training FLOPs
 
 
-def _sizes(case: Case) -> Iterator[tuple[int, str]]:
+def _sizes(case: FigureSetting) -> Iterator[tuple[int, str]]:
     """What N may be."""
     yield case.params, "all parameters"
     yield case.active.whole, "active parameters"
@@ -124,7 +124,7 @@ def _sizes(case: Case) -> Iterator[tuple[int, str]]:
 
 
 @MISTAKES["training"].register("2ND for 6ND: the forward pass alone, without the backward")
-def _forward(case: Case) -> Iterator[int]:
+def _forward(case: FigureSetting) -> Iterator[int]:
     yield from (2 * n * case.tokens for n, _ in _sizes(case))
 
 
@@ -132,14 +132,14 @@ def _forward(case: Case) -> Iterator[int]:
 
 
 @MISTAKES["causal"].register("the causal half forgotten: a token sees those before it alone")
-def _full(case: Case) -> Iterator[int]:
+def _full(case: FigureSetting) -> Iterator[int]:
     yield from filter(None, [case.prompt.prefill])
 
 
 # ---------------------------------------------------------------------------------------------------------- judging
 
 
-class Answer(NamedTuple):
+class FigureVerdict(NamedTuple):
     """verdict: "agrees", "explained" or "disagrees". counted: the right figure. because: in words, mistake too."""
 
     verdict: str
@@ -149,35 +149,35 @@ class Answer(NamedTuple):
     mistake: str = ""
 
 
-def belongs(cell: Cell, record: Trace) -> bool:
+def belongs(cell: PrintedCell, record: Trace) -> bool:
     """Whether a figure is of a language model: it reads tokens and attends. A causal figure names their number too."""
     reads = bool(record.inputs) and record.inputs[0].dtype.startswith("int") and generation.score_products(record)
     return bool(reads) and (cell.quantity != "causal" or tokens_of(cell.heading) > 1)
 
 
-def elsewhere(cell: Cell) -> str:
+def elsewhere(cell: PrintedCell) -> str:
     """What such a column holds of another network: a quantity of `peers/printed_table.py`; "" where it has none."""
     of_prompt = "flops" if "flop" in cell.heading.lower() else "macs"
     return {"active": "params", "training": "flops", "causal": of_prompt}.get(cell.quantity, "")
 
 
-def answer(cell: Cell, spec: str) -> Answer:
+def answer(cell: PrintedCell, spec: str) -> FigureVerdict:
     """A figure of QUANTITIES judged, of the model with its head. Raises SpecError where the right one is not known."""
     case, right = _case(cell, spec), rights(cell, spec)
     for count, because in right:
         if (match := _match(cell, count)) is not None:
-            return Answer("agrees", match.value, count, because)
+            return FigureVerdict("agrees", match.value, count, because)
     counted, of = right[0]
     near = min((one.value for _, one in cell.readings), key=lambda value: abs(log(max(value, 1) / max(counted, 1))))
     apart = f"{float(near / counted):.3g} times {counted:,}" if counted else "there is none"
     for mistake, count in _wrong(cell, case):
         if (match := _match(cell, count)) is not None:
             why = f"{apart} ({of}); {mistake}: {int(count):,}"
-            return Answer("explained", match.value, counted, why, mistake)
-    return Answer("disagrees", near, counted, f"{apart} ({of})")
+            return FigureVerdict("explained", match.value, counted, why, mistake)
+    return FigureVerdict("disagrees", near, counted, f"{apart} ({of})")
 
 
-def rights(cell: Cell, spec: str) -> list[tuple[int, str]]:
+def rights(cell: PrintedCell, spec: str) -> list[tuple[int, str]]:
     """The figures that are right under a heading, the first as it is shown. Raises SpecError where they are unknown."""
     right = list(_right(cell.quantity, _case(cell, spec)))
     if cell.quantity == "causal" and elsewhere(cell) == "flops":
@@ -186,12 +186,12 @@ def rights(cell: Cell, spec: str) -> list[tuple[int, str]]:
     return right
 
 
-def _case(cell: Cell, spec: str) -> Case:
+def _case(cell: PrintedCell, spec: str) -> FigureSetting:
     tokens = tokens_of(cell.heading, 1000 if cell.quantity == "training" else 1024)
-    return Case(*known(spec), tokens, width_of(cell.heading))
+    return FigureSetting(*known(spec), tokens, width_of(cell.heading))
 
 
-def _right(quantity: str, case: Case) -> Iterator[tuple[int, str]]:
+def _right(quantity: str, case: FigureSetting) -> Iterator[tuple[int, str]]:
     """The figures that are right, each with the convention that it follows; the first is the one that is shown."""
     tokens = f"{case.tokens:,} token{'s' if case.tokens > 1 else ''}"
     if quantity == "cache":
@@ -210,7 +210,7 @@ def _right(quantity: str, case: Case) -> Iterator[tuple[int, str]]:
         yield from ((6 * n * case.tokens, f"6ND of {tokens}, N {what}") for n, what in _sizes(case))
 
 
-def _wrong(cell: Cell, case: Case) -> Iterator[tuple[str, Count]]:
+def _wrong(cell: PrintedCell, case: FigureSetting) -> Iterator[tuple[str, Count]]:
     """Mistakes and what they give: of one rule, of the unit, of a rule and the unit."""
     made = [(name, count) for name, make in MISTAKES[cell.quantity].items() for count in make(case)]
     if cell.quantity == "causal" and elsewhere(cell) == "flops":
@@ -234,7 +234,7 @@ def _power(worth: int) -> tuple[int, bool]:
     return next((n, base == 1024) for base in (1000, 1024) for n in range(5) if base**n == worth)
 
 
-def _match(cell: Cell, count: Count) -> Rounded | None:
+def _match(cell: PrintedCell, count: Count) -> Rounded | None:
     return next((value for _, value in cell.readings if value.holds(count)), None)
 
 

@@ -17,7 +17,7 @@ from archscope.sources.spec import parse
 from archscope.zoo.catalogue import entries
 
 
-class Known(NamedTuple):
+class Candidate(NamedTuple):
     """One network that a name may stand for: as a user types it, and the side of the input that the name gives."""
 
     spec: str
@@ -46,20 +46,20 @@ _ALIASES_TORCHVISION = {
 _SIZES = {"tiny": "t", "small": "s", "base": "b", "large": "l", "huge": "h"}
 
 
-def candidates(printed: str) -> list[Known]:
+def candidates(printed: str) -> list[Candidate]:
     """The networks of the zoo that a printed name may stand for, the likeliest first; empty where there is none."""
     if spec := _typed(printed.strip()):  # upper case too: transformers:MixtralForCausalLM
-        return [Known(spec[0], "")]
+        return [Candidate(spec[0], "")]
     for text, side in _shortened(printed):
         key = _key(text).replace("densenetbc", "densenet")
         if found := _typed(text) or _ALIASES.get(key) or _zoo().get(key):
-            return [Known(spec, side) for spec in found]
+            return [Candidate(spec, side) for spec in found]
         if known := _mobilenet(text):
             return [known._replace(input=known.input or side)]
     return []
 
 
-def in_torchvision(printed: str) -> list[Known]:
+def in_torchvision(printed: str) -> list[Candidate]:
     """The networks of torchvision that a printed name may stand for; empty where it is not installed."""
     try:
         import torchvision.models
@@ -70,7 +70,7 @@ def in_torchvision(printed: str) -> list[Known]:
     for text, side in _shortened(printed):
         for key in _torchvision_keys(text):
             if key in names:
-                return [Known(f"torchvision:{names[key]}", side)]
+                return [Candidate(f"torchvision:{names[key]}", side)]
     return []
 
 
@@ -137,7 +137,7 @@ def _without_side(text: str) -> tuple[str, str]:
     return found[1].strip(" -_@↑"), found[2]
 
 
-def _mobilenet(text: str) -> Known | None:
+def _mobilenet(text: str) -> Candidate | None:
     """A MobileNet with its width, and perhaps its resolution: `0.5 MobileNet-160`, `MobileNetV2 (1.4)`."""
     found = re.search(r"(?:mobile\s*-?_?net[\s_-]*(?:v\s*([123]))?|^v([23]))[\s_-]*(large|small)?", text)
     if found is None:
@@ -150,7 +150,7 @@ def _mobilenet(text: str) -> Known | None:
     if left or len(widths) > 1 or len(sides) > 1 or (version == "3") != bool(size) or not (widths or sides or size):
         return None
     width = f"@width={widths[0]}" if widths and float(widths[0]) != 1 else ""
-    return Known(f"mobilenet-v{version}{f'-{size}' if size else ''}{width}", sides[0] if sides else "")
+    return Candidate(f"mobilenet-v{version}{f'-{size}' if size else ''}{width}", sides[0] if sides else "")
 
 
 def _torchvision_keys(text: str) -> Iterator[str]:

@@ -24,7 +24,7 @@ from archscope.peers.published import Rounded, rounded
 THOUSAND, MILLION, BILLION = 10**3, 10**6, 10**9
 
 
-class Cell(NamedTuple):
+class PrintedCell(NamedTuple):
     """One printed figure.
 
     quantity: by its heading "params", "macs" or "flops"; of a language model "cache", "active", "training" or "causal".
@@ -43,7 +43,7 @@ class Line(NamedTuple):
     number: int
     model: str
     input: str
-    cells: tuple[Cell, ...]
+    cells: tuple[PrintedCell, ...]
 
 
 def lines_of(path: str | Path) -> list[Line]:
@@ -154,11 +154,11 @@ def _line(number: int, row: list[str], heading: list[str]) -> Line | None:
     return Line(number, name, next(filter(None, sides), ""), tuple(cells)) if name and cells else None
 
 
-def cell_of(heading: str, text: str) -> Cell:
+def cell_of(heading: str, text: str) -> PrintedCell:
     """A figure under a heading that names its quantity."""
     role = _role(heading)
     read = _bytes(text, heading) if role == "cache" else readings(text, unit_of(heading), role)
-    return Cell(role, _plain(heading), _plain(text), read)
+    return PrintedCell(role, _plain(heading), _plain(text), read)
 
 
 def _side(text: str) -> str:

@@ -21,7 +21,7 @@ from archscope.analysis.training import (
     training_macs,
 )
 from archscope.core.record import Trace
-from archscope.peers.compared import Compared
+from archscope.peers.compared import Tally
 from archscope.sources.guard import user_code
 from archscope.sources.inputs import Text
 from archscope.sources.loading import loaded
@@ -33,7 +33,7 @@ MOST_MACS = 5 * 10**11  # of a step that is run on the CPU: about half a minute
 MOMENTS = ("after the forward", "at the peak of the backward", "at the peak", "after the step")
 
 
-def step_compared(spec: Spec, input: Text = None, batch: int | None = None) -> Compared:
+def step_compared(spec: Spec, input: Text = None, batch: int | None = None) -> Tally:
     """The bytes of a training step of a model by its record, against the three witnesses.
 
     compared: storages of the table, operators of the real step, totals of MemTracker. Raises what `load` raises.
@@ -45,7 +45,7 @@ def step_compared(spec: Spec, input: Text = None, batch: int | None = None) -> C
         try:
             record = trace_step(model, arguments, named, optimizer=OPTIMIZER, device="cpu", name=spec.text)
         except Exception as error:
-            return Compared(missing=(f"training step: {reason(error)}",))
+            return Tally(missing=(f"training step: {reason(error)}",))
         found = by_table(record)
         for witness in (by_real_step, by_mem_tracker):
             model, arguments, named = loaded(spec, input, batch)  # each changes its model
@@ -53,11 +53,11 @@ def step_compared(spec: Spec, input: Text = None, batch: int | None = None) -> C
                 found = found.with_another(witness(record, model, arguments, named))
             except Exception as error:
                 what = {by_real_step: "a real step", by_mem_tracker: "MemTracker"}[witness]
-                found = found.with_another(Compared(missing=(f"training step, {what}: {reason(error)}",)))
+                found = found.with_another(Tally(missing=(f"training step, {what}: {reason(error)}",)))
     return found
 
 
-def by_table(record: Trace) -> Compared:
+def by_table(record: Trace) -> Tally:
     """The storages that wait for the backward, against the table of what operators save."""
     check = saved_check(record)
     wrong = [
@@ -70,20 +70,20 @@ def by_table(record: Trace) -> Compared:
     ]
     if check.unknown:
         why = f"training step: what {', '.join(check.unknown)} saves is not known"
-        return Compared(missing=(why, *wrong))
-    return Compared(check.storages, tuple(wrong))
+        return Tally(missing=(why, *wrong))
+    return Tally(check.storages, tuple(wrong))
 
 
-def by_real_step(record: Trace, model: Any, arguments: Sequence[Any], named: Mapping[str, Any]) -> Compared:
+def by_real_step(record: Trace, model: Any, arguments: Sequence[Any], named: Mapping[str, Any]) -> Tally:
     """The bytes in use after each operator, against a real step on the CPU. The model is trained."""
     if why := _too_large(record):
-        return Compared(missing=(f"training step, a real step: {why}",))
+        return Tally(missing=(f"training step, a real step: {why}",))
     from archscope.peers.cpu_step import real_step
 
     trail: list[tuple[str, int]] = []
     totals = real_step(model, arguments, named, optimizer=OPTIMIZER, trail=trail)
     if [name for name, _ in trail] == [op.name for op in record.ops]:
-        return Compared(len(trail), _along(record, [nbytes for _, nbytes in trail]))
+        return Tally(len(trail), _along(record, [nbytes for _, nbytes in trail]))
     # the CPU takes another way through the same work: the four totals remain
     derived = (after_forward(record), peak_within(record, "backward"), peak(record).nbytes, after_step(record))
     wrong = [
@@ -91,7 +91,7 @@ def by_real_step(record: Trace, model: Any, arguments: Sequence[Any], named: Map
         for moment, ours, theirs in zip(MOMENTS, derived, totals, strict=True)
         if ours != theirs
     ]
-    return Compared(len(derived), tuple(wrong))
+    return Tally(len(derived), tuple(wrong))
 
 
 def _along(record: Trace, measured: Sequence[int]) -> tuple[str, ...]:
@@ -132,7 +132,7 @@ def _free_memory() -> int | None:
         return None
 
 
-def by_mem_tracker(record: Trace, model: Any, arguments: Sequence[Any], named: Mapping[str, Any]) -> Compared:
+def by_mem_tracker(record: Trace, model: Any, arguments: Sequence[Any], named: Mapping[str, Any]) -> Tally:
     """The peak and the bytes after the step, against PyTorch's MemTracker. The model loses its weights."""
     from archscope.peers.cpu_step import tracked_step
 
@@ -147,4 +147,4 @@ def by_mem_tracker(record: Trace, model: Any, arguments: Sequence[Any], named: M
         )
         if ours != theirs
     ]
-    return Compared(2, tuple(wrong))
+    return Tally(2, tuple(wrong))

@@ -12,7 +12,7 @@ from archscope.analysis.metrics import totals
 from archscope.analysis.observed import works
 from archscope.analysis.training import layer_indices, phase_of, training_macs
 from archscope.core.record import Op, Trace
-from archscope.peers.accounts import Account, Counter, Item, Ledger
+from archscope.peers.accounts import Account, AccountItem, Counter, Ledger
 from archscope.peers.llm import conventions
 from archscope.peers.reconcile import NOT_RUN, Reconciled, ToolResult
 from archscope.sources.guard import user_code
@@ -152,9 +152,9 @@ def language_model(spec: Spec, record: Trace, step: Trace, model: Any) -> Iterat
             ("without tables of embeddings", 3 * tokens * (one.params - total)),
             ("products of queries, keys and values as the formula has them", one.attention // 2 - 3 * pairs),
         ]
-        items = [Item(why, amount) for why, amount in amounts if amount]
+        items = [AccountItem(why, amount) for why, amount in amounts if amount]
         figure = macs + sum(item.amount for item in items)
-        items.append(Item(TWICE, figure))
+        items.append(AccountItem(TWICE, figure))
         said = one.flops
         if one.name == "transformers" and hasattr(model, "num_parameters"):
             said = 6 * tokens * model.num_parameters(exclude_embeddings=True)  # what its Trainer adds up

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from archscope.core.errors import SpecError
 from archscope.core.table import Column, Table
-from archscope.core.weights import BESIDE, Stored, Weights
+from archscope.core.weights import BESIDE, StoredTensor, Weights
 from archscope.sources.loading import built
 from archscope.sources.spec import Spec
 
@@ -34,7 +34,7 @@ class Difference(NamedTuple):
     text: str
 
 
-class Expected(NamedTuple):
+class ExpectedTensor(NamedTuple):
     """One name of a model's state. same: the first name of the same tensor. stored: whether checkpoints have it."""
 
     shape: tuple[int, ...]
@@ -94,14 +94,14 @@ def compared(spec: Spec, weights: Weights) -> Table:
     return Table("A file against its model", COLUMNS, (row,), notes, hidden=HIDDEN)
 
 
-def expected(model: Any) -> dict[str, Expected]:
+def expected(model: Any) -> dict[str, ExpectedTensor]:
     """The parameters and buffers of a model by name, those that checkpoints leave out too."""
     state = model.state_dict(keep_vars=True)
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     everything = {**state, **dict(model.named_buffers(remove_duplicate=False))}
     first: dict[int, str] = {}
     return {
-        name: Expected(
+        name: ExpectedTensor(
             tuple(tensor.shape),
             str(tensor.dtype).removeprefix("torch."),
             tensor.numel(),
@@ -114,7 +114,9 @@ def expected(model: Any) -> dict[str, Expected]:
     }
 
 
-def renamed(weights: Weights, wanted: dict[str, Expected], base: str) -> tuple[dict[str, Stored], list[str]]:
+def renamed(
+    weights: Weights, wanted: dict[str, ExpectedTensor], base: str
+) -> tuple[dict[str, StoredTensor], list[str]]:
     """The tensors by the names that the model has for them, and why these differ from the file's.
 
     base: the attribute under which a model with a head keeps the bare one, "transformer."; files of the hub are often
@@ -133,7 +135,7 @@ def renamed(weights: Weights, wanted: dict[str, Expected], base: str) -> tuple[d
     return best, [f"names in the file are {how} the prefix {base!r} of the model"]
 
 
-def _unpacked(tensor: Stored) -> str:
+def _unpacked(tensor: StoredTensor) -> str:
     """The name of the weight that a packed tensor holds."""
     if not tensor.packing or not tensor.params:
         return tensor.name
@@ -141,7 +143,7 @@ def _unpacked(tensor: Stored) -> str:
     return f"{owner}{dot}{PACKED_ENDS.get(last, last.removesuffix('_blocks'))}"
 
 
-def _of_tensor(name: str, tensor: Stored, one: Expected) -> Iterable[Difference]:
+def _of_tensor(name: str, tensor: StoredTensor, one: ExpectedTensor) -> Iterable[Difference]:
     if tensor.packing:  # its shape is that of the packing
         if tensor.params != one.numel:
             yield Difference(name, f"holds {tensor.params:,} parameters in the file, {one.numel:,} in the model")
@@ -152,7 +154,7 @@ def _of_tensor(name: str, tensor: Stored, one: Expected) -> Iterable[Difference]
         yield Difference(name, f"is {tensor.dtype} in the file, {one.dtype} in the model")
 
 
-def _tied(same: str, named: dict[str, Stored], wanted: dict[str, Expected]) -> str:
+def _tied(same: str, named: dict[str, StoredTensor], wanted: dict[str, ExpectedTensor]) -> str:
     return next(name for name in named if name in wanted and wanted[name].same == same)
 
 

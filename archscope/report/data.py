@@ -16,10 +16,10 @@ from archscope.core.table import Column, Table
 from archscope.peers.reconcile import predicted
 from archscope.peers.tools import COUNTERS
 from archscope.report.graph import graph_of
-from archscope.report.pages import Subject, verdicts
+from archscope.report.pages import ReportModel, verdicts
 from archscope.report.runs import Row, curves_of, speed_of
 from archscope.report.solids import svg
-from archscope.shapes.resize import Resized, resized
+from archscope.shapes.resize import ResizableModel, resized
 from archscope.zoo.catalogue import entries
 
 SIDES = (28, 32, 64, 96, 128, 160, 192, 224, 227, 256, 288, 299, 320, 384, 448, 512)
@@ -33,7 +33,9 @@ MORE = (
 )
 
 
-def page_data(subjects: Iterable[Subject], sides: Sequence[int] = SIDES, runs: Sequence[Row] = ()) -> dict[str, Any]:
+def page_data(
+    subjects: Iterable[ReportModel], sides: Sequence[int] = SIDES, runs: Sequence[Row] = ()
+) -> dict[str, Any]:
     """Everything that the page shows."""
     layers = {column.key: column for column in (*LAYER_COLUMNS, *LAYER_HIDDEN)}
     return {
@@ -68,7 +70,7 @@ def _column(column: Column) -> dict[str, Any]:
     return {"key": column.key, "title": heading(column), "form": column.form, "means": column.means}
 
 
-def _model(subject: Subject, sides: Sequence[int]) -> dict[str, Any]:
+def _model(subject: ReportModel, sides: Sequence[int]) -> dict[str, Any]:
     trace = subject.trace
     entry = entries().get(subject.spec.name) if subject.spec.in_zoo else None
     wrong = disagreements(trace, subject.entry)
@@ -93,7 +95,7 @@ def _model(subject: Subject, sides: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _sizes(subject: Subject, sides: Sequence[int]) -> dict[str, Mapping[str, Any] | None]:
+def _sizes(subject: ReportModel, sides: Sequence[int]) -> dict[str, Mapping[str, Any] | None]:
     """The totals at each side, None where the model does not run; empty where it cannot be run again."""
     try:
         model = resized(subject.spec, subject.input, subject.batch)
@@ -102,7 +104,7 @@ def _sizes(subject: Subject, sides: Sequence[int]) -> dict[str, Mapping[str, Any
     return {str(side): _at(model, side) for side in sides}
 
 
-def _at(model: Resized, side: int) -> Mapping[str, Any] | None:
+def _at(model: ResizableModel, side: int) -> Mapping[str, Any] | None:
     try:
         ran = model.at(side)
     except ArchscopeError:

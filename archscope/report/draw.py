@@ -16,7 +16,7 @@ GREY = "#767676"  # contrast 4.5 to white and to black
 INK = "#1a1a1a"  # on the fills below
 
 
-class Look(NamedTuple):
+class NodeStyle(NamedTuple):
     """Fill and line of a node."""
 
     fill: str
@@ -24,14 +24,14 @@ class Look(NamedTuple):
 
 
 LOOKS = {  # Okabe–Ito, the fill a third of the line
-    "conv": Look("#cfe3f2", "#0072b2"),
-    "dense": Look("#fbe3b5", "#b47a00"),
-    "pool": Look("#c9ece0", "#009e73"),
-    "merge": Look("#f6d5bf", "#d55e00"),
-    "recurrent": Look("#f0d9e6", "#a3537f"),
-    "block": Look("#d9effb", "#2f8fbf"),
-    "io": Look("#ffffff", "#767676"),
-    "other": Look("#e8e8e8", "#767676"),
+    "conv": NodeStyle("#cfe3f2", "#0072b2"),
+    "dense": NodeStyle("#fbe3b5", "#b47a00"),
+    "pool": NodeStyle("#c9ece0", "#009e73"),
+    "merge": NodeStyle("#f6d5bf", "#d55e00"),
+    "recurrent": NodeStyle("#f0d9e6", "#a3537f"),
+    "block": NodeStyle("#d9effb", "#2f8fbf"),
+    "io": NodeStyle("#ffffff", "#767676"),
+    "other": NodeStyle("#e8e8e8", "#767676"),
 }
 _FAMILIES = (
     ("conv", r"Conv|^conv"),

@@ -53,7 +53,7 @@ def length(option: str, text: str) -> Length:
     return Length(text.strip(), points, text.strip().endswith("px"))
 
 
-class Wish(NamedTuple):
+class RequestedSize(NamedTuple):
     """What was asked for; None where nothing was."""
 
     level: str | None = None
@@ -62,7 +62,7 @@ class Wish(NamedTuple):
     style: str = "auto"
 
 
-class Drawn(NamedTuple):
+class Drawing(NamedTuple):
     """A drawing. scale: points for a pixel; width: of its page, in points; dpi: of a PNG."""
 
     svg: str
@@ -78,18 +78,18 @@ class Drawn(NamedTuple):
         return self.svg if self.width is None else _paged(self.svg, self.scale, self.width)
 
 
-def graph_for(trace: Trace, wish: Wish) -> Graph:
+def graph_for(trace: Trace, wish: RequestedSize) -> Graph:
     """The graph at the level or depth that was asked for."""
     return graph_of(trace, wish.depth) if wish.level is None else at_level(trace, wish.level)
 
 
-def drawn(trace: Trace, wish: Wish, wide: Length | None = None) -> Drawn:
+def drawn(trace: Trace, wish: RequestedSize, wide: Length | None = None) -> Drawing:
     """A trace as a picture. wide: its width; then direction and level are those that can be read, unless asked for.
 
     Raises SpecError where the text would be smaller than SMALLEST.
     """
     if wide is None:
-        return Drawn(next(_svgs(graph_for(trace, wish), wish, ACROSS_ANY))[0])
+        return Drawing(next(_svgs(graph_for(trace, wish), wish, ACROSS_ANY))[0])
     found, readable = [], []
     for one in _candidates(trace, wish, wide):
         found.append(one)
@@ -110,7 +110,7 @@ def drawn(trace: Trace, wish: Wish, wide: Length | None = None) -> Drawn:
 ACROSS_ANY = 1200.0  # how wide a row of solids is where no width is asked for
 
 
-def _instead(trace: Trace, wish: Wish, wide: Length) -> str:
+def _instead(trace: Trace, wish: RequestedSize, wide: Length) -> str:
     """What would be readable at the width."""
     if wish.right:
         other, word = wish._replace(right=False), "--direction down"
@@ -125,7 +125,7 @@ def _instead(trace: Trace, wish: Wish, wide: Length) -> str:
     return f" is enough, or {word}"
 
 
-def _candidates(trace: Trace, wish: Wish, wide: Length) -> Iterator[Drawn]:
+def _candidates(trace: Trace, wish: RequestedSize, wide: Length) -> Iterator[Drawing]:
     """Drawings of the width, the one with the most in it first."""
     free = wish.level is None and wish.depth is None
     before = None
@@ -139,10 +139,10 @@ def _candidates(trace: Trace, wish: Wish, wide: Length) -> Iterator[Drawn]:
             across, down = size_of(svg)
             scale = min(LARGEST, wide.points / across)
             scale = max(min(scale, wide.tallest / down), min(scale, SMALLEST / least))
-            yield Drawn(svg, scale, wide.points, wide.dpi, level)
+            yield Drawing(svg, scale, wide.points, wide.dpi, level)
 
 
-def _svgs(graph: Graph, wish: Wish, across: float) -> Iterator[tuple[str, float]]:
+def _svgs(graph: Graph, wish: RequestedSize, across: float) -> Iterator[tuple[str, float]]:
     """The graph as SVG in the ways that were not excluded, and the size of its smallest text."""
     if wish.style != "graph" and not wish.right and (is_figure(graph) or wish.style == "solids"):
         for part in (1.0, 0.8, 0.65, 0.5):  # a row is about as wide, and may be wider

@@ -151,7 +151,7 @@ def block_words(block: Block) -> str:
 # ------------------------------------------------------------------------------------------------ nodes and edges
 
 
-class _Raw:
+class _GraphBuilder:
     """The graph while it is made: nodes by id, edges between them."""
 
     def __init__(self, trace: Trace) -> None:
@@ -341,7 +341,7 @@ def _instance(items: Sequence[_Item], at: int, period: int, k: int = 0) -> list[
     return [node for item in items[at + k * period : at + (k + 1) * period] for node in item.nodes]
 
 
-def _signature(raw: _Raw, nodes: Sequence[Node], relaxed: bool) -> tuple[Any, ...]:
+def _signature(raw: _GraphBuilder, nodes: Sequence[Node], relaxed: bool) -> tuple[Any, ...]:
     """What is equal in nodes that are drawn once. relaxed: widths may differ, as in concatenated maps."""
     place = {node.id: i for i, node in enumerate(nodes)}
     found: list[Any] = []
@@ -353,7 +353,7 @@ def _signature(raw: _Raw, nodes: Sequence[Node], relaxed: bool) -> tuple[Any, ..
     return (*found, tuple(edges))
 
 
-def _runs(raw: _Raw, items: list[_Item]) -> Iterator[tuple[int, int, int]]:
+def _runs(raw: _GraphBuilder, items: list[_Item]) -> Iterator[tuple[int, int, int]]:
     """(start, period, times) of what repeats, the longest first come."""
 
     @functools.cache
@@ -377,7 +377,7 @@ def _runs(raw: _Raw, items: list[_Item]) -> Iterator[tuple[int, int, int]]:
         at += best[1] * best[2]
 
 
-def _in_line(raw: _Raw, instances: Sequence[Sequence[Node]]) -> bool:
+def _in_line(raw: _GraphBuilder, instances: Sequence[Sequence[Node]]) -> bool:
     """Whether each instance follows from the one before it, apart from what all of them share."""
     number = {node.id: k for k, nodes in enumerate(instances) for node in nodes}
     into: dict[int, set[int]] = {}
@@ -401,10 +401,10 @@ def _in_line(raw: _Raw, instances: Sequence[Sequence[Node]]) -> bool:
     )
 
 
-class _Drawn:
+class _Folded:
     """Repeats folded into their first instance, and the frames."""
 
-    def __init__(self, raw: _Raw) -> None:
+    def __init__(self, raw: _GraphBuilder) -> None:
         self.raw = raw
         self.blocks: list[Block] = []
         self.same: dict[int, int] = {}  # node -> the node of the first instance
@@ -517,7 +517,7 @@ def _holds_repeats(block: Block, graph: Graph) -> bool:
 
 
 def _drawn(trace: Trace, depth: int | None, closed: frozenset[str] = frozenset()) -> Graph:
-    raw = _Raw(trace)
+    raw = _GraphBuilder(trace)
     raw.from_rows(depth, closed)
     raw.join()
-    return _Drawn(raw).finish(trace.model)
+    return _Folded(raw).finish(trace.model)

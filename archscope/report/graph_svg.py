@@ -107,7 +107,7 @@ class _Label(NamedTuple):
         return left, self.y - 8, left + width, self.y + 2
 
 
-class _Taken:
+class _Occupied:
     """What is drawn where: points of lines, boxes and labels."""
 
     def __init__(self, laid: Layout, right: bool) -> None:
@@ -158,7 +158,7 @@ def _flowing(graph: Graph, laid: Layout, right: bool) -> Iterator[_Label]:
 
     Of several places the first where it covers nothing, else the one where it covers least.
     """
-    taken = _Taken(laid, right)
+    taken = _Occupied(laid, right)
     seen: set[tuple[int, str]] = set()
     for edge, way in zip(graph.edges, laid.ways, strict=True):
         shape = shape_words(edge.shape)

@@ -11,13 +11,13 @@ from html import escape
 from pathlib import Path
 
 from archscope.report.data import SIDES, page_data
-from archscope.report.pages import Subject
+from archscope.report.pages import ReportModel
 from archscope.report.runs import Row
 
 ASSETS = Path(__file__).with_name("assets")
 
 
-def page_of(subjects: Iterable[Subject], sides: Iterable[int] = SIDES, runs: Sequence[Row] = ()) -> str:
+def page_of(subjects: Iterable[ReportModel], sides: Iterable[int] = SIDES, runs: Sequence[Row] = ()) -> str:
     """The text of the page. runs: rows of bench, which have a section of their own."""
     data = json.dumps(page_data(subjects, list(sides), runs), ensure_ascii=False, separators=(",", ":"))
     parts = {

@@ -14,7 +14,7 @@ class Circle(NamedTuple):
     radius: float
 
 
-class Spot(NamedTuple):
+class LabelPosition(NamedTuple):
     """Where a label begins (left, middle of its height), and where a line to it ends, None where it is near."""
 
     x: float
@@ -28,7 +28,7 @@ ANGLES = [pi * k / 12 for k in (0, 3, -3, 2, -2, 12, 9, -9, 6, -6, 1, -1, 4, -4,
 REACH = (2.0, 8.0, 16.0, 26.0, 38.0, 52.0, 68.0, 88.0)
 
 
-def placed(circles: Sequence[Circle], size: float, within: Rect) -> list[Spot]:
+def placed(circles: Sequence[Circle], size: float, within: Rect) -> list[LabelPosition]:
     """A spot for each label of a height of `size`; small circles, which have the least room, choose last."""
     taken: list[Rect] = []
     lines: list[Rect] = []
@@ -53,7 +53,7 @@ def placed(circles: Sequence[Circle], size: float, within: Rect) -> list[Spot]:
         out += 60 * sum(_passes(other, rect) for other in lines)
         return out + (6 + 80 * sum(_passes(line, other) for other in taken) if line is not None else 0)
 
-    def spots(circle: Circle) -> Iterator[tuple[float, Spot, Rect]]:
+    def spots(circle: Circle) -> Iterator[tuple[float, LabelPosition, Rect]]:
         width, height = 0.64 * size * len(circle.name), 1.12 * size
         for reach in REACH:
             for turn, angle in enumerate(ANGLES):
@@ -63,9 +63,9 @@ def placed(circles: Sequence[Circle], size: float, within: Rect) -> list[Spot]:
                 rect = (left, middle - height / 2, left + width, middle + height / 2)
                 line = (circle.x, circle.y, x, y) if reach > 10 else None
                 price = reach * 0.6 + turn * 0.35 + cost(rect, line)
-                yield price, Spot(left, middle, (x, y) if line else None), rect
+                yield price, LabelPosition(left, middle, (x, y) if line else None), rect
 
-    out: dict[int, Spot] = {}
+    out: dict[int, LabelPosition] = {}
     for i in sorted(range(len(circles)), key=crowd):
         _, out[i], rect = min(spots(circles[i]), key=lambda one: one[0])
         taken.append(rect)

@@ -67,7 +67,7 @@ class Layout(NamedTuple):
 
 
 @dataclass(eq=False, slots=True)
-class _Place:
+class _PlacedNode:
     """A node or a passing edge in a layer. x: of its centre."""
 
     layer: int
@@ -75,8 +75,8 @@ class _Place:
     height: float
     node: int | None
     x: float = 0.0
-    above: list["_Place"] = field(default_factory=list)
-    below: list["_Place"] = field(default_factory=list)
+    above: list["_PlacedNode"] = field(default_factory=list)
+    below: list["_PlacedNode"] = field(default_factory=list)
 
 
 def layered(
@@ -93,7 +93,7 @@ def layered(
     if right:  # laid out as if it went down, and turned at the end
         sizes = {n: (height, width) for n, (width, height) in sizes.items()}
     places, ways = _places(graph, sizes)
-    layers: list[list[_Place]] = [[] for _ in range(1 + max(p.layer for p in places))]
+    layers: list[list[_PlacedNode]] = [[] for _ in range(1 + max(p.layer for p in places))]
     for place in places:
         layers[place.layer].append(place)
     _order(layers)
@@ -109,18 +109,20 @@ def layered(
     return _laid(graph, places, ways, tops, titles, right)
 
 
-def _places(graph: Graph, sizes: Mapping[int, tuple[float, float]]) -> tuple[list[_Place], list[list[_Place]]]:
+def _places(
+    graph: Graph, sizes: Mapping[int, tuple[float, float]]
+) -> tuple[list[_PlacedNode], list[list[_PlacedNode]]]:
     depth: dict[int, int] = {}
     into: dict[int, list[int]] = {}
     for edge in graph.edges:
         into.setdefault(edge.target, []).append(edge.source)
     for node in graph.nodes:
         depth[node.id] = 1 + max((depth.get(n, -1) for n in into.get(node.id, ())), default=-1)
-    own = {n.id: _Place(depth[n.id], *sizes[n.id], n.id) for n in graph.nodes}
+    own = {n.id: _PlacedNode(depth[n.id], *sizes[n.id], n.id) for n in graph.nodes}
     places = list(own.values())
     ways = []
     for edge in graph.edges:
-        passing = [_Place(layer, POINT, 0, None) for layer in range(depth[edge.source] + 1, depth[edge.target])]
+        passing = [_PlacedNode(layer, POINT, 0, None) for layer in range(depth[edge.source] + 1, depth[edge.target])]
         way = [own[edge.source], *passing, own[edge.target]]
         for one, other in pairwise(way):
             one.below.append(other)
@@ -130,7 +132,7 @@ def _places(graph: Graph, sizes: Mapping[int, tuple[float, float]]) -> tuple[lis
     return places, ways
 
 
-def _order(layers: list[list[_Place]]) -> None:
+def _order(layers: list[list[_PlacedNode]]) -> None:
     """Order each layer by the mean place of the neighbours, and keep the order with the fewest crossings."""
     best, fewest = [list(layer) for layer in layers], _crossings(layers)
     for sweep in range(SWEEPS if fewest else 1):
@@ -148,7 +150,7 @@ def _order(layers: list[list[_Place]]) -> None:
     layers[:] = best
 
 
-def _crossings(layers: list[list[_Place]]) -> int:
+def _crossings(layers: list[list[_PlacedNode]]) -> int:
     count = 0
     for upper, lower in pairwise(layers):
         rank = {id(p): i for i, p in enumerate(lower)}
@@ -157,7 +159,7 @@ def _crossings(layers: list[list[_Place]]) -> int:
     return count
 
 
-def _straighten(layers: list[list[_Place]]) -> None:
+def _straighten(layers: list[list[_PlacedNode]]) -> None:
     for layer in layers:
         right = accumulate(place.width + GAP for place in layer)
         middle = (sum(place.width + GAP for place in layer) - GAP) / 2
@@ -171,7 +173,7 @@ def _straighten(layers: list[list[_Place]]) -> None:
                 place.x = x
 
 
-def _upright(layers: list[list[_Place]]) -> None:
+def _upright(layers: list[list[_PlacedNode]]) -> None:
     """Put the layers of one node, through which everything flows, under one another."""
     cuts = [i for i, layer in enumerate(layers) if len(layer) == 1]
     at = {i: layers[i][0].x for i in cuts}
@@ -181,14 +183,14 @@ def _upright(layers: list[list[_Place]]) -> None:
             place.x -= sum(ends) / len(ends) if ends else 0.0
 
 
-def _weight(place: _Place) -> float:
+def _weight(place: _PlacedNode) -> float:
     """How firmly a place is held: nodes between nodes most, what merely passes least."""
     if place.node is None:
         return 1.0
     return 10.0 + 10.0 * sum(p.node is not None for p in (*place.above, *place.below)) ** 3
 
 
-def _median(place: _Place, near: Sequence[_Place]) -> float:
+def _median(place: _PlacedNode, near: Sequence[_PlacedNode]) -> float:
     """The weighted median of the neighbours' places, the mean of the middle two where the weights are even.
 
     What passes bends first, but not on its way: a line between passing points pulls most, one at an end least.
@@ -197,7 +199,7 @@ def _median(place: _Place, near: Sequence[_Place]) -> float:
     return median(sorted(p.x for p in near for _ in range(pull[p]))) if near else place.x
 
 
-def _separated(layer: Sequence[_Place], wanted: Sequence[float]) -> list[float]:
+def _separated(layer: Sequence[_PlacedNode], wanted: Sequence[float]) -> list[float]:
     """The places nearest to what is wanted, in least squares, that keep their order and their distance."""
     offset = [0.0, *accumulate((one.width + other.width) / 2 + GAP for one, other in pairwise(layer))]
     pools: list[tuple[float, float, int]] = []  # mean, weight, members
@@ -211,7 +213,7 @@ def _separated(layer: Sequence[_Place], wanted: Sequence[float]) -> list[float]:
     return [mean + off for mean, off in zip(means, offset, strict=True)]
 
 
-def _rows_of(graph: Graph, places: Sequence[_Place]) -> tuple[dict[int, int], dict[int, int]]:
+def _rows_of(graph: Graph, places: Sequence[_PlacedNode]) -> tuple[dict[int, int], dict[int, int]]:
     """How many frames begin above a layer, and end below it."""
     layer = {p.node: p.layer for p in places if p.node is not None}
     starts: dict[int, int] = {}
@@ -223,7 +225,7 @@ def _rows_of(graph: Graph, places: Sequence[_Place]) -> tuple[dict[int, int], di
     return starts, ends
 
 
-class _Part(NamedTuple):
+class _Rectangle(NamedTuple):
     """A rectangle: left, right and upper, lower side as if layers went down."""
 
     left: float
@@ -234,18 +236,20 @@ class _Part(NamedTuple):
 
 def _laid(
     graph: Graph,
-    places: Sequence[_Place],
-    ways: Sequence[Sequence[_Place]],
+    places: Sequence[_PlacedNode],
+    ways: Sequence[Sequence[_PlacedNode]],
     tops: Sequence[float],
     titles: Mapping[int, float],
     turned: bool,
 ) -> Layout:
     parts = {
-        p.node: _Part(p.x - p.width / 2, p.x + p.width / 2, tops[p.layer] - p.height / 2, tops[p.layer] + p.height / 2)
+        p.node: _Rectangle(
+            p.x - p.width / 2, p.x + p.width / 2, tops[p.layer] - p.height / 2, tops[p.layer] + p.height / 2
+        )
         for p in places
         if p.node is not None
     }
-    found: dict[int, _Part] = {}
+    found: dict[int, _Rectangle] = {}
     for i, block in sorted(enumerate(graph.blocks), key=lambda pair: -pair[1].level):
         inner = [part for j, part in found.items() if set(graph.blocks[j].nodes) <= set(block.nodes)]
         found[i] = _frame(graph, block, parts, inner, ways, tops, titles[i], turned)
@@ -276,11 +280,11 @@ def _laid(
     return Layout(boxes, lines, framed, width, height)
 
 
-def _centre(part: _Part, at: Callable[[float, float], tuple[float, float]]) -> tuple[float, float]:
+def _centre(part: _Rectangle, at: Callable[[float, float], tuple[float, float]]) -> tuple[float, float]:
     return at((part.left + part.right) / 2, (part.top + part.bottom) / 2)
 
 
-def _size(part: _Part, turned: bool) -> tuple[float, float]:
+def _size(part: _Rectangle, turned: bool) -> tuple[float, float]:
     across, along = part.right - part.left, part.bottom - part.top
     return (along, across) if turned else (across, along)
 
@@ -288,13 +292,13 @@ def _size(part: _Part, turned: bool) -> tuple[float, float]:
 def _frame(
     graph: Graph,
     block: Block,
-    parts: Mapping[int, _Part],
-    inner: Sequence[_Part],
-    ways: Sequence[Sequence[_Place]],
+    parts: Mapping[int, _Rectangle],
+    inner: Sequence[_Rectangle],
+    ways: Sequence[Sequence[_PlacedNode]],
     tops: Sequence[float],
     title: float,
     turned: bool,
-) -> _Part:
+) -> _Rectangle:
     """The frame around a block's nodes, the frames within it and what passes through it. title: its width."""
     mine, own = set(block.nodes), [parts[n] for n in block.nodes]
     low, high = (f([(part.top + part.bottom) / 2 for part in own]) for f in (min, max))
@@ -306,7 +310,7 @@ def _frame(
     right = max([p.right for p in own] + [x + 4 for x in passing] + [f.right - pads.last + last for f in inner])
     top = min([p.top for p in own] + [f.top + pads.before - before for f in inner])
     bottom = max([p.bottom for p in own] + [f.bottom - pads.behind + behind for f in inner])
-    part = _Part(left - pads.first, right + pads.last, top - pads.before, bottom + pads.behind)
+    part = _Rectangle(left - pads.first, right + pads.last, top - pads.before, bottom + pads.behind)
     if turned:
         return part._replace(bottom=max(part.bottom, part.top + title))
     lack = max(0.0, title - (part.right - part.left)) / 2

@@ -35,7 +35,7 @@ GROUPS = {"conv": "convolutions", "fc": "fully connected layers", "recurrent": "
 
 
 @dataclass(frozen=True)
-class Subject:
+class ReportModel:
     """One model of a report: its trace on an input and a batch, None for its own."""
 
     spec: Spec
@@ -60,7 +60,7 @@ class Subject:
         return entries()[self.spec.name] if plain else None
 
 
-def pages_of(subjects: Sequence[Subject], plots: Mapping[str, str], bench: Sequence[Table] = ()) -> dict[str, str]:
+def pages_of(subjects: Sequence[ReportModel], plots: Mapping[str, str], bench: Sequence[Table] = ()) -> dict[str, str]:
     """Every page by its path in the report. plots: the files of the plots by name. bench: tables of results."""
     out = {"README.md": overview(subjects, plots, bench)}
     for subject in subjects:
@@ -72,7 +72,7 @@ def pages_of(subjects: Sequence[Subject], plots: Mapping[str, str], bench: Seque
     return out
 
 
-def plots_of(subjects: Sequence[Subject], grid: Sequence[Trace]) -> dict[str, tuple[str, Any]]:
+def plots_of(subjects: Sequence[ReportModel], grid: Sequence[Trace]) -> dict[str, tuple[str, Any]]:
     """What the overview shows: file -> plot and its numbers. grid: the traces of the plot of sizes and widths."""
     traces = [s.trace for s in subjects]
     named = {s.spec.text: s.trace for s in subjects}
@@ -94,7 +94,7 @@ def marked(name: str, data: Any) -> str:
 # ----------------------------------------------------------------------------------------------------- overview
 
 
-def overview(subjects: Sequence[Subject], plots: Mapping[str, str], bench: Sequence[Table] = ()) -> str:
+def overview(subjects: Sequence[ReportModel], plots: Mapping[str, str], bench: Sequence[Table] = ()) -> str:
     """The first page: the table with links to the pages, and the plots."""
     listed = []
     for subject in subjects:
@@ -142,7 +142,7 @@ CAPTIONS = {
 # ------------------------------------------------------------------------------------------------ a page a model
 
 
-def model_page(subject: Subject, drawing: str | None, diagram: str) -> str:
+def model_page(subject: ReportModel, drawing: str | None, diagram: str) -> str:
     """Facts, drawing, layers with their derivations, where the numbers sit, what was verified, and the other tools."""
     trace = subject.trace
     blocks = [f"# {_md(trace.model)}", "[All networks](../README.md)", _facts(subject), "## Drawing"]
@@ -179,7 +179,7 @@ def squeezed(text: str) -> str:
     return "\n".join(lines)
 
 
-def _facts(subject: Subject) -> str:
+def _facts(subject: ReportModel) -> str:
     trace, found = subject.trace, totals(subject.trace)
     published_of = subject.spec.source.published(subject.spec.name)
     default, changed = dict(subject.spec.keys), subject.spec.arguments
@@ -269,7 +269,7 @@ def _layers(trace: Trace) -> list[str]:
     return [about, squeezed(text_of(shown, "md"))]
 
 
-def _verified(subject: Subject) -> list[str]:
+def _verified(subject: ReportModel) -> list[str]:
     """What was compared with what, as a list."""
     trace, found = subject.trace, derived(subject.trace)
     count = found.layers.compared
@@ -287,12 +287,12 @@ def _verified(subject: Subject) -> list[str]:
     return ["\n".join(f"- {line}" for line in lines)]
 
 
-def verdicts(subject: Subject) -> list[str]:
+def verdicts(subject: ReportModel) -> list[str]:
     """What papers print of the model, each as `agrees: conv1: …`; nothing for another input than its own."""
     found = published.checks(subject.trace) if subject.own else ()
     return [f"{v.status}: {f'{v.figure.layers}: ' if v.figure.layers else ''}{v.text}" for v in found]
 
 
-def index_of(subjects: Iterable[Subject]) -> list[str]:
+def index_of(subjects: Iterable[ReportModel]) -> list[str]:
     """The paths of the pages of models."""
     return [f"models/{subject.file}.md" for subject in subjects]

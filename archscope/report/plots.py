@@ -117,13 +117,13 @@ def _of_width(Figure: Any, inches: float | None) -> Any:
     if inches is None:
         return Figure
 
-    class Sized(Figure):
+    class FixedSizeFigure(Figure):
         def set_size_inches(self, w: Any, h: float | None = None, forward: bool = True) -> None:
             wide, high = w if h is None else (w, h)
             part = 1.0 if high > HIGH else max(LEAST, inches / wide)
             super().set_size_inches(inches, high * part, forward)
 
-    return Sized
+    return FixedSizeFigure
 
 
 def bytes_of(figure: Any, form: str, more: Mapping[str, str] | None = None, dpi: float = 200) -> bytes:

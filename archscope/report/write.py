@@ -8,7 +8,7 @@ from archscope.bench.results import tables
 from archscope.core.errors import SpecError
 from archscope.core.files import save
 from archscope.report.grid import grid_of
-from archscope.report.pages import Subject, marked, pages_of, plots_of
+from archscope.report.pages import ReportModel, marked, pages_of, plots_of
 from archscope.report.plots import picture
 from archscope.report.runs import Row, drawable
 from archscope.sources.spec import parse
@@ -16,7 +16,7 @@ from archscope.sources.spec import parse
 GRID = "mobilenet-v1"  # of the plot of sizes and widths
 
 
-def markdown(subjects: Sequence[Subject], folder: str, runs: Sequence[Row] = ()) -> str:
+def markdown(subjects: Sequence[ReportModel], folder: str, runs: Sequence[Row] = ()) -> str:
     """Write the pages, drawings and plots of a report; a sentence on what was written. runs: rows of bench, which are
     shown as tables and plots. Raises SpecError."""
     grid = grid_of([parse(GRID)]) if any(s.own and s.spec.text == GRID for s in subjects) else []

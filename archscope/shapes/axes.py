@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from archscope.core.record import Tensor
-from archscope.shapes.case import Case, Mismatch
+from archscope.shapes.case import FailureCase, Mismatch
 from archscope.shapes.resize import moved_around
 
 
@@ -15,7 +15,7 @@ def count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def after(case: Case, tensor: Tensor, word: str = "after") -> str:
+def after(case: FailureCase, tensor: Tensor, word: str = "after") -> str:
     where = case.origin(tensor)
     return f" {word} {where}" if where else ""
 
@@ -34,7 +34,7 @@ def first_to(axis: int, n: int) -> tuple[int, ...]:
     return (0, axis, *(i for i in range(1, n) if i != axis))
 
 
-def channels_elsewhere(case: Case, x: Tensor, expected: int, around: bool = False) -> Mismatch | None:
+def channels_elsewhere(case: FailureCase, x: Tensor, expected: int, around: bool = False) -> Mismatch | None:
     """The channels are there, on another axis. around: the layer keeps the shape, so its output is turned back."""
     if case.model is None or not case.path or not (axis := only(x.shape, expected)):
         return None
@@ -43,7 +43,7 @@ def channels_elsewhere(case: Case, x: Tensor, expected: int, around: bool = Fals
     return _turned(case, x, says, first_to(axis, len(x.shape)), around)
 
 
-def channels_first(case: Case, x: Tensor, expected: int, around: bool = False) -> Mismatch | None:
+def channels_first(case: FailureCase, x: Tensor, expected: int, around: bool = False) -> Mismatch | None:
     """The channels are on axis 1, as a convolution gives them, and the layer takes them last."""
     n = len(x.shape)
     if case.model is None or not case.path or n < 3 or list(x.shape[1:]).count(expected) != 1 or x.shape[1] != expected:
@@ -53,7 +53,7 @@ def channels_first(case: Case, x: Tensor, expected: int, around: bool = False) -
     return _turned(case, x, says, (0, *range(2, n), 1), around)
 
 
-def _turned(case: Case, x: Tensor, says: str, there: tuple[int, ...], around: bool) -> Mismatch:
+def _turned(case: FailureCase, x: Tensor, says: str, there: tuple[int, ...], around: bool) -> Mismatch:
     """What works with the axes of what a layer gets in this order."""
     assert case.model is not None
     back = sorted(range(len(there)), key=lambda axis: there[axis])
@@ -64,7 +64,7 @@ def _turned(case: Case, x: Tensor, says: str, there: tuple[int, ...], around: bo
     return Mismatch(says, [mend] if case.tried(change) else [], (x,))
 
 
-def no_channel_axis(case: Case, x: Tensor, expected: int) -> Mismatch | None:
+def no_channel_axis(case: FailureCase, x: Tensor, expected: int) -> Mismatch | None:
     """Several pictures without an axis of channels, which a convolution takes for one picture with as many channels."""
     n = int(str(case.op and case.op.name)[-2])
     axis = 1 if expected == 1 else 2 if list(x.shape[1:]).count(expected) == 1 and x.shape[1] == expected else 0

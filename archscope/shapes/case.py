@@ -12,7 +12,7 @@ from archscope.analysis.row import Row
 from archscope.core.errors import ArchscopeError, ShapeError
 from archscope.core.record import Op, Shape, Tensor, Trace
 from archscope.shapes.legal import layers_of
-from archscope.shapes.resize import Ran, Resized
+from archscope.shapes.resize import ResizableModel, ResizedRun
 from archscope.tracing.failure import Failure
 from archscope.tracing.weightless import weightless
 
@@ -29,21 +29,21 @@ class Mismatch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Case:
+class FailureCase:
     """One failure: what the rules ask about it. model: to be run again, None where that cannot be."""
 
     error: ShapeError
     failure: Failure
-    model: Resized | None
+    model: ResizableModel | None
 
     @classmethod
-    def of(cls, error: ShapeError, layout: str = "") -> "Case":
+    def of(cls, error: ShapeError, layout: str = "") -> "FailureCase":
         """The case of an error that a run raised."""
         failure, again = error.failure, error.failure.rerun
         if again is None:
             return cls(error, failure, None)
         name = failure.trace.model
-        model = Resized(again.model, again.arguments, again.named, layout, name, again.train, again.bound)
+        model = ResizableModel(again.model, again.arguments, again.named, layout, name, again.train, again.bound)
         return cls(error, failure, model)
 
     @property
@@ -121,7 +121,7 @@ class Case:
 
     # ------------------------------------------------------------------------------------------------ trying things
 
-    def past(self, ran: Ran) -> bool:
+    def past(self, ran: ResizedRun) -> bool:
         """Whether a run came past the operator at which this one stopped."""
         return ran.error is None or len(ran.trace.ops) > len(self.trace.ops)
 

@@ -20,10 +20,10 @@ from archscope.core.errors import ArchscopeError, ShapeError
 from archscope.core.formats import text_of
 from archscope.core.record import Tensor
 from archscope.core.table import Column, Table
-from archscope.shapes.case import Case, Mismatch
+from archscope.shapes.case import FailureCase, Mismatch
 from archscope.shapes.legal import by_formula
 from archscope.shapes.mismatches import MISMATCHES, batch_or_channels, one_example, stated
-from archscope.shapes.resize import Resized, resized
+from archscope.shapes.resize import ResizableModel, resized
 from archscope.sources.loading import inputs_of
 from archscope.sources.spec import Spec, parse
 
@@ -89,7 +89,7 @@ def _spec(name: str) -> Spec | None:
 
 
 def _examined(error: ShapeError, spec: Spec | None) -> Diagnosis:
-    case = Case.of(error, _layout(error, spec))
+    case = FailureCase.of(error, _layout(error, spec))
     rule = MISMATCHES.get(case.op.name) if case.op is not None else None
     found = one_example(case) or batch_or_channels(case) or stated(case) or (rule(case) if rule is not None else None)
     if found is None:
@@ -103,7 +103,7 @@ def _examined(error: ShapeError, spec: Spec | None) -> Diagnosis:
     return Diagnosis(found.says, tuple(mends), tuple(c for c in shown if c is not None and c.rows), case.place)
 
 
-def _plain(error: ShapeError, case: Case) -> str:
+def _plain(error: ShapeError, case: FailureCase) -> str:
     text = str(error)
     return text.removesuffix(f", at {case.place}") if case.place else text
 
@@ -144,7 +144,7 @@ CHAIN = (
 )
 
 
-def chain(case: Case, tensor: Tensor, all_of: Iterable[Tensor]) -> Table | None:
+def chain(case: FailureCase, tensor: Tensor, all_of: Iterable[Tensor]) -> Table | None:
     """The layers that lead to a tensor and change the shape; of several tensors, those that lead to this one alone."""
     own = case.behind(tensor)
     others = [case.behind(t) for t in all_of if t.id != tensor.id]
@@ -182,7 +182,7 @@ def _learns(row: Row) -> bool:
 # ------------------------------------------------------------------------------------------------------- the sizes
 
 
-def inputs_that_fit(case: Case) -> str:
+def inputs_that_fit(case: FailureCase) -> str:
     """`inputs of side 227 to 258 work`, empty where nothing of the kind is found."""
     model = case.model
     if model is None or not model.letters:
@@ -200,7 +200,7 @@ def inputs_that_fit(case: Case) -> str:
     return f"inputs of {_sides(*searched)}" if searched else ""
 
 
-def _square(model: Resized, side: int, again: Any) -> None:
+def _square(model: ResizableModel, side: int, again: Any) -> None:
     ran = model.at(side)
     if ran.error is not None:
         raise ran.error

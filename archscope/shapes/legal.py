@@ -16,11 +16,11 @@ from archscope.analysis.row import Row, rows
 from archscope.analysis.verification import WHOLE
 from archscope.core.errors import SpecError
 from archscope.core.record import Trace
-from archscope.shapes.many import Came, Many, came
+from archscope.shapes.many import RepeatedRuns, SizeOutcome, came
 from archscope.shapes.polynomial import Poly, number
-from archscope.shapes.resize import WINDOWS, Ran, Resized, lost_in
+from archscope.shapes.resize import WINDOWS, ResizableModel, ResizedRun, lost_in
 from archscope.shapes.symbolic_int import Unsupported
-from archscope.shapes.walk import Need, Walk, Window
+from archscope.shapes.walk import SizeRequirement, Walk, Window
 
 LIMIT = 512  # sides are looked at up to here, or to twice the default
 FURTHEST = 1 << 13  # where nothing works up to the limit, the smallest that does is looked for up to here
@@ -45,7 +45,7 @@ class Step(NamedTuple):
     fixed: tuple[Bounds, Bounds] | None
 
 
-class Fixed(NamedTuple):
+class FixedSizeLayer(NamedTuple):
     """A layer that takes one size only: its path and kind, and what it takes, in letters and as a number."""
 
     path: str
@@ -55,7 +55,7 @@ class Fixed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Legal:
+class AllowedSizes:
     """What `archscope sizes` says of one model.
 
     minimum: the smallest side that the windows and the branches fit; None where there is none up to `limit`. fits: the
@@ -74,7 +74,7 @@ class Legal:
     fits: tuple[int, ...] | None
     lossless: tuple[int, ...]
     below: tuple[str, str] | None = None
-    fixed: Fixed | None = None
+    fixed: FixedSizeLayer | None = None
     steps: tuple[Step, ...] = ()
     run: tuple[int, ...] = ()
     searched: str = ""
@@ -90,7 +90,9 @@ class Legal:
         }
 
 
-def legal_sizes(model: Resized, limit: int | None = None, counted: Callable[[range], Iterable[int]] = iter) -> Legal:
+def legal_sizes(
+    model: ResizableModel, limit: int | None = None, counted: Callable[[range], Iterable[int]] = iter
+) -> AllowedSizes:
     """The legal sizes of a model; its movable sides are set alike (a square).
 
     limit: the largest side that is looked at. counted: goes over the sides where all must be run, to show how far it
@@ -107,7 +109,7 @@ def legal_sizes(model: Resized, limit: int | None = None, counted: Callable[[ran
     return _by_running(model, asked or LIMIT, f"{why}: every size was run", counted, walk)
 
 
-def by_formula(model: Resized, limit: int | None = None) -> Legal | None:
+def by_formula(model: ResizableModel, limit: int | None = None) -> AllowedSizes | None:
     """The legal sizes where closed forms hold, None where they do not; a few runs confirm them."""
     limit = limit or max(LIMIT, 2 * model.side)
     walk = closed_form(model)
@@ -122,7 +124,7 @@ def _why(stopped: Unsupported) -> str:
     return f"no closed form behind the operator {stopped.op} ({stopped})"
 
 
-def closed_form(model: Resized) -> Walk:
+def closed_form(model: ResizableModel) -> Walk:
     """The model in letters: the walk over the run that comes furthest, with the probe that carries it furthest."""
     base, side = model.at({}), None
     for other in LARGER if base.error is not None and model.letters else ():
@@ -140,7 +142,7 @@ def closed_form(model: Resized) -> Walk:
     return best if best is not None else Walk(base.trace, model.layout, None, refused).run()
 
 
-def values(walk: Walk, model: Resized, side: int) -> dict[str, int]:
+def values(walk: Walk, model: ResizableModel, side: int) -> dict[str, int]:
     """Every letter of a walk for an input of this side."""
     of = dict(walk.values)
     of.update((x.upper(), side) for x in model.letters)
@@ -152,7 +154,7 @@ def values(walk: Walk, model: Resized, side: int) -> dict[str, int]:
 # ---------------------------------------------------------------------------------------------------- by formula
 
 
-class _Found(NamedTuple):
+class _Limit(NamedTuple):
     limit: int
     minimum: int | None
     every: bool  # whether everything holds from the minimum on
@@ -160,11 +162,11 @@ class _Found(NamedTuple):
     lossless: tuple[int, ...]
 
 
-def _by_formula(model: Resized, walk: Walk, limit: int) -> _Found:
+def _by_formula(model: ResizableModel, walk: Walk, limit: int) -> _Limit:
     """The three sets, each side put into the closed forms."""
     needs = list(dict.fromkeys((need.kind, need.left, need.right) for need in walk.needs))
-    moving = [Need(0, *need) for need in needs if need[0] != "fixed"]
-    fixed = [Need(0, *need) for need in needs if need[0] == "fixed"]
+    moving = [SizeRequirement(0, *need) for need in needs if need[0] != "fixed"]
+    fixed = [SizeRequirement(0, *need) for need in needs if need[0] == "fixed"]
     moved = {x.upper() for x in model.letters}  # the frames of a video stay as many as they are
     slides = [w for w in walk.windows if w.source.replaced(walk.defined).letters & moved]
     windows = list(dict.fromkeys(w._replace(at=0, side=0) for w in slides if w.stride > 1 or w.source != w.out))
@@ -180,7 +182,7 @@ def _by_formula(model: Resized, walk: Walk, limit: int) -> _Found:
     if minimum is None:
         minimum = next((side for side in range(limit + 1, FURTHEST) if judged(side)[0]), None)
     upto = range(minimum or 1, max(limit, 2 * (minimum or 1)) + 1)  # where the minimum lies beyond the limit
-    return _Found(
+    return _Limit(
         limit,
         minimum,
         minimum is not None and all((all_sides.get(side) or judged(side))[1] for side in upto),
@@ -189,7 +191,7 @@ def _by_formula(model: Resized, walk: Walk, limit: int) -> _Found:
     )
 
 
-def _confirmed(model: Resized, walk: Walk, found: _Found) -> tuple[int, ...] | None:
+def _confirmed(model: ResizableModel, walk: Walk, found: _Limit) -> tuple[int, ...] | None:
     """The sides that were run to confirm what the formulas say, None where one run is otherwise."""
     if found.minimum is None:
         return None
@@ -216,7 +218,7 @@ def _confirmed(model: Resized, walk: Walk, found: _Found) -> tuple[int, ...] | N
     return tried
 
 
-def _spread(walk: Walk, need: Need, of: dict[str, int]) -> bool:
+def _spread(walk: Walk, need: SizeRequirement, of: dict[str, int]) -> bool:
     """Whether PyTorch runs in spite of a need: it spreads a side of 1 over another, which is not what was meant."""
     meets = need.kind in ("equal", "fixed") and need.at < len(walk.trace.ops)
     meets = meets and walk.trace.ops[need.at].name.startswith(("aten.add", "aten.mul", "aten.sub", "aten.div"))
@@ -235,9 +237,11 @@ def _edges(sides: tuple[int, ...], limit: int) -> set[int]:
 # ------------------------------------------------------------------------------------------------------- by runs
 
 
-def _by_running(model: Resized, limit: int, why: str, counted: Callable[[range], Iterable[int]], walk: Walk) -> Legal:
+def _by_running(
+    model: ResizableModel, limit: int, why: str, counted: Callable[[range], Iterable[int]], walk: Walk
+) -> AllowedSizes:
     """The three sets, each size run without a record; with one, should one of those that are made say otherwise."""
-    with Many(model) as many:
+    with RepeatedRuns(model) as many:
         found = _ran(model, {side: many.at(side) for side in counted(range(1, limit + 1))}, walk)
     tried = {found.minimum or limit, model.side, *_edges(found.runs, limit), *range(limit // 4, limit, limit // 4 or 1)}
     if found.lossless:
@@ -249,20 +253,20 @@ def _by_running(model: Resized, limit: int, why: str, counted: Callable[[range],
     if found.minimum is None and error is not None:
         raise error
     every = found.minimum is not None and found.runs == tuple(range(found.minimum, limit + 1))
-    return Legal(
+    return AllowedSizes(
         model.name or "", _word(model), model.side, limit, found.minimum, None if every else found.runs,
         found.lossless, ("", str(error)) if error is not None else None, run=(), searched=why,
     )  # fmt: skip
 
 
-class _Runs(NamedTuple):
+class _SizeRange(NamedTuple):
     minimum: int | None
     runs: tuple[int, ...]
     lossless: tuple[int, ...]
-    came: Mapping[int, Came]
+    came: Mapping[int, SizeOutcome]
 
 
-def _ran(model: Resized, all_sides: Mapping[int, Came], walk: Walk) -> _Runs:
+def _ran(model: ResizableModel, all_sides: Mapping[int, SizeOutcome], walk: Walk) -> _SizeRange:
     """The three sets from what each size comes to; which numbers clashed, only a record tells."""
     runs, whole = [], []
     minimum: int | None = None
@@ -275,7 +279,7 @@ def _ran(model: Resized, all_sides: Mapping[int, Came], walk: Walk) -> _Runs:
         minimum = minimum or side
         if not ran.lost:
             whole.append(side)
-    return _Runs(minimum, tuple(runs), tuple(whole), all_sides)
+    return _SizeRange(minimum, tuple(runs), tuple(whole), all_sides)
 
 
 def _behind_windows(at: int, walk: Walk) -> bool:
@@ -284,19 +288,19 @@ def _behind_windows(at: int, walk: Walk) -> bool:
     return at < len(ops) and not any(op.name in WINDOWS for op in ops[at:])
 
 
-def _too_far(ran: Ran, walk: Walk) -> bool:
+def _too_far(ran: ResizedRun, walk: Walk) -> bool:
     """Whether a run stopped behind the windows, at a layer that takes one number of features."""
     return getattr(ran.error, "expected", None) is not None and _behind_windows(len(ran.trace.ops), walk)
 
 
-def _word(model: Resized) -> str:
+def _word(model: ResizableModel) -> str:
     return "length" if model.letters == "t" else "side"
 
 
 # ------------------------------------------------------------------------------------------------------ explained
 
 
-def _explained(model: Resized, walk: Walk, found: _Found, run: tuple[int, ...]) -> Legal:
+def _explained(model: ResizableModel, walk: Walk, found: _Limit, run: tuple[int, ...]) -> AllowedSizes:
     """The sets with where they come from."""
     places = layers_of(walk.trace)
     below = None
@@ -305,13 +309,13 @@ def _explained(model: Resized, walk: Walk, found: _Found, run: tuple[int, ...]) 
         failed = next(need for need in walk.needs if need.kind != "fixed" and not need.holds(of))
         below = (places[failed.at].path, _would_be(walk, failed, of))
     fixed = _fixed(walk, places)
-    return Legal(
+    return AllowedSizes(
         model.name or "", _word(model), model.side, found.limit, found.minimum, None if found.every else found.runs,
         found.lossless, below, fixed, _steps(model, walk, places, fixed), run, "", walk,
     )  # fmt: skip
 
 
-def _would_be(walk: Walk, need: Need, of: dict[str, int]) -> str:
+def _would_be(walk: Walk, need: SizeRequirement, of: dict[str, int]) -> str:
     """What fails: `would give 0×0`, `would join 4 and 5`."""
     if need.kind == "window":
         dims = [t for t in walk.trace.ops[need.at].outputs[:1]]
@@ -332,7 +336,7 @@ def layers_of(trace: Trace) -> dict[int, Row]:
     return found
 
 
-def _fixed(walk: Walk, places: dict[int, Row]) -> Fixed | None:
+def _fixed(walk: Walk, places: dict[int, Row]) -> FixedSizeLayer | None:
     """The first layer that takes one size only."""
     for need in walk.needs:
         if need.kind == "fixed":
@@ -340,11 +344,11 @@ def _fixed(walk: Walk, places: dict[int, Row]) -> Fixed | None:
             side, takes = (left, right) if right.constant is not None else (right, left)
             if takes.constant is not None and side.constant is None:
                 row = places[need.at]
-                return Fixed(row.path, row.kind, side, takes.constant)
+                return FixedSizeLayer(row.path, row.kind, side, takes.constant)
     return None
 
 
-def _steps(model: Resized, walk: Walk, places: dict[int, Row], fixed: Fixed | None) -> tuple[Step, ...]:
+def _steps(model: ResizableModel, walk: Walk, places: dict[int, Row], fixed: FixedSizeLayer | None) -> tuple[Step, ...]:
     """The windows that change the first side, worked back from the end."""
     base = model.letters[0].upper()
     least = {name: Bounds(1, None) for name in walk.values}

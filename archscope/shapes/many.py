@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from archscope.shapes.resize import Ran, Resized, lost_by, lost_in
+from archscope.shapes.resize import ResizableModel, ResizedRun, lost_by, lost_in
 from archscope.tracing.collector import gc_paused
 from archscope.tracing.devices import CPU, believed
 from archscope.tracing.guard import untouched
@@ -25,7 +25,7 @@ from archscope.tracing.tensors import tensors_in
 MOST = 1 << 16  # calls that are kept
 
 
-class Came(NamedTuple):
+class SizeOutcome(NamedTuple):
     """The outcome of a run. ops: how many operators ran. lost: the sides of windows that leave rows or columns out.
     works: whether it succeeded, with as many examples as went in."""
 
@@ -35,22 +35,22 @@ class Came(NamedTuple):
     works: bool
 
 
-def came(model: Resized, ran: Ran) -> Came:
+def came(model: ResizableModel, ran: ResizedRun) -> SizeOutcome:
     """The same of a full record."""
     ops = ran.trace.ops
-    return Came(len(ops), len(lost_in(ran.trace, model.axes)), ran.error is not None, model.works(ran))
+    return SizeOutcome(len(ops), len(lost_in(ran.trace, model.axes)), ran.error is not None, model.works(ran))
 
 
-class Many:
+class RepeatedRuns:
     """Within its block a model is run at one size after the other."""
 
-    def __init__(self, model: Resized) -> None:
+    def __init__(self, model: ResizableModel) -> None:
         self.resized, self.model = model, model.model
         self.modules = list(self.model.modules())
         self.in_full = any(isinstance(m, (torch.jit.ScriptModule, LazyModuleMixin)) for m in self.modules)
-        self.now: Counted | None = None
+        self.now: CountingRun | None = None
 
-    def __enter__(self) -> "Many":
+    def __enter__(self) -> "RepeatedRuns":
         with ExitStack() as stack:
             stack.enter_context(LOCK)
             if not self.in_full:
@@ -65,7 +65,7 @@ class Many:
     def __exit__(self, *error: object) -> None:
         self.stack.close()
 
-    def at(self, side: int) -> Came:
+    def at(self, side: int) -> SizeOutcome:
         """Run with this side."""
         if self.in_full:
             return came(self.resized, self.resized.at(side))
@@ -73,26 +73,26 @@ class Many:
             self.memo.clear()
         arguments, named = self.resized.inputs(side)
         arguments, named, inputs, _ = prepared(self.model, arguments, named)
-        run = Counted(self.memo, self.resized)
+        run = CountingRun(self.memo, self.resized)
         run.born.update(map(id, inputs))
         with gc_paused(), untouched(self.modules if self.memo.users else (), None), torch.inference_mode(), run:
             self.now = run
             try:
                 output = self.model(*arguments, **named)
             except Exception:  # what it was, a full record tells
-                return Came(*run.start(), True, False)
+                return SizeOutcome(*run.start(), True, False)
             finally:
                 self.now = None
                 run.restore()
         made = tensors_in((output,))[:1]
         works = not self.resized.by_example or [t.shape[:1] for t in made] == [t.shape[:1] for t in inputs[:1]]
-        return Came(*run.start(), False, works)
+        return SizeOutcome(*run.start(), False, works)
 
 
-class Counted(MemoRun):
+class CountingRun(MemoRun):
     """One run, of which only the operators and the windows that leave something out are counted."""
 
-    def __init__(self, memo: Memo, model: Resized) -> None:
+    def __init__(self, memo: Memo, model: ResizableModel) -> None:
         super().__init__(memo, "", model.bound)
         self.axes = model.axes
         self.taken = self.lost = 0  # operators that were not run again; windows that leave something out

@@ -22,10 +22,10 @@ from archscope.shapes.axes import (
     placed,
     times,
 )
-from archscope.shapes.case import Case, Mismatch
+from archscope.shapes.case import FailureCase, Mismatch
 from archscope.tracing.spelling import instead, viewed_as
 
-Rule = Callable[[Case], Mismatch | None]
+Rule = Callable[[FailureCase], Mismatch | None]
 MISMATCHES: Registry[Rule] = Registry("clash in")
 
 
@@ -37,7 +37,7 @@ def clash(*names: str) -> Callable[[Rule], Rule]:
 # ------------------------------------------------------------------------------------------------------- the input
 
 
-def batch_or_channels(case: Case) -> Mismatch | None:
+def batch_or_channels(case: FailureCase) -> Mismatch | None:
     """What is wrong with the input itself: no batch axis, channels last, another number of channels."""
     given = case.trace.inputs[0]
     op = case.op
@@ -75,14 +75,14 @@ def batch_or_channels(case: Case) -> Mismatch | None:
     return Mismatch(says, mends, channels=shape[1])
 
 
-def _linear_first(case: Case) -> bool:
+def _linear_first(case: FailureCase) -> bool:
     """Whether the first layer with weights is fully connected: it takes any axes before the features."""
     ops = [*case.trace.ops, *([case.op] if case.op is not None else [])]
     first = next((op for op in ops if "weight" in op.args or op.name in ("aten.addmm", "aten.mm")), None)
     return first is not None and first.name in ("aten.linear", "aten.addmm", "aten.mm")
 
 
-def one_example(case: Case) -> Mismatch | None:
+def one_example(case: FailureCase) -> Mismatch | None:
     """Statistics over a single value a channel, in training mode."""
     if "more than 1 value per channel" not in str(case.error) or case.model is None:
         return None
@@ -91,7 +91,7 @@ def one_example(case: Case) -> Mismatch | None:
     return Mismatch(says, ["--batch 2"] if batched else [])
 
 
-def stated(case: Case) -> Mismatch | None:
+def stated(case: FailureCase) -> Mismatch | None:
     """What a module of PyTorch says of its input before it runs an operator."""
     said, model = str(case.error), case.model
     x = next((y.inputs[0] for y in case.trace.layers if y.path == case.path and not y.outputs and y.inputs), None)
@@ -116,13 +116,13 @@ def stated(case: Case) -> Mismatch | None:
     return None
 
 
-def _axis_moved(case: Case, x: Tensor) -> bool:
+def _axis_moved(case: FailureCase, x: Tensor) -> bool:
     """Whether a permutation put another axis in the place of the channels."""
     at = case.maker.get(x.id)
     return at is not None and case.trace.ops[at].name in ("aten.permute", "aten.transpose", "aten.t")
 
 
-def _from(case: Case, x: Tensor, axis: int) -> str:
+def _from(case: FailureCase, x: Tensor, axis: int) -> str:
     """` from conv1`; ` = 128 + 64 from cat of up and skip`, where branches were joined along that axis."""
     where, at = case.origin(x), case.maker.get(x.id)
     while at is not None:
@@ -146,7 +146,7 @@ def _channels_of(op: Op) -> int | None:
     return weight[0] if "transpose" in op.name else weight[1] * op.args.get("groups", 1)
 
 
-def _first_channels(case: Case) -> int | None:
+def _first_channels(case: FailureCase) -> int | None:
     """The channels that the first convolution takes."""
     return next((c for op in case.trace.ops if (c := _channels_of(op)) is not None), None)
 
@@ -155,7 +155,7 @@ def _first_channels(case: Case) -> int | None:
 
 
 @clash("linear", "addmm", "mm", "matmul", "bmm")
-def features(case: Case) -> Mismatch | None:
+def features(case: FailureCase) -> Mismatch | None:
     """A fully connected layer that expects another number of features."""
     op, error = case.op, case.error
     assert op is not None
@@ -228,7 +228,7 @@ def _factors(features: int, c: int, n: int) -> str:
 
 
 @clash(*(f"conv{n}d" for n in (1, 2, 3)), *(f"conv_transpose{n}d" for n in (1, 2, 3)))
-def convolution(case: Case) -> Mismatch | None:
+def convolution(case: FailureCase) -> Mismatch | None:
     """Channels that the layer before does not give, or a kernel that does not fit."""
     op, error = case.op, case.error
     assert op is not None
@@ -249,7 +249,7 @@ def convolution(case: Case) -> Mismatch | None:
 
 
 @clash(*(f"{kind}_pool{n}d" for kind in ("max", "avg") for n in (1, 2, 3)))
-def window(case: Case) -> Mismatch | None:
+def window(case: FailureCase) -> Mismatch | None:
     """A window that is larger than what it moves over."""
     op = case.op
     assert op is not None
@@ -279,7 +279,7 @@ def _each(value: Any, n: int) -> tuple[int, ...]:
 
 
 @clash("batch_norm", "instance_norm", "group_norm")
-def normalised(case: Case) -> Mismatch | None:
+def normalised(case: FailureCase) -> Mismatch | None:
     """Another number of channels than the layer normalises."""
     error, op = case.error, case.op
     assert op is not None
@@ -296,7 +296,7 @@ def normalised(case: Case) -> Mismatch | None:
 
 
 @clash("layer_norm", "rms_norm")
-def layer_norm(case: Case) -> Mismatch | None:
+def layer_norm(case: FailureCase) -> Mismatch | None:
     """Other last axes than the layer normalises."""
     op = case.op
     assert op is not None
@@ -310,7 +310,7 @@ def layer_norm(case: Case) -> Mismatch | None:
 
 
 @clash(*"rnn_tanh rnn_relu lstm gru rnn_tanh_cell rnn_relu_cell lstm_cell gru_cell".split())
-def recurrent(case: Case) -> Mismatch | None:
+def recurrent(case: FailureCase) -> Mismatch | None:
     """Steps of another number of features."""
     op, error = case.op, case.error
     assert op is not None
@@ -327,7 +327,7 @@ def recurrent(case: Case) -> Mismatch | None:
 
 
 @clash("view", "reshape", "_unsafe_view")
-def view(case: Case) -> Mismatch | None:
+def view(case: FailureCase) -> Mismatch | None:
     """Elements that do not part into the rows that a view asks for."""
     op = case.op
     assert op is not None
@@ -361,7 +361,7 @@ def view(case: Case) -> Mismatch | None:
 
 
 @clash(*"cat concat stack add add_ sub sub_ mul mul_ div div_ where maximum minimum copy_".split())
-def joined(case: Case) -> Mismatch | None:
+def joined(case: FailureCase) -> Mismatch | None:
     """Branches, or a map and a table of the model's own, that are not of one shape."""
     op = case.op
     assert op is not None
@@ -397,7 +397,7 @@ def joined(case: Case) -> Mismatch | None:
     return Mismatch(says, mends, pair, sizes=any(i <= len(one.shape) - 2 for i in axes))
 
 
-def _other_axes(case: Case, op: Op, one: Tensor, other: Tensor) -> Iterator[str]:
+def _other_axes(case: FailureCase, op: Op, one: Tensor, other: Tensor) -> Iterator[str]:
     """The axis along which branches can be joined; the axes that a factor a channel lacks."""
     name, n = op.name.removeprefix("aten."), len(one.shape)
     if name in ("cat", "concat"):
@@ -418,7 +418,7 @@ def _other_axes(case: Case, op: Op, one: Tensor, other: Tensor) -> Iterator[str]
             yield f"[..., {', '.join(['None'] * rest)}] behind the {times(small.shape)}"
 
 
-def _untransposed(case: Case, op: Op) -> Mismatch | None:
+def _untransposed(case: FailureCase, op: Op) -> Mismatch | None:
     """A product of queries and keys, both [*, t, d], of which the second is not transposed."""
     pair = op.inputs
     if len(pair) != 2 or min(len(t.shape) for t in pair) < 2 or pair[0].shape[-1] != pair[1].shape[-1]:
@@ -444,7 +444,7 @@ def _unequal(op: Op, joins: bool) -> tuple[Tensor, Tensor] | None:
     return None
 
 
-def _told(case: Case, t: Tensor) -> str:
+def _told(case: FailureCase, t: Tensor) -> str:
     name = next((p.name for p in (*case.trace.params, *case.trace.buffers) if p.tensor.id == t.id), "")
     where = name or case.origin(t)
     return (
@@ -456,7 +456,7 @@ def _told(case: Case, t: Tensor) -> str:
     )
 
 
-def _is_input(case: Case, t: Tensor) -> bool:
+def _is_input(case: FailureCase, t: Tensor) -> bool:
     return any(t.id == given.id for given in case.trace.inputs)
 
 

@@ -37,7 +37,7 @@ class Floor:
 
 
 @dataclass(frozen=True)
-class Least:
+class Minimum:
     """The smallest of several."""
 
     parts: tuple["Poly", ...]
@@ -45,7 +45,7 @@ class Least:
 
 ORDER = ("N", "T", "D", "H", "W")  # in which letters are written
 
-Atom = Letter | Floor | Least
+Atom = Letter | Floor | Minimum
 Powers = tuple[Atom, ...]  # a product, each factor as often as it occurs, in order of their text
 Whole = Union["Poly", int]
 
@@ -152,7 +152,7 @@ def least(*parts: Poly) -> Poly:
                 break
         else:
             kept.append(part)
-    return kept[0] if len(kept) == 1 else Poly((((Least(tuple(sorted(kept, key=lambda p: p.text))),), 1),))
+    return kept[0] if len(kept) == 1 else Poly((((Minimum(tuple(sorted(kept, key=lambda p: p.text))),), 1),))
 
 
 def _poly(value: Whole) -> Poly:

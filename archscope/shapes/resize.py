@@ -17,7 +17,7 @@ SIDES = "dhw"  # letters of a layout that stand for the sides of a picture; with
 WINDOWS = frozenset(f"aten.{kind}{n}d" for kind in ("conv", "max_pool", "avg_pool") for n in (1, 2, 3))
 
 
-class Ran(NamedTuple):
+class ResizedRun(NamedTuple):
     """One run. trace: the record, up to the failure where there was one. error: None where the model came through."""
 
     trace: Trace
@@ -30,7 +30,7 @@ class Ran(NamedTuple):
         return made[0].shape[0] if made and made[0].shape else None
 
 
-class Resized:
+class ResizableModel:
     """A model and the sides of its inputs that can be set.
 
     layout: a letter an axis of the first input. letters: those of the sides that move, "hw". side: what they are by
@@ -79,7 +79,7 @@ class Resized:
                 return value
         return None
 
-    def at(self, sides: Mapping[str, int] | int, batch: int | None = None) -> Ran:
+    def at(self, sides: Mapping[str, int] | int, batch: int | None = None) -> ResizedRun:
         """Run with these sides; one number sets all that move. Every input of the first one's shape follows it."""
         return self._run(*self.inputs(sides, batch))
 
@@ -95,23 +95,23 @@ class Resized:
         arguments = [self._set(value, shape) for value in self.arguments]
         return arguments, {key: self._set(value, shape) for key, value in self.named.items()}
 
-    def _run(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> Ran:
+    def _run(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> ResizedRun:
         from archscope.tracing.tracer import trace  # late: this file is imported for saved records too
 
         try:
             with self.running:
                 how = {"name": self.name, "train": self.train, "bound": self.bound, "values": "never"}
-                return Ran(trace(self.model, arguments, named, **how))
+                return ResizedRun(trace(self.model, arguments, named, **how))
         except ArchscopeError as error:
             if error.failure is None:
                 raise
-            return Ran(error.failure.trace, error)
+            return ResizedRun(error.failure.trace, error)
 
-    def on(self, shape: Sequence[int]) -> Ran:
+    def on(self, shape: Sequence[int]) -> ResizedRun:
         """Run with a first input of this shape, whatever its axes mean."""
         return self._run(*self._given(tuple(shape)))
 
-    def works(self, ran: Ran) -> bool:
+    def works(self, ran: ResizedRun) -> bool:
         """Whether a run came through with as many examples as went in: `x.view(-1, 320)` makes others of them."""
         if ran.error is not None or not self.by_example:
             return ran.error is None
@@ -221,7 +221,7 @@ def layout_of(shape: Sequence[int], dtype: str = "") -> str:
     return "nct" if told == "n??" else told
 
 
-def resized(spec: str | Spec, input: Text = None, batch: int | None = None, train: bool = False) -> Resized:
+def resized(spec: str | Spec, input: Text = None, batch: int | None = None, train: bool = False) -> ResizableModel:
     """The model of a spec, to be run at other sizes. Raises SpecError for a saved record: it cannot be run."""
     wanted = parse(spec) if isinstance(spec, str) else spec
     source = wanted.source
@@ -231,7 +231,7 @@ def resized(spec: str | Spec, input: Text = None, batch: int | None = None, trai
     model, arguments, named = loaded(wanted, input, batch)
     given = inputs_of(wanted, input, batch)
     layout = given[0].layout if given else ""
-    return Resized(
+    return ResizableModel(
         model, arguments, named, layout, wanted.text, train, source.upper_bound, _again(source.running, wanted.name)
     )
 

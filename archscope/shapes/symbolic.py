@@ -23,7 +23,7 @@ from archscope.core.table import Column, Table
 from archscope.operators import VIEWS
 from archscope.shapes.legal import closed_form, layers_of
 from archscope.shapes.polynomial import Letter, Poly, number, product
-from archscope.shapes.resize import Ran, Resized
+from archscope.shapes.resize import ResizableModel, ResizedRun
 from archscope.shapes.symbolic_int import Unsupported
 from archscope.shapes.walk import Dims, Walk
 
@@ -42,7 +42,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Closed:
+class SymbolicSizes:
     """A model in letters. letters: those of the input, with their defaults. sides: each named side in them. parts: the
     rows. output, macs, activations: of the model. checked: the inputs it was compared with runs on. fixed: the
     layers that take one size only; behind them the expressions hold where they run."""
@@ -71,7 +71,7 @@ class Closed:
         }
 
 
-def in_letters(model: Resized) -> Closed:
+def in_letters(model: ResizableModel) -> SymbolicSizes:
     """The closed expressions of a model. Raises Unsupported, naming the operator, where there are none."""
     if not model.letters and "n" not in model.layout:
         raise Unsupported(f"{model.name} takes {'×'.join(map(str, model.shape))}: no side of it can be set")
@@ -90,7 +90,7 @@ def in_letters(model: Resized) -> Closed:
         for row in table
     )  # fmt: skip
     sides = dict(walk.defined)
-    return Closed(
+    return SymbolicSizes(
         model=trace.model,
         input=walk.of(trace.inputs[0]),
         letters={name: value for name, value in walk.values.items() if name not in sides},
@@ -105,7 +105,7 @@ def in_letters(model: Resized) -> Closed:
     )
 
 
-def _stopped(model: Resized, walk: Walk) -> str:
+def _stopped(model: ResizableModel, walk: Walk) -> str:
     if walk.stopped is None:
         return f"{model.name} does not come through at any size that was tried, so there is nothing to put in letters"
     at = walk.stopped.at
@@ -142,7 +142,7 @@ def stored(walk: Walk) -> list[Poly]:
 # -------------------------------------------------------------------------------------------------- held against runs
 
 
-def _compared(model: Resized, walk: Walk, made: list[Poly]) -> Iterable[tuple[int, ...]]:
+def _compared(model: ResizableModel, walk: Walk, made: list[Poly]) -> Iterable[tuple[int, ...]]:
     """Run the model on other inputs; yields their shapes, raises Unsupported at the first operator that differs."""
     side, sides = model.side, len(model.letters)
     batch = {"n": 3} if "n" in model.layout else {}
@@ -165,7 +165,7 @@ def _compared(model: Resized, walk: Walk, made: list[Poly]) -> Iterable[tuple[in
         yield shape
 
 
-def differs(walk: Walk, made: list[Poly], ran: Ran) -> int | None:
+def differs(walk: Walk, made: list[Poly], ran: ResizedRun) -> int | None:
     """The first operator whose shapes, multiply–accumulates or bytes are not what the letters say, None if none is."""
     given = ran.trace.inputs[0].shape
     of = {x.upper(): m for x, m in zip(walk.layout, given, strict=True) if x.upper() in walk.values}
@@ -202,7 +202,7 @@ def shape_of(dims: Dims, write: Callable[[Poly], str] = lambda side: side.text, 
     return by.join(write(side) if len(side.terms) < 2 else f"({write(side)})" for side in dims)
 
 
-def table(closed: Closed) -> Table:
+def table(closed: SymbolicSizes) -> Table:
     """The rows, with the named sides and the sums as notes."""
     shown = tuple(
         {
@@ -229,7 +229,7 @@ def table(closed: Closed) -> Table:
     )
 
 
-def _paired(closed: Closed) -> list[str]:
+def _paired(closed: SymbolicSizes) -> list[str]:
     """`h1 = ⌊(H − 7)/4⌋, w1 = ⌊(W − 7)/4⌋`: the sides of one number in one line."""
     lines: dict[str, list[str]] = {}
     for name, text in sides(closed, lambda side: side.text):
@@ -237,7 +237,7 @@ def _paired(closed: Closed) -> list[str]:
     return [", ".join(line) for line in lines.values()]
 
 
-def _holds(closed: Closed) -> list[str]:
+def _holds(closed: SymbolicSizes) -> list[str]:
     if not closed.fixed:
         return []
     first, *more = closed.fixed
@@ -245,7 +245,7 @@ def _holds(closed: Closed) -> list[str]:
     return [f"{first}{also} takes one size only: `archscope sizes {closed.model}` says which inputs give it"]
 
 
-def _caption(closed: Closed) -> str:
+def _caption(closed: SymbolicSizes) -> str:
     letters = ", ".join(f"{name}: {MEANS[name]}" for name in closed.letters)
     runs = ", ".join("×".join(map(str, shape)) for shape in closed.checked)
     against = (
@@ -254,7 +254,7 @@ def _caption(closed: Closed) -> str:
     return f"{letters}.{against} {versions(closed.versions)}"
 
 
-def sides(closed: Closed, write: Callable[[Poly], str]) -> list[tuple[str, str]]:
+def sides(closed: SymbolicSizes, write: Callable[[Poly], str]) -> list[tuple[str, str]]:
     """Each named side: its name and what it is."""
     return [(name, write(form)) for name, form in closed.sides.items()]
 
@@ -271,7 +271,7 @@ def summed(total: Poly, write: Callable[[Poly], str] = lambda form: form.text, t
     return write(total)
 
 
-def json(closed: Closed) -> str:
+def json(closed: SymbolicSizes) -> str:
     """Expressions of Python: `34848*N*h1*w1`, with `sides` first, in this order."""
     body = {
         "model": closed.model,
@@ -300,7 +300,7 @@ def _maths(form: Poly) -> str:
     return form.latex
 
 
-def md(closed: Closed) -> str:
+def md(closed: SymbolicSizes) -> str:
     """Markdown with maths as GitHub renders it."""
     head = ["Layer", "Output", "MACs", "Activations (bytes)"]
     lines = [f"| {' | '.join(head)} |", f"|{':--|' * len(head)}"]
@@ -324,7 +324,7 @@ def _index(name: str) -> str:
     return f"{name[0]}_{{{name[1:]}}}"
 
 
-def latex(closed: Closed) -> str:
+def latex(closed: SymbolicSizes) -> str:
     """A table for pdflatex, with the packages amsmath and booktabs, and the sides and sums under it."""
     given = shape_of(closed.input, _maths, r" \times ")
     rows_ = [
@@ -356,6 +356,6 @@ def latex(closed: Closed) -> str:
 OWN = {"json": json, "md": md, "latex": latex}
 
 
-def page(closed: Closed, format: str, **options: Any) -> str:
+def page(closed: SymbolicSizes, format: str, **options: Any) -> str:
     """The expressions in a format; JSON has expressions of Python, Markdown and LaTeX have maths."""
     return OWN[format](closed) if format in OWN else text_of(table(closed), format, **options)

@@ -29,7 +29,7 @@ class Unsupported(ArchscopeError):
 
 
 class Assumption(NamedTuple):
-    """What a comparison assumes, and whether it holds in this run. kind: as of a `Need`."""
+    """What a comparison assumes, and whether it holds in this run. kind: as of a `SizeRequirement`."""
 
     kind: str
     left: Poly

@@ -9,7 +9,7 @@ with other sides, the *probe*, shows which: an argument that is the same in both
 found among the sides at hand. After every operator the letters are held against what was recorded in both runs, and
 an operator that does not come out stops the walk by its name.
 
-Along the way everything that a size must fulfil is written down as a `Need`, and every window as a `Window`.
+Along the way everything that a size must fulfil is written down as a `SizeRequirement`, and every window as a `Window`.
 """
 
 import functools
@@ -34,7 +34,7 @@ WRITTEN_OUT = frozenset(
 LETTERS = ("N", "T", "D", "H", "W")  # sides of an input that stay letters; channels are numbers
 
 
-class Need(NamedTuple):
+class SizeRequirement(NamedTuple):
     """What a size must fulfil for operator `at` to run.
 
     kind: "window", left is at least 1 (an output side); "equal", left = right, both from the input (branches that
@@ -88,7 +88,7 @@ class Walk:
         self.probe, self.refused = probe, refused
         self.dims: dict[int, Dims] = {}
         self.macs: list[Poly] = []
-        self.needs: list[Need] = []
+        self.needs: list[SizeRequirement] = []
         self.windows: list[Window] = []
         self.defined: dict[str, Poly] = {}
         self.parents: dict[str, list[tuple[str, Poly]]] = {}  # of a named side: the side before, and how it follows
@@ -177,7 +177,7 @@ class Walk:
     def _assume(self, log: Iterable[Assumption]) -> None:
         """Write down what a size must fulfil for this operator."""
         for kind, left, right, _ in log:
-            need = Need(self.at, kind, left, right)
+            need = SizeRequirement(self.at, kind, left, right)
             if need not in self.needs[-8:]:
                 self.needs.append(need)
 

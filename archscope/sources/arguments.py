@@ -11,7 +11,7 @@ from typing import Any
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.table import did_you_mean
 from archscope.sources.guard import user_code
-from archscope.sources.inputs import Given, is_code, of_shape, texts_of
+from archscope.sources.inputs import Argument, is_code, of_shape, texts_of
 from archscope.sources.source import source_of
 
 Placed = tuple[tuple[Any, ...], dict[str, Any]]
@@ -83,7 +83,7 @@ def has_tensors(value: Any) -> bool:
     return any(True for _ in _tensors(value))
 
 
-def givens_in(value: Any) -> tuple[Given, ...]:
+def givens_in(value: Any) -> tuple[Argument, ...]:
     """The tensors in it as shapes, for tables that show what a model was run on."""
     return tuple(of_shape(tuple(t.shape), str(t.dtype).removeprefix("torch.")) for t in _tensors(value))
 
@@ -102,7 +102,7 @@ def _tensors(value: Any) -> Iterator[Any]:
             yield from _tensors(one)
 
 
-def as_parameter(given: Given, forward: Any) -> Given:
+def as_parameter(given: Argument, forward: Any) -> Argument:
     """`steps=4` and `size=16x16` are numbers where the forward says by annotation or default that it takes such."""
     if not given.name or given.value or not given.as_model or "?" not in given.layout:
         return given

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from archscope.core.table import Column, Table
-from archscope.sources.inputs import Given
+from archscope.sources.inputs import Argument
 from archscope.sources.loading import inputs_of
 from archscope.sources.spec import Spec, written
 
@@ -50,7 +50,7 @@ def listing(specs: Iterable[Spec]) -> Table:
     )
 
 
-def _given(spec: Spec, alone: bool) -> tuple[Given, ...]:
+def _given(spec: Spec, alone: bool) -> tuple[Argument, ...]:
     """The default inputs; of many models one may be without, whatever is wrong with it: to run it says what."""
     try:
         return inputs_of(spec)

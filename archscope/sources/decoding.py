@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from archscope.core.errors import ArchscopeError, ShapeError, SpecError, TraceError
 from archscope.core.record import Trace
-from archscope.sources.loading import Loaded, built
-from archscope.sources.prompts import Beside, Wanted, beside, encoder_output, needs_image, text_alone
+from archscope.sources.loading import LoadedModel, built
+from archscope.sources.prompts import PromptExtras, PromptRequest, beside, encoder_output, needs_image, text_alone
 from archscope.sources.records import traced
 from archscope.sources.source import Source, source_of
 from archscope.sources.spec import Spec, parse
@@ -31,7 +31,7 @@ _ARGUMENTS = (
 )  # what a forward calls its cache, the newest name first
 
 
-class Left(NamedTuple):
+class DecodeState(NamedTuple):
     """What a run leaves behind for the next one. encoded: what the encoder has made of its source."""
 
     cache: Any
@@ -67,11 +67,11 @@ class LanguageModel:
         # what reads one more token, and takes a cache
         self._reader = self.model.language_model if needs_image(self.model) else self.model
         self._names = list(inspect.signature(self._reader.forward).parameters)
-        self._wanted = Wanted(source, image)
+        self._wanted = PromptRequest(source, image)
         if of_many:
             sees = "pixel_values" in inspect.signature(self.model.forward).parameters
-            self._wanted = Wanted(source if self.encodes else None, image if sees else None)
-        self._filled: dict[tuple[int, int], Left] = {}
+            self._wanted = PromptRequest(source if self.encodes else None, image if sees else None)
+        self._filled: dict[tuple[int, int], DecodeState] = {}
         self._prompts: dict[tuple[int, int], Trace] = {}
 
     @property
@@ -123,7 +123,7 @@ class LanguageModel:
             self._prompts[tokens, batch] = record
         return self._prompts[tokens, batch]
 
-    def _prompt(self, tokens: int, batch: int, more: Beside) -> Trace:
+    def _prompt(self, tokens: int, batch: int, more: PromptExtras) -> Trace:
         ids = more.ids if more.ids is not None else self._text(tokens, batch)
         record = self._run(self.model, {self._tokens: ids, **more.named}, self._empty(tokens + 1), (tokens, batch))
         return replace(record, notes=(*record.notes, more.note)) if more.note else record
@@ -138,7 +138,7 @@ class LanguageModel:
                 f"{self.spec.text}: its forward takes no cache that archscope knows: {', '.join(_ARGUMENTS)}"
             )
         if not tokens:
-            return self._step(batch, Left(self._empty(1), self._encoded(1, batch)))
+            return self._step(batch, DecodeState(self._empty(1), self._encoded(1, batch)))
         self.prefill(tokens, batch)
         return self._step(batch, self._filled[tokens, batch])
 
@@ -147,10 +147,10 @@ class LanguageModel:
 
         The first step makes the keys and values of an encoder's rows.
         """
-        left = Left(self._empty(tokens), self._encoded(tokens, batch))
+        left = DecodeState(self._empty(tokens), self._encoded(tokens, batch))
         for step in range(tokens):
             yield self._step(batch, left, (-step, batch))
-            left = Left(self._filled.pop((-step, batch)).cache, left.encoded)
+            left = DecodeState(self._filled.pop((-step, batch)).cache, left.encoded)
 
     # ------------------------------------------------------------------------------------------------------- runs
 
@@ -166,7 +166,7 @@ class LanguageModel:
     def _empty(self, length: int) -> Any:
         return self._home.cache(self.model, self.kind, length) if self.has_cache else None
 
-    def _beside(self, tokens: int, batch: int) -> Beside:
+    def _beside(self, tokens: int, batch: int) -> PromptExtras:
         given = self.spec.source.inputs(self.spec.name, self.spec.arguments) if self.encodes else ()
         return beside(self.model, tokens, batch, self._wanted, given, self._features)
 
@@ -176,7 +176,7 @@ class LanguageModel:
         self.prefill(tokens, batch)
         return self._filled[tokens, batch].encoded
 
-    def _step(self, batch: int, left: Left, keep: tuple[int, int] | None = None) -> Trace:
+    def _step(self, batch: int, left: DecodeState, keep: tuple[int, int] | None = None) -> Trace:
         named = {self._tokens: self._text(1, batch)}
         if left.encoded is not None:
             named["encoder_outputs"] = encoder_output(left.encoded)
@@ -192,11 +192,11 @@ class LanguageModel:
             if keep is not None:  # some models fill the cache that they are given, and do not return it
                 found = next((getattr(output, n) for n in _ARGUMENTS if getattr(output, n, None)), None)
                 found = found or named.get(self._argument or "")
-                self._filled[keep] = Left(found, getattr(output, "encoder_last_hidden_state", None))
+                self._filled[keep] = DecodeState(found, getattr(output, "encoder_last_hidden_state", None))
 
         hook = model.register_forward_hook(left, with_kwargs=True)
         try:
-            return traced(self.spec, Loaded(model, first, named))
+            return traced(self.spec, LoadedModel(model, first, named))
         finally:
             hook.remove()
 
@@ -219,7 +219,7 @@ class LanguageModel:
                 seen[:] = [sum(part.numel() // part.shape[-1] for part in parts)]
                 return made
 
-        traced(self.spec, Loaded(Reader(self.model), (), pixels))
+        traced(self.spec, LoadedModel(Reader(self.model), (), pixels))
         return seen[0]
 
 

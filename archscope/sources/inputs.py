@@ -31,7 +31,7 @@ class Input(NamedTuple):
         return text if self.dtype == "float32" else f"{text}:{self.dtype}"
 
 
-class Given(NamedTuple):
+class Argument(NamedTuple):
     """One argument of a forward.
 
     layout: a letter an axis (n batch, c channels, t steps, d h w sides, any other fixed). name: of a keyword argument,
@@ -48,7 +48,7 @@ class Given(NamedTuple):
     below: int = 0
     value: tuple[Any, ...] = ()
 
-    def with_axis(self, letter: str, side: int) -> "Given":
+    def with_axis(self, letter: str, side: int) -> "Argument":
         """The same with another size on the axis of that letter, where its layout has one."""
         if letter not in self.layout:
             return self
@@ -127,7 +127,7 @@ def check_input(text: str) -> None:
         _whole(shape, name)
 
 
-def parse_inputs(texts: Sequence[str], defaults: Sequence[Given], batch: int | None = None) -> tuple[Given, ...]:
+def parse_inputs(texts: Sequence[str], defaults: Sequence[Argument], batch: int | None = None) -> tuple[Argument, ...]:
     """The arguments of a forward from what was typed, one text each, and the model's defaults.
 
     A text without a name sets the first input, and those of the same layout with it (the two images of an optical
@@ -167,7 +167,7 @@ def parse_inputs(texts: Sequence[str], defaults: Sequence[Given], batch: int | N
     return tuple(found)
 
 
-def _set(given: Given, text: str) -> Given:
+def _set(given: Argument, text: str) -> Argument:
     """The argument with what was typed for it."""
     if given.name and (value := _value(text)):
         return _of_value(value, given.name)
@@ -187,14 +187,14 @@ def _named(text: str) -> tuple[str, str]:
     return name.strip(), shape
 
 
-def _whole(text: str, name: str) -> Given:
+def _whole(text: str, name: str) -> Argument:
     """An input that is given in full; its first axis is the batch. One with a name may be given by its value."""
     if name and (value := _value(text)):
         return _of_value(value, name)
     sides, dtype = shape_and_dtype(text)
     layout = LAYOUTS.get(len(sides), "n" + "?" * (len(sides) - 1))
     input = Input(tuple(sides), dtype)
-    return Given(input, layout, name, as_model=":" not in text, below=_below(text, input))
+    return Argument(input, layout, name, as_model=":" not in text, below=_below(text, input))
 
 
 def is_code(text: str) -> bool:
@@ -231,17 +231,17 @@ def _value(text: str) -> tuple[Any, ...]:
         raise SpecError(f"{text!r} is no value: write [5,3], [[true,false]], none, 0.5 or 'text'") from None
 
 
-def _of_value(read: tuple[Any, ...], name: str) -> Given:
+def _of_value(read: tuple[Any, ...], name: str) -> Argument:
     """An argument that is given by its value: numbers in lists are a tensor, anything else is what it is."""
     value, dtype = read
     numbers = list(_numbers(value)) if isinstance(value, list) else []
     if not numbers and not dtype:
-        return Given(Input((), ""), "", name, value=(value,))
+        return Argument(Input((), ""), "", name, value=(value,))
     kinds = {type(number) for number in numbers or [value]}
     if not kinds <= {int, float, bool}:
         raise SpecError(f"{name}={value!r} is no tensor: it holds {', '.join(sorted(kind.__name__ for kind in kinds))}")
     dtype = dtype or ("bool" if kinds == {bool} else "float32" if float in kinds else "int64")
-    return Given(Input(_sides(value, name), dtype), "", name, value=(value,))
+    return Argument(Input(_sides(value, name), dtype), "", name, value=(value,))
 
 
 def _numbers(value: Any) -> Iterator[Any]:
@@ -266,7 +266,7 @@ def _sides(value: Any, name: str) -> tuple[int, ...]:
 LAYOUTS = {1: "?", 2: "n?", 3: "n??", 4: "nchw", 5: "ncdhw"}  # by the number of axes, where nobody says
 
 
-def of_shape(shape: Sequence[int], dtype: str = "float32", name: str = "") -> Given:
+def of_shape(shape: Sequence[int], dtype: str = "float32", name: str = "") -> Argument:
     """An input whose layout nobody says: integers of two axes are a sequence, four axes an image, five a video."""
     layout = "nt" if len(shape) == 2 and "int" in dtype else LAYOUTS.get(len(shape), "n" + "?" * (len(shape) - 1))
-    return Given(Input(tuple(shape), dtype), layout, name)
+    return Argument(Input(tuple(shape), dtype), layout, name)

@@ -13,13 +13,13 @@ from archscope.core.version import torch_version
 from archscope.sources.arguments import as_parameter, called, code_of, givens_in, placed
 from archscope.sources.conditions import current
 from archscope.sources.guard import user_code
-from archscope.sources.inputs import Given, Input, Text, parse_inputs, texts_of
+from archscope.sources.inputs import Argument, Input, Text, parse_inputs, texts_of
 from archscope.sources.spec import Spec, parse
 
 REAL = "_archscope_real"  # attribute of a model that was built with its weights
 
 
-class Loaded(NamedTuple):
+class LoadedModel(NamedTuple):
     """A model built without weights, and the arguments of its forward on the meta device."""
 
     model: Any
@@ -46,27 +46,27 @@ def load(spec: str | Spec, input: Text = None, batch: int | None = None) -> tupl
     return model, named or arguments
 
 
-def loaded(spec: Spec, input: Text = None, batch: int | None = None) -> Loaded:
+def loaded(spec: Spec, input: Text = None, batch: int | None = None) -> LoadedModel:
     """Build a model without weights, and the arguments of its forward. Raises what `load` raises."""
     if not torch_version():
         raise SpecError(f"{spec.text} has to be run for this, and PyTorch is not installed: pip install torch")
     # a wrong input is told before anything is built
     given = () if code_of(input) else inputs_of(spec, input, batch)
     model = built(spec)
-    return Loaded(model, *forward_arguments(spec, model, given, input, batch))
+    return LoadedModel(model, *forward_arguments(spec, model, given, input, batch))
 
 
 # ------------------------------------------------------------------------------------------------------- inputs
 
 
-def defaults_of(spec: Spec) -> tuple[Given, ...]:
+def defaults_of(spec: Spec) -> tuple[Argument, ...]:
     """The default inputs. The builder's `in_channels` sets their channels."""
     found = spec.source.inputs(spec.name, spec.arguments)
     channels = spec.arguments.get("in_channels")
     return tuple(given.with_axis("c", channels) for given in found) if isinstance(channels, int) else found
 
 
-def inputs_of(spec: Spec, input: Text = None, batch: int | None = None) -> tuple[Given, ...]:
+def inputs_of(spec: Spec, input: Text = None, batch: int | None = None) -> tuple[Argument, ...]:
     """The inputs that a model will be run on, empty where only the built model can say. Raises SpecError."""
     if code := code_of(input):
         _no_batch(code, batch)
@@ -86,7 +86,7 @@ def input_of(spec: Spec, text: Text = None, batch: int | None = None) -> Input:
 def forward_arguments(
     spec: Spec,
     model: Any,
-    given: tuple[Given, ...],
+    given: tuple[Argument, ...],
     input: Text = None,
     batch: int | None = None,
     dtype_of: Callable[[Any], Any] | None = None,
@@ -117,7 +117,7 @@ def _no_batch(code: str, batch: int | None) -> None:
         raise SpecError(f"the arguments that {code} gives have the batch that they have: leave --batch out")
 
 
-def _as_model(given: Given, model: Any, dtype_of: Callable[[Any], Any] | None) -> Given:
+def _as_model(given: Argument, model: Any, dtype_of: Callable[[Any], Any] | None) -> Argument:
     """The argument in the dtype of the model's parameters, where nobody named another."""
     from archscope.tracing.tensors import dtype_of as of_parameters
 
@@ -125,7 +125,7 @@ def _as_model(given: Given, model: Any, dtype_of: Callable[[Any], Any] | None) -
     return given if dtype is None else given._replace(input=Input(given.input.shape, str(dtype).partition(".")[2]))
 
 
-def tensor_of(given: Given) -> Any:
+def tensor_of(given: Argument) -> Any:
     """An input on the meta device, or the given value. Raises SpecError for a dtype that torch does not have."""
     import torch
 

@@ -9,12 +9,12 @@ from math import isqrt
 from typing import Any, NamedTuple
 
 from archscope.core.errors import ArchscopeError, SpecError
-from archscope.sources.inputs import Given
+from archscope.sources.inputs import Argument
 
 SIDE = 448  # pixels of an image, where the configuration names no size: whole patches of 14 and of 16, merged by 2
 
 
-class Wanted(NamedTuple):
+class PromptRequest(NamedTuple):
     """What is asked for. source: tokens that an encoder reads; None: as many as the text has. image: pixels of a side,
     0 for text alone; None: the configured size."""
 
@@ -22,7 +22,7 @@ class Wanted(NamedTuple):
     image: int | None = None
 
 
-class Beside(NamedTuple):
+class PromptExtras(NamedTuple):
     """What a prompt has beside its text.
 
     named: further arguments of the forward. tokens: the name of the argument for the text. ids: the text, where its
@@ -37,8 +37,13 @@ class Beside(NamedTuple):
 
 
 def beside(
-    model: Any, tokens: int, batch: int, wanted: Wanted, given: tuple[Given, ...], features: Callable[..., int]
-) -> Beside:
+    model: Any,
+    tokens: int,
+    batch: int,
+    wanted: PromptRequest,
+    given: tuple[Argument, ...],
+    features: Callable[..., int],
+) -> PromptExtras:
     """What a prompt of that model has beside its text.
 
     given: the inputs of the model's source. features: runs the part that reads an image -> rows that it makes.
@@ -56,10 +61,10 @@ def beside(
         raise SpecError(f"{type(model).__name__} reads an image with each text: leave --image 0 out")
     if wanted.image:
         raise SpecError(f"{type(model).__name__} reads no image: leave --image out")
-    return Beside()
+    return PromptExtras()
 
 
-def _source(tokens: int, batch: int, wanted: Wanted, given: tuple[Given, ...]) -> Beside:
+def _source(tokens: int, batch: int, wanted: PromptRequest, given: tuple[Argument, ...]) -> PromptExtras:
     """The encoder's source: as many tokens as asked for, or the sound or image that the configuration has room for."""
     import torch
 
@@ -69,13 +74,13 @@ def _source(tokens: int, batch: int, wanted: Wanted, given: tuple[Given, ...]) -
     if main is None or main.name in ("", "input_ids"):
         shape = (batch, tokens if wanted.source is None else wanted.source)
         named = {"input_ids": torch.empty(shape, dtype=torch.int64, device="meta")}
-        return Beside(named, "decoder_input_ids", encoder=True)
+        return PromptExtras(named, "decoder_input_ids", encoder=True)
     if wanted.source is not None:
         raise SpecError(f"its encoder reads {main.name}, and no tokens: leave --source out")
     shape = (batch, *main.input.shape[1:])
     named = {main.name: torch.empty(shape, dtype=getattr(torch, main.input.dtype), device="meta")}
     sides = "×".join(map(str, shape[1:]))
-    return Beside(named, "decoder_input_ids", note=f"the encoder reads {main.name} of {sides}", encoder=True)
+    return PromptExtras(named, "decoder_input_ids", note=f"the encoder reads {main.name} of {sides}", encoder=True)
 
 
 def encoder_output(rows: Any) -> Any:
@@ -88,7 +93,7 @@ def encoder_output(rows: Any) -> Any:
 # ------------------------------------------------------------------------------------------------------- images
 
 
-def _image(model: Any, tokens: int, batch: int, wanted: Wanted, features: Callable[..., int]) -> Beside:
+def _image(model: Any, tokens: int, batch: int, wanted: PromptRequest, features: Callable[..., int]) -> PromptExtras:
     import torch
 
     config, name = model.config, type(model).__name__
@@ -120,7 +125,7 @@ def _image(model: Any, tokens: int, batch: int, wanted: Wanted, features: Callab
     note = f"{taken:,} of the tokens are an image of {side}×{side} pixels"
     if "token_type_ids" in names:
         note += "; they see one another, and the causal figure counts them as text"
-    return Beside(pixels, ids=ids, note=note)
+    return PromptExtras(pixels, ids=ids, note=note)
 
 
 def needs_image(model: Any) -> bool:
@@ -138,10 +143,10 @@ def _question(config: Any, tokens: int, batch: int) -> Any:
                        device="meta")  # fmt: skip
 
 
-def text_alone(error: ArchscopeError) -> Beside:
+def text_alone(error: ArchscopeError) -> PromptExtras:
     """A prompt without the image that a model could not be given."""
     why = str(error).partition("\n")[0].partition(", at /")[0]
-    return Beside(note=f"its figures are those of text alone: archscope cannot give it an image ({why})")
+    return PromptExtras(note=f"its figures are those of text alone: archscope cannot give it an image ({why})")
 
 
 def _own(config: Any, key: str) -> Any:

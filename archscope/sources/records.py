@@ -16,7 +16,7 @@ from archscope.sources import shipped, store, watch
 from archscope.sources.conditions import current, under
 from archscope.sources.guard import user_code
 from archscope.sources.inputs import Text
-from archscope.sources.loading import REAL, Loaded, loaded
+from archscope.sources.loading import REAL, LoadedModel, loaded
 from archscope.sources.spec import Spec, parse
 
 
@@ -55,7 +55,7 @@ def _typed(spec: str | Spec) -> str:
     return spec if isinstance(spec, str) else f"{spec.text} {spec.note}".strip()
 
 
-def _stored_or_run(spec: str | Spec, asked: store.Asked, run: Callable[[Spec], Trace]) -> Trace:
+def _stored_or_run(spec: str | Spec, asked: store.RecordRequest, run: Callable[[Spec], Trace]) -> Trace:
     """The stored record, else that of a run, stored where all that it depends on is known."""
     key = store.key_of(asked)  # now, because to look a name up may change what it depends on
     stored = shipped.find(asked) or store.find(asked, key)
@@ -94,7 +94,7 @@ def result_of(
 
 def record_and_model(
     spec: Spec, input: Text = None, batch: int | None = None, train: bool = False
-) -> tuple[Trace, Loaded | None]:
+) -> tuple[Trace, LoadedModel | None]:
     """The record, and the model that was run for it; None for a saved trace. Raises what `record_of` raises."""
     if spec.source.saved:
         if input or batch is not None or train:
@@ -129,7 +129,7 @@ def undiagnosed() -> Iterator[None]:
         _DIAGNOSED.reset(before)
 
 
-def traced(spec: Spec, model: Loaded, train: bool = False) -> Trace:
+def traced(spec: Spec, model: LoadedModel, train: bool = False) -> Trace:
     """Run a model that `loaded` built, as its source wants it to be run. Raises what `trace` raises."""
     import archscope.tracing.tracer as tracer
 

@@ -19,9 +19,9 @@ FILE = os.path.join(HOME, "zoo", "records.bin")
 FORMAT = 1
 
 
-def find(asked: store.Asked) -> store.Stored | None:
+def find(asked: store.RecordRequest) -> store.StoredRecord | None:
     """The record of a network of the zoo as it is registered, None for anything else."""
-    if asked != store.Asked(asked.model) or os.environ.get("ARCHSCOPE_FRESH") or store.touched():
+    if asked != store.RecordRequest(asked.model) or os.environ.get("ARCHSCOPE_FRESH") or store.touched():
         return None
     head, place = _head()
     if asked.model not in head.get("records", {}) or head["code"] != store.code_digest():
@@ -31,13 +31,13 @@ def find(asked: store.Asked) -> store.Stored | None:
     return read(head, place, asked.model)
 
 
-def read(head: dict[str, Any], place: int, name: str) -> store.Stored:
+def read(head: dict[str, Any], place: int, name: str) -> store.StoredRecord:
     """One record of the file. place: where records begin."""
     start, length = head["records"][name]
     with open(FILE, "rb") as stream:
         stream.seek(place + start)
         text = zlib.decompress(stream.read(length)).decode()
-    return store.Stored(text, {"archscope": __version__, "torch": head["torch"]})
+    return store.StoredRecord(text, {"archscope": __version__, "torch": head["torch"]})
 
 
 def _public(version: str) -> str:

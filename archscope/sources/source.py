@@ -21,7 +21,7 @@ from archscope.core.registry import Registry
 from archscope.core.table import unknown
 from archscope.core.weights import Weights
 from archscope.sources import kinds
-from archscope.sources.inputs import Given
+from archscope.sources.inputs import Argument
 
 Keys = Mapping[str, Any]
 SOURCES: Registry[type["Source"]] = Registry("source")
@@ -78,7 +78,7 @@ class Source:
         """The module of that name."""
         raise NotImplementedError
 
-    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Argument, ...]:
         """The default inputs, empty where there are none."""
         return ()
 
@@ -106,7 +106,7 @@ class Source:
         """What a record says of a built model: what was taken to build it."""
         return ()
 
-    def guess(self, model: Any, text: str) -> tuple[Given, ...]:
+    def guess(self, model: Any, text: str) -> tuple[Argument, ...]:
         """Inputs for a built model without default inputs. text: the input as typed, "" where there is none."""
         return ()
 

@@ -38,7 +38,7 @@ ROOT = HOME  # of archscope's code
 ROOMS = ("core", "layers", "operators", "sources", "tracing", "zoo")  # whose code decides what a record holds
 
 
-class Asked(NamedTuple):
+class RecordRequest(NamedTuple):
     """What a record is asked for: the model and its inputs as typed, batch, mode, and the conditions of the run.
 
     step: the conditions of a step of training as JSON, "" for a forward.
@@ -61,14 +61,14 @@ class Entry(NamedTuple):
     record: str
 
     @property
-    def asked(self) -> Asked:
+    def asked(self) -> RecordRequest:
         key = self.key
         own = {name: key[name] for name in ("batch", "train", "values", "method", "step") if name in key}
-        return Asked(key["model"], tuple(key["inputs"]), **own)
+        return RecordRequest(key["model"], tuple(key["inputs"]), **own)
 
 
-def asked_of(model: str, input: Text = None, batch: int | None = None, train: bool = False) -> Asked:
-    return Asked(model.strip(), tuple(texts_of(input)), batch, bool(train), *current())
+def asked_of(model: str, input: Text = None, batch: int | None = None, train: bool = False) -> RecordRequest:
+    return RecordRequest(model.strip(), tuple(texts_of(input)), batch, bool(train), *current())
 
 
 # --------------------------------------------------------------------------------------------------------- the place
@@ -115,7 +115,7 @@ def touched() -> str:
 # ----------------------------------------------------------------------------------------------------------- the key
 
 
-def key_of(asked: Asked) -> dict[str, Any]:
+def key_of(asked: RecordRequest) -> dict[str, Any]:
     """Everything that is known before a run and that its record may depend on."""
     code = _code()
     key = {**asked._asdict(), "inputs": list(asked.inputs), "format": FORMAT, **code, "installed": _installed()}
@@ -187,7 +187,7 @@ def _installed() -> str:
 # ------------------------------------------------------------------------------------------------------- the entries
 
 
-class Stored(NamedTuple):
+class StoredRecord(NamedTuple):
     """A stored record as JSON, which is read when it is needed. versions: in place of those that it has."""
 
     text: str
@@ -202,7 +202,7 @@ class Stored(NamedTuple):
         return replace(found, cached=True, versions=self.versions or found.versions)
 
 
-def find(asked: Asked, key: dict[str, Any] | None = None) -> Stored | None:
+def find(asked: RecordRequest, key: dict[str, Any] | None = None) -> StoredRecord | None:
     """The record that a run would give, None where that is not known for certain. key: if it is known already."""
     if why := off():
         return _say(f"not asked: {why}")
@@ -216,7 +216,7 @@ def find(asked: Asked, key: dict[str, Any] | None = None) -> Stored | None:
         return _say(f"changed since: {changed}")
     _used(_path(key))
     _say(f"{asked.model} is answered from {_path(key)}")
-    return Stored(entry.record)
+    return StoredRecord(entry.record)
 
 
 def _now(kind: str, name: str) -> str:
@@ -229,7 +229,7 @@ def _now(kind: str, name: str) -> str:
 _NOW: dict[tuple[str, str], str] = {}
 
 
-def keep(key: dict[str, Any], seen: watch.Seen, record: Trace) -> None:
+def keep(key: dict[str, Any], seen: watch.Dependencies, record: Trace) -> None:
     """Write an entry for what a run gave. key: from before the run. A folder that cannot be written is no error."""
     try:
         seen.finish()
@@ -272,7 +272,7 @@ def write(path: str, body: bytes) -> None:
         trim()
 
 
-def result(kind: str, stored: Stored, make: Callable[[Trace], Any]) -> Any:
+def result(kind: str, stored: StoredRecord, make: Callable[[Trace], Any]) -> Any:
     """`make(record)`, stored with the code of archscope that made it: plain data, in which lists become tuples."""
     whole = [kind, stored.text, repr(stored.versions), code_digest(whole=True)]
     name = hashlib.sha256("\0".join(whole).encode(errors="surrogatepass")).hexdigest()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from archscope.sources.inputs import Given, Input
+from archscope.sources.inputs import Argument, Input
 
 TOKENS = 128  # of a default text; what a model holds at most, where that is less
 RATE = 16_000  # samples of a sound: a second
@@ -64,12 +64,12 @@ BINS = {"GraniteSpeech5ForCTC": 320, "GraniteSpeech5Encoder": 320, "Gemma4AudioM
 BINS |= {"Nemotron3_5TranscribeAudioModel": 128, "FunAsrNanoEncoder": 560, "NeuCodecModel": 160, "Xcodec2Model": 160}
 
 
-def inputs_of(model: Any, config: Any) -> tuple[Given, ...]:
+def inputs_of(model: Any, config: Any) -> tuple[Argument, ...]:
     """The arguments of a forward. model: its class."""
-    return Forward(model, config).inputs()
+    return ForwardSignature(model, config).inputs()
 
 
-class Forward:
+class ForwardSignature:
     """What is known of a forward: its class, its configuration, and what the docstring says of each argument."""
 
     def __init__(self, model: Any, config: Any) -> None:
@@ -80,7 +80,7 @@ class Forward:
         self.parameters.pop("self", None)
         self.said = model.forward.__doc__ or ""
 
-    def inputs(self) -> tuple[Given, ...]:
+    def inputs(self) -> tuple[Argument, ...]:
         found = [given for name in self.wanted() if (given := self.one(name)) is not None]
         return tuple(found)
 
@@ -101,13 +101,13 @@ class Forward:
 
     # ------------------------------------------------------------------------------------------ one argument
 
-    def one(self, name: str) -> Given | None:
+    def one(self, name: str) -> Argument | None:
         """An argument, None where nothing says its shape."""
         made = _OWN.get((self.name, name)) or _MAKERS.get(name)
         given = made(self) if made is not None else self.as_said(name)
         return None if given is None else given._replace(name=name)
 
-    def as_said(self, name: str) -> Given | None:
+    def as_said(self, name: str) -> Argument | None:
         words = self.shape(name)
         if words is None:
             return None
@@ -116,7 +116,7 @@ class Forward:
         if "mask" in name:
             return _ones(sides, "int64" if dtype == "float32" else dtype)
         layout = "nt" if len(sides) == 2 and dtype != "float32" else _layout(sides)
-        return Given(Input(sides, dtype), layout, below=2 if dtype == "int64" else 0)
+        return Argument(Input(sides, dtype), layout, below=2 if dtype == "int64" else 0)
 
     def line(self, name: str) -> str:
         found = re.search(rf"^\s*{name} \((.*)\):?\s*$", self.said, re.MULTILINE)
@@ -199,115 +199,115 @@ class Forward:
 # ------------------------------------------------------------------------------------------ arguments by name
 
 
-def _tokens(of: Forward) -> Given:
-    return Given(Input((1, of.tokens()), "int64"), "nt")
+def _tokens(of: ForwardSignature) -> Argument:
+    return Argument(Input((1, of.tokens()), "int64"), "nt")
 
 
-def _image(of: Forward) -> Given:
+def _image(of: ForwardSignature) -> Argument:
     words = of.shape("pixel_values") or []
     if of.name in VIDEOS:
         return _video(of)
     if of.name in PAIRS:
-        return Given(Input((1, 2, *of.image())), "n?chw")
+        return Argument(Input((1, 2, *of.image())), "n?chw")
     if "grid_thw" in of.parameters or "spatial_shapes" in of.wanted():  # patches one by one
         batch = (1,) if "spatial_shapes" in of.parameters else ()
-        return Given(Input((*batch, GRID * GRID, of.patch())), "n??" if batch else "??")
+        return Argument(Input((*batch, GRID * GRID, of.patch())), "n??" if batch else "??")
     if len(words) == 5:
         return _video(of)
-    return Given(Input((1, *of.image())), "nchw")
+    return Argument(Input((1, *of.image())), "nchw")
 
 
-def _video(of: Forward) -> Given:
+def _video(of: ForwardSignature) -> Argument:
     channels, height, width = of.image()
-    return Given(Input((1, of.frames(), channels, height, width)), "n?chw")
+    return Argument(Input((1, of.frames(), channels, height, width)), "n?chw")
 
 
-def _sound(of: Forward) -> Given:
+def _sound(of: ForwardSignature) -> Argument:
     words = of.shape("input_values") or []
     if of.name in CHANNELS:
-        return Given(Input((1, 1, RATE)), "nct")
+        return Argument(Input((1, 1, RATE)), "nct")
     if len(words) == 3 and re.search("bins|feature", words[-1]):
-        return Given(Input((1, of.of("max_length", otherwise=1024), of.bins())), "nt?")
+        return Argument(Input((1, of.of("max_length", otherwise=1024), of.bins())), "nt?")
     if len(words) == 3:
-        return Given(Input((1, of.of("audio_channels", "num_channels", otherwise=1), RATE)), "nct")
-    return Given(Input((1, RATE)), "nt")
+        return Argument(Input((1, of.of("audio_channels", "num_channels", otherwise=1), RATE)), "nct")
+    return Argument(Input((1, RATE)), "nt")
 
 
-def _spectrogram(of: Forward) -> Given:
+def _spectrogram(of: ForwardSignature) -> Argument:
     words = of.shape("input_features") or ["", "", "feature_dim"]
     if len(words) == 2:
         words = ["", "", "feature_dim"]
     bins_first = re.search("feature|bins", words[1]) is not None and "sequence" not in words[1]
     whisper = of.of("max_source_positions", otherwise=0) > 0
     if of.name in BINS_FIRST or ((bins_first or whisper) and of.name not in BINS_LAST):
-        return Given(Input((1, of.bins(), of.spectrogram_frames())), "nct")
-    return Given(Input((1, of.spectrogram_frames(), of.bins())), "nt?")
+        return Argument(Input((1, of.bins(), of.spectrogram_frames())), "nct")
+    return Argument(Input((1, of.spectrogram_frames(), of.bins())), "nt?")
 
 
-def _grid(of: Forward) -> Given:
+def _grid(of: ForwardSignature) -> Argument:
     return _values([[1, GRID, GRID]])
 
 
-def _patches(of: Forward) -> Given | None:
+def _patches(of: ForwardSignature) -> Argument | None:
     """Of a tower of vision that gets its patches one by one; else what the docstring says."""
     if "grid_thw" in of.parameters:
-        return Given(Input((GRID * GRID, of.patch())), "??")
+        return Argument(Input((GRID * GRID, of.patch())), "??")
     return of.as_said("hidden_states")
 
 
-def _boxes(of: Forward) -> Given:
+def _boxes(of: ForwardSignature) -> Argument:
     corners = 8 if of.name.startswith("Bros") else 4
-    return Given(
+    return Argument(
         Input((1, of.tokens(), corners), "float32" if corners == 8 else "int64"),
         "nt?",
         below=1000 if corners == 4 else 0,
     )
 
 
-def _sizes(of: Forward) -> Given:
+def _sizes(of: ForwardSignature) -> Argument:
     side = of.image()[1] // of.of("patch_size", otherwise=14) if "target_sizes" in of.parameters else GRID
     return _values([[side, side]])
 
 
-def _vectors(key: str) -> Callable[[Forward], Given]:
+def _vectors(key: str) -> Callable[[ForwardSignature], Argument]:
     """A text of vectors, as long as the configuration says."""
-    return lambda of: Given(Input((1, of.tokens(), of.of(key, otherwise=768))), "nt?")
+    return lambda of: Argument(Input((1, of.tokens(), of.of(key, otherwise=768))), "nt?")
 
 
-def _series(of: Forward) -> int:
+def _series(of: ForwardSignature) -> int:
     """Steps of the past: those that are seen, and those that lags reach back to."""
     return of.of("context_length", otherwise=24) + max(getattr(of.config, "lags_sequence", None) or [0])
 
 
-def _past(of: Forward) -> Given:
+def _past(of: ForwardSignature) -> Argument:
     if not hasattr(of.config, "lags_sequence"):
         channels = (of.of("num_input_channels", otherwise=1),) if len(of.shape("past_values") or []) == 3 else ()
-        return Given(Input((1, of.of("context_length", otherwise=512), *channels)), "nt?"[: 2 + len(channels)])
-    return Given(Input((1, _series(of))), "nt")
+        return Argument(Input((1, of.of("context_length", otherwise=512), *channels)), "nt?"[: 2 + len(channels)])
+    return Argument(Input((1, _series(of))), "nt")
 
 
-def _times(steps: Callable[[Forward], int]) -> Callable[[Forward], Given]:
-    return lambda of: Given(Input((1, steps(of), getattr(of.config, "num_time_features", 0))), "nt?")
+def _times(steps: Callable[[ForwardSignature], int]) -> Callable[[ForwardSignature], Argument]:
+    return lambda of: Argument(Input((1, steps(of), getattr(of.config, "num_time_features", 0))), "nt?")
 
 
-def _ones(sides: tuple[int, ...], dtype: str) -> Given:
+def _ones(sides: tuple[int, ...], dtype: str) -> Argument:
     value: Any = dtype == "bool" or 1
     if prod(sides) > 1 << 14:
-        return Given(Input(sides, dtype), _layout(sides))
+        return Argument(Input(sides, dtype), _layout(sides))
     for side in reversed(sides):
         value = [value] * side
-    return Given(Input(sides, dtype), "", value=(value,))
+    return Argument(Input(sides, dtype), "", value=(value,))
 
 
-def _values(value: list[Any]) -> Given:
-    return Given(Input((len(value), len(value[0])), "int64"), "", value=(value,))
+def _values(value: list[Any]) -> Argument:
+    return Argument(Input((len(value), len(value[0])), "int64"), "", value=(value,))
 
 
 def _layout(sides: tuple[int, ...]) -> str:
     return "nchw" if len(sides) == 4 else "n" + "?" * (len(sides) - 1)
 
 
-_MAKERS: dict[str, Callable[[Forward], Given | None]] = {
+_MAKERS: dict[str, Callable[[ForwardSignature], Argument | None]] = {
     "input_ids": _tokens,
     "decoder_input_ids": _tokens,
     "qformer_input_ids": _tokens,
@@ -326,56 +326,60 @@ _MAKERS: dict[str, Callable[[Forward], Given | None]] = {
     "past_observed_mask": lambda of: _ones((1, _series(of)), "bool"),
     "freq": lambda of: _values([[0]]),
     "spatial_shapes": _sizes,
-    "merge_sizes": lambda of: Given(Input((1,), "int64"), "", value=([1],)),
+    "merge_sizes": lambda of: Argument(Input((1,), "int64"), "", value=([1],)),
 }
 
 
-def _half(of: Forward) -> Given:
+def _half(of: ForwardSignature) -> Argument:
     """An image of which the model joins two, one above the other."""
     channels, height, width = of.image()
-    return Given(Input((1, channels, height // 2, width)), "nchw")
+    return Argument(Input((1, channels, height // 2, width)), "nchw")
 
 
-_OWN: dict[tuple[str, str], Callable[[Forward], Given]] = {  # where neither name nor docstring tells
-    ("DiaModel", "decoder_input_ids"): lambda of: Given(Input((1, of.tokens(), 9), "int64"), "nt?"),
-    ("KyutaiSpeechToTextModel", "input_ids"): lambda of: Given(Input((1, of.tokens(), 33), "int64"), "nt?"),
-    ("ClapModel", "input_features"): lambda of: Given(Input((1, 1, 1001, of.of("num_mel_bins", otherwise=64))), "nc??"),
+_OWN: dict[tuple[str, str], Callable[[ForwardSignature], Argument]] = {  # where neither name nor docstring tells
+    ("DiaModel", "decoder_input_ids"): lambda of: Argument(Input((1, of.tokens(), 9), "int64"), "nt?"),
+    ("KyutaiSpeechToTextModel", "input_ids"): lambda of: Argument(Input((1, of.tokens(), 33), "int64"), "nt?"),
+    ("ClapModel", "input_features"): lambda of: Argument(
+        Input((1, 1, 1001, of.of("num_mel_bins", otherwise=64))), "nc??"
+    ),
     ("ClapModel", "is_longer"): lambda of: _ones((1, 1), "bool"),
-    ("VoxtralRealtimeModel", "input_features"): lambda of: Given(Input((1, of.bins(), 8 * of.tokens())), "nct"),
+    ("VoxtralRealtimeModel", "input_features"): lambda of: Argument(Input((1, of.bins(), 8 * of.tokens())), "nct"),
     ("IdeficsModel", "image_attention_mask"): lambda of: _ones((1, of.tokens(), 1), "int64"),
-    ("IdeficsModel", "pixel_values"): lambda of: Given(Input((1, 1, *of.image())), "n?chw"),
-    ("OneFormerModel", "task_inputs"): lambda of: Given(
+    ("IdeficsModel", "pixel_values"): lambda of: Argument(Input((1, 1, *of.image())), "n?chw"),
+    ("OneFormerModel", "task_inputs"): lambda of: Argument(
         Input((1, of.of("task_seq_len", otherwise=77)), "float32"), "n?"
     ),
     ("SegGptModel", "pixel_values"): _half,
     ("SegGptModel", "prompt_pixel_values"): _half,
     ("SegGptModel", "prompt_masks"): _half,
-    ("Xcodec2Model", "input_features"): lambda of: Given(Input((1, 50, of.bins())), "nt?"),  # a second, as its sound
+    ("Xcodec2Model", "input_features"): lambda of: Argument(Input((1, 50, of.bins())), "nt?"),  # a second, as its sound
     ("PerceiverModel", "inputs"): _vectors("d_model"),
     ("SpeechT5Model", "input_values"): _vectors("hidden_size"),
     ("SpeechT5Model", "decoder_input_values"): _vectors("hidden_size"),
-    ("Kimi_K25VisionModel", "pixel_values"): lambda of: Given(Input((GRID * GRID, 3, 14, 14)), "????"),
-    ("MuseSparkAudioModel", "input_values"): lambda of: Given(Input((1, 8 * 1920)), "nt"),
+    ("Kimi_K25VisionModel", "pixel_values"): lambda of: Argument(Input((GRID * GRID, 3, 14, 14)), "????"),
+    ("MuseSparkAudioModel", "input_values"): lambda of: Argument(Input((1, 8 * 1920)), "nt"),
     ("Siglip2Model", "pixel_attention_mask"): lambda of: _ones((1, GRID * GRID), "int64"),
     ("Siglip2VisionModel", "pixel_attention_mask"): lambda of: _ones((1, GRID * GRID), "int64"),
-    ("Gemma3nAudioEncoder", "audio_mel"): lambda of: Given(
+    ("Gemma3nAudioEncoder", "audio_mel"): lambda of: Argument(
         Input((1, 300, of.of("input_feat_size", otherwise=128))), "nt?"
     ),
-    ("Gemma3nAudioEncoder", "audio_mel_mask"): lambda of: Given(Input((1, 300), "bool"), "", value=([[False] * 300],)),
-    ("Gemma4VisionModel", "pixel_values"): lambda of: Given(Input((1, 9 * GRID, of.patch())), "n??"),
-    ("Gemma4VisionModel", "pixel_position_ids"): lambda of: Given(
+    ("Gemma3nAudioEncoder", "audio_mel_mask"): lambda of: Argument(
+        Input((1, 300), "bool"), "", value=([[False] * 300],)
+    ),
+    ("Gemma4VisionModel", "pixel_values"): lambda of: Argument(Input((1, 9 * GRID, of.patch())), "n??"),
+    ("Gemma4VisionModel", "pixel_position_ids"): lambda of: Argument(
         Input((1, 9 * GRID, 2), "int64"), "", value=([[[at % 12, at // 12] for at in range(9 * GRID)]],)
     ),
-    ("UdopModel", "bbox"): lambda of: Given(Input((1, of.tokens(), 4)), "nt?"),
-    ("VibeVoiceAcousticTokenizerEncoderModel", "hidden_states"): lambda of: Given(Input((1, 1, RATE)), "nct"),
-    ("VibeVoiceAcousticTokenizerDecoderModel", "hidden_states"): lambda of: Given(
+    ("UdopModel", "bbox"): lambda of: Argument(Input((1, of.tokens(), 4)), "nt?"),
+    ("VibeVoiceAcousticTokenizerEncoderModel", "hidden_states"): lambda of: Argument(Input((1, 1, RATE)), "nct"),
+    ("VibeVoiceAcousticTokenizerDecoderModel", "hidden_states"): lambda of: Argument(
         Input((1, of.of("hidden_size", otherwise=64), STEPS)), "nct"
     ),
     ("Blip2QFormerModel", "encoder_hidden_states"): _vectors("encoder_hidden_size"),
     ("PI0Model", "action_embeds"): _vectors("hidden_size"),
 }
 
-_SIDES: list[tuple[str, Callable[[Forward], int]]] = [  # words of docstrings, the first that is found
+_SIDES: list[tuple[str, Callable[[ForwardSignature], int]]] = [  # words of docstrings, the first that is found
     (r"batch|^bs$|num_images|num_videos|num_audios|total_classes", lambda of: 1),
     (r"audio_length|num_samples", lambda of: RATE),
     (r"padded_feature_length|feature_sequence", lambda of: of.spectrogram_frames()),

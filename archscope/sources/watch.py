@@ -61,7 +61,7 @@ VARIABLES = ("TORCH", "PYTORCH", "TIMM_", "TRANSFORMERS_", "HF_", "CUDA_VISIBLE_
 # ------------------------------------------------------------------------------------------------------ watching
 
 
-class Seen:
+class Dependencies:
     """What was seen so far. own: the package that the model comes from, whose code is the user's too."""
 
     def __init__(self, own: str = "") -> None:
@@ -74,7 +74,7 @@ class Seen:
         self.dependencies: list[File] = []
         self.random = _random_states()
 
-    def follow(self, earlier: "Seen") -> None:
+    def follow(self, earlier: "Dependencies") -> None:
         """What a run before this one saw may have entered modules that both use."""
         self.names |= earlier.names
         self.written |= earlier.written
@@ -235,8 +235,8 @@ def _random_states() -> dict[str, str]:
 
 # ------------------------------------------------------------------------------------- what is put in place for it
 
-_active: list[Seen] = []  # at most one
-_earlier: list[Seen] = []  # the one before: what it saw holds for all that follow in this process
+_active: list[Dependencies] = []  # at most one
+_earlier: list[Dependencies] = []  # the one before: what it saw holds for all that follow in this process
 OURS: set[str] = set()  # "torch", where archscope itself has loaded it
 WATCHED: set[str] = set()  # files of a user's modules that were loaded while they were watched
 _NATIVE: set[str] = set()  # packages with native code, as far as modules were looked at
@@ -307,7 +307,7 @@ def _looked_at(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
 _GENERIC = os.path.exists.__code__.co_filename if hasattr(os.path.exists, "__code__") else ""  # exists, isfile, …
 
 
-class _Variables(os._Environ if hasattr(os, "_Environ") else object):  # type: ignore[misc]
+class _WatchedEnviron(os._Environ if hasattr(os, "_Environ") else object):  # type: ignore[misc]
     """The environment, which tells what is read of it."""
 
     def __getitem__(self, key: Any) -> Any:
@@ -353,7 +353,7 @@ def _by_known_package() -> bool:
     return False
 
 
-class _Words(list):  # type: ignore[type-arg]
+class _WatchedArgv(list):  # type: ignore[type-arg]
     """`sys.argv`, which tells that it is read."""
 
     def _tell(self) -> None:
@@ -385,7 +385,7 @@ def loading() -> Iterator[None]:
 
 
 @contextmanager
-def watched(own: str = "") -> Iterator[Seen]:
+def watched(own: str = "") -> Iterator[Dependencies]:
     """Watch what this process reads within the block. own: the package that the model comes from, if it is a user's."""
     with loading():
         import torch
@@ -393,7 +393,7 @@ def watched(own: str = "") -> Iterator[Seen]:
     _listen()
     if not _BEFORE:
         _BEFORE.update(name.partition(".")[0] for name in sys.modules)
-    seen = Seen(own)
+    seen = Dependencies(own)
     if _earlier:
         seen.follow(_earlier[0])
     for file in set(user_files().values()) - WATCHED:
@@ -415,8 +415,8 @@ def watched(own: str = "") -> Iterator[Seen]:
     variables, words, bytecode = type(os.environ), sys.argv, sys.dont_write_bytecode
     for owner, name, new in patches:
         setattr(owner, name, new)
-    os.environ.__class__ = _Variables
-    sys.argv = _Words(words)
+    os.environ.__class__ = _WatchedEnviron
+    sys.argv = _WatchedArgv(words)
     sys.dont_write_bytecode = True  # bytecode of a file that is edited within the same second would be taken for it
     _active.append(seen)
     try:
@@ -427,7 +427,7 @@ def watched(own: str = "") -> Iterator[Seen]:
         _earlier[:] = [seen]
         WATCHED.update(user_files().values())
         sys.dont_write_bytecode = bytecode
-        if isinstance(sys.argv, _Words):
+        if isinstance(sys.argv, _WatchedArgv):
             sys.argv = words
         os.environ.__class__ = variables
         for owner, name, old, had in saved:

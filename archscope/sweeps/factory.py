@@ -7,7 +7,7 @@ from typing import Any
 
 from archscope.analysis.metrics import STEP_METRICS, TOTALS
 from archscope.core.errors import SpecError
-from archscope.sources.inputs import Given, Text
+from archscope.sources.inputs import Argument, Text
 from archscope.sources.source import SOURCES, Source, source_of
 from archscope.sources.spec import Spec, parse
 from archscope.sweeps.grid import BATCH, INPUT, spelled
@@ -26,21 +26,21 @@ class Factories(Source):
     def build(self, name: str, arguments: dict[str, Any]) -> Any:
         return FACTORIES[name](**arguments)
 
-    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Argument, ...]:
         from archscope.sources.kinds.file import examples
 
         factory = FACTORIES[name]
         holder = sys.modules.get(getattr(factory, "__module__", None) or "")
         return examples(holder, getattr(factory, "__qualname__", name)) if holder is not None else ()
 
-    def guess(self, model: Any, text: str) -> tuple[Given, ...]:
+    def guess(self, model: Any, text: str) -> tuple[Argument, ...]:
         from archscope.sources.kinds.file import guess
 
         return guess(model, text)
 
 
 @dataclass(frozen=True)
-class Subject:
+class SweepModel:
     """A model with the arguments that stay, and how it is run. It can be sent to another process.
 
     factory: what builds it, where that is no model with a name. step: the conditions of a training step, as for
@@ -82,10 +82,10 @@ def subject_of(
     batch: int | None = None,
     train: bool = False,
     step: Mapping[str, Any] | None = None,
-) -> Subject:
+) -> SweepModel:
     """What a user names or hands over. Raises SpecError for what is neither a model's name nor callable."""
     if isinstance(factory, str):
-        return Subject(parse(factory), None, input, batch, train, step)
+        return SweepModel(parse(factory), None, input, batch, train, step)
     if not callable(factory):
         raise SpecError(f"{factory!r} is neither the name of a model nor a function that builds one")
     plain = getattr(factory, "__qualname__", type(factory).__name__)
@@ -93,6 +93,6 @@ def subject_of(
     while FACTORIES.setdefault(name, factory) is not factory:
         n += 1
         name = f"{plain}-{n}"
-    return Subject(
+    return SweepModel(
         Spec(plain.rpartition("<locals>.")[2], source_of("factory"), name), factory, input, batch, train, step
     )

@@ -24,7 +24,7 @@ from archscope.analysis.receptive_field import Field
 from archscope.core.record import Op, Tensor
 from archscope.core.table import AtLeast
 from archscope.operators import Work, shares
-from archscope.sweeps.lazy_layers import MADE, UNASKED, Facts, Frozen, NeedsTracer
+from archscope.sweeps.lazy_layers import MADE, UNASKED, Frozen, LayerFacts, NeedsTracer
 from archscope.tracing.collector import gc_paused
 from archscope.tracing.devices import CPU, believed, is_meta
 from archscope.tracing.guard import untouched
@@ -82,7 +82,7 @@ class State:
         self.active: list[dict[str, Any]] = []
         self.parameters: dict[int, torch.Tensor] = {}
         self.buffers: dict[int, torch.Tensor] = {}
-        self.all_facts: list[Facts] = []  # of layers whose parameters are not even made
+        self.all_facts: list[LayerFacts] = []  # of layers whose parameters are not even made
         self.shared: list[Frozen] = []  # buffers of the other layers that were copied
         self.dtype: torch.dtype | None = None  # of the first parameter of floating point
         dense: dict[int, torch.Tensor] = {}

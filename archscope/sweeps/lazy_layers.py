@@ -48,7 +48,7 @@ class Frozen(OrderedDict):
     """
 
     __setitem__ = __delitem__ = setdefault = update = pop = popitem = clear = __ior__ = move_to_end = _refuse
-    facts: "Facts | None" = None
+    facts: "LayerFacts | None" = None
     elements = nbytes = 0
     shapes: tuple[Any, ...] = ()
     by_id: Mapping[int, torch.Tensor] = MappingProxyType({})
@@ -57,7 +57,7 @@ class Frozen(OrderedDict):
         return OrderedDict((key, copy.deepcopy(value, memo)) for key, value in self.items())
 
 
-class Facts:
+class LayerFacts:
     """What is known of every layer of a template whose parameters nobody has asked for.
 
     number: of the template. names: of the parameters, each with None. tensors: those that are there: name, tensor,
@@ -84,7 +84,7 @@ class Parameters(dict):
     """The parameters of a layer that was copied."""
 
     __slots__ = ("facts",)
-    facts: Facts
+    facts: LayerFacts
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return dict, (dict(self),)  # a copy is a dict
@@ -128,7 +128,7 @@ def _frozen(items: dict[str, Any]) -> Frozen:
     return made
 
 
-class _NoNames(set):
+class _FrozenNames(set):
     add = update = __ior__ = _refuse
 
 
@@ -136,7 +136,7 @@ def _emptied(value: Any) -> Any:
     return _NONE if isinstance(value, dict) else _NO_NAMES if isinstance(value, set) else value
 
 
-_NONE, _NO_NAMES = Frozen(), _NoNames()
+_NONE, _NO_NAMES = Frozen(), _FrozenNames()
 _OWN = {"_parameters": dict, "_buffers": dict, "_modules": dict, "_non_persistent_buffers_set": set}  # of each module
 _BARE = {key: None if key in _OWN else _emptied(value) for key, value in vars(nn.Module()).items()}
 _CONTAINERS = frozenset(key for key, value in vars(nn.Module()).items() if isinstance(value, (dict, set)))
@@ -150,7 +150,7 @@ class Template(NamedTuple):
     """
 
     plain: dict[str, Any]
-    facts: Facts
+    facts: LayerFacts
     buffers: list[torch.Tensor]
     versions: list[int]
 
@@ -233,7 +233,7 @@ def _template(layer: nn.Module) -> Template | None:
     shared.shapes = tuple([None if b is None else b.shape for b in shared.values()])
     shared.by_id = {id(b): b for b in buffers}
     hooks = Frozen()
-    hooks.facts = Facts(own, shared, type(layer) is nn.Linear)
+    hooks.facts = LayerFacts(own, shared, type(layer) is nn.Linear)
     plain["_buffers"], plain["_forward_hooks"] = shared, hooks
     return Template(plain, hooks.facts, buffers, [b._version for b in buffers])
 

@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any, cast
 
 from archscope.analysis.metrics import STEP_METRICS, step_totals, totals
-from archscope.sources.inputs import Given, Text
+from archscope.sources.inputs import Argument, Text
 from archscope.sources.loading import forward_arguments, inputs_of, loaded
 from archscope.sources.records import reason, step_of, traced
 from archscope.sources.spec import Spec
-from archscope.sweeps.factory import Subject, subject_of
+from archscope.sweeps.factory import SweepModel, subject_of
 from archscope.sweeps.grid import Grid, columns, grid_of
 
 AT_ONCE = 64  # points whose models are built together; the first ones come sooner
@@ -27,10 +27,10 @@ Record = dict[str, Any]
 class Evaluator:
     """Evaluates points of one subject; keeps the model of the last one."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: SweepModel) -> None:
         self.subject, self.source = subject, subject.source()
         self.kept: tuple[Any, Any] | None = None  # a model and its arguments
-        self.given: dict[Any, tuple[Given, ...]] = {}
+        self.given: dict[Any, tuple[Argument, ...]] = {}
 
     def records(self, points: Sequence[Mapping[str, Any]]) -> list[Record]:
         """A record for each point, in order."""
@@ -80,7 +80,7 @@ class Evaluator:
             found = runs.totals(model, arguments, named, spec.text, self.subject.train, self.source.upper_bound)
         return {**found, "error": None}
 
-    def _given(self, spec: Spec, text: Text, batch: int | None) -> tuple[Given, ...]:
+    def _given(self, spec: Spec, text: Text, batch: int | None) -> tuple[Argument, ...]:
         """What the model is run on: of these sources it depends on no argument of the builder but the channels."""
         key = (repr(text), batch, spec.arguments.get("in_channels"))
         if spec.source.name not in ("zoo", "file", "module", "factory"):
@@ -124,15 +124,15 @@ def _without_values(model: Any, arguments: Any, named: Any) -> tuple[Any, Any]:
     return made.arguments, made.named
 
 
-def failed(point: Mapping[str, Any], subject: Subject, why: str) -> Record:
+def failed(point: Mapping[str, Any], subject: SweepModel, why: str) -> Record:
     """The record of a point that could not be evaluated at all."""
     return {**columns(point), **dict.fromkeys(subject.totals), "model": subject.at(point)[0].text, "error": why}
 
 
-_EVALUATORS: dict[int, tuple[Subject, Evaluator]] = {}
+_EVALUATORS: dict[int, tuple[SweepModel, Evaluator]] = {}
 
 
-def evaluate(subject: Subject, points: Sequence[Mapping[str, Any]]) -> list[Record]:
+def evaluate(subject: SweepModel, points: Sequence[Mapping[str, Any]]) -> list[Record]:
     """The records of some points; an evaluator is kept for the next ones, in this process."""
     if _EVALUATORS.get(0, (None,))[0] != subject:
         _EVALUATORS[0] = (subject, Evaluator(subject))
@@ -147,7 +147,7 @@ def _batched(items: Iterable[Any], n: int) -> Iterator[list[Any]]:
 
 
 def records(
-    subject: Subject, points: Iterable[Mapping[str, Any]], jobs: int = 1, scheduler: str | None = None
+    subject: SweepModel, points: Iterable[Mapping[str, Any]], jobs: int = 1, scheduler: str | None = None
 ) -> Iterator[Record]:
     """The records of points in their order, in this process, in several, or on a cluster."""
     if scheduler is not None or jobs > 1:
@@ -168,7 +168,7 @@ def records(
         yield from evaluator.records(some)
 
 
-def _lost(subject: Subject, point: Mapping[str, Any]) -> Record:
+def _lost(subject: SweepModel, point: Mapping[str, Any]) -> Record:
     return failed(point, subject, "the process that ran it died")
 
 

@@ -29,7 +29,7 @@ from archscope.core.table import did_you_mean
 from archscope.sources.inputs import Text
 from archscope.sources.spec import Spec, parse
 from archscope.sweeps.conditions import Condition
-from archscope.sweeps.factory import Subject
+from archscope.sweeps.factory import SweepModel
 from archscope.sweeps.grid import Grid, columns, grid_of, key_of
 from archscope.sweeps.run import Record, records
 from archscope.sweeps.store import Store, kept, signature
@@ -148,7 +148,7 @@ class Search:
         asked = [name for condition in (self.where, self.best) if condition for name in condition.names]
         if step is None and any(name in STEP_METRICS for name in asked):
             step = {}
-        self.subject = Subject(space.model, None, input, batch, train, step)
+        self.subject = SweepModel(space.model, None, input, batch, train, step)
         self.top, self.evaluated, self.met = top, 0, 0
         self.failures: Counter[str] = Counter()
         self.parts: Counter[str] = Counter()

@@ -23,7 +23,7 @@ from archscope.core.errors import SpecError
 from archscope.core.registry import Registry
 from archscope.core.table import unknown
 from archscope.core.version import __version__
-from archscope.sweeps.factory import Subject
+from archscope.sweeps.factory import SweepModel
 from archscope.sweeps.grid import Grid, columns
 
 GROUP = 256  # records that are written together, unless they come slowly
@@ -95,7 +95,7 @@ def _text(value: Any) -> str:
 # ------------------------------------------------------------------------------------------------------- resuming
 
 
-def signature(subject: Subject, points: Any) -> dict[str, Any]:
+def signature(subject: SweepModel, points: Any) -> dict[str, Any]:
     """What two runs of the same sweep have in common: model, code of its file, how it is run, points, versions."""
     found: dict[str, Any] = {"model": subject.spec.text, "input": repr(subject.input), "batch": subject.batch}
     found |= {"train": subject.train, "archscope": __version__, "torch": import_module("torch").__version__}
@@ -222,7 +222,7 @@ class Store:
 def resumed(
     path: str,
     points: Any,
-    subject: Subject,
+    subject: SweepModel,
     run: Callable[[Iterable[Mapping[str, Any]]], Iterator[Record]],
 ) -> Iterator[Record]:
     """Every record of a sweep: those that are in the file's part, then the others as they come, which are added to it.

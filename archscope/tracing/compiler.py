@@ -15,7 +15,7 @@ import torch
 NAME = "torch._dynamo"
 
 
-class _Stub(ModuleType):
+class _CompilerStub(ModuleType):
     """What stands for the compiler. It makes room for the real one as soon as anything else is asked of it."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class _Stub(ModuleType):
         return getattr(import_module(NAME), name)
 
 
-def _leave(stub: _Stub) -> None:
+def _leave(stub: _CompilerStub) -> None:
     """Take the stub away, and what functions have noted of it."""
     if sys.modules.get(NAME) is stub:
         del sys.modules[NAME]
@@ -49,9 +49,9 @@ class no_compiler:
     __slots__ = ("stub",)
 
     def __enter__(self) -> None:
-        self.stub: _Stub | None = None
+        self.stub: _CompilerStub | None = None
         if NAME not in sys.modules:
-            self.stub = sys.modules[NAME] = torch._dynamo = _Stub()  # type: ignore[assignment]
+            self.stub = sys.modules[NAME] = torch._dynamo = _CompilerStub()  # type: ignore[assignment]
 
     def __exit__(self, *error: object) -> None:
         if self.stub is not None:
@@ -63,7 +63,7 @@ def as_written() -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if NAME in sys.modules else nullcontext()
 
 
-class _Utils(ModuleType):
+class _UtilsStub(ModuleType):
     """What stands for `torch._dynamo.utils` while torchvision is imported, which wants a single function of it."""
 
     @staticmethod
@@ -91,7 +91,7 @@ def imported_lightly() -> Iterator[None]:
     if NAME in sys.modules or UTILS in sys.modules:
         yield
         return
-    stub = sys.modules[UTILS] = _Utils(UTILS)
+    stub = sys.modules[UTILS] = _UtilsStub(UTILS)
     try:
         yield
     finally:

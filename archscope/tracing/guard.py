@@ -29,7 +29,7 @@ _OWN = itemgetter("_parameters", "_buffers", "_modules")
 _HOOKS = itemgetter(*[name for name in FIRST if name.endswith(("hooks", "_kwargs", "_called", "_set"))])
 
 
-class Held:
+class AttributeContents:
     """What lists, dicts, sets and objects in the attributes of modules hold: layers of them, but no other module."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ def _same(value: Any, before: Any) -> bool:
 @contextmanager
 def untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[None]:
     """Set the mode, and give the modules back as they were: flags, attributes, parameters, buffers, random state."""
-    kept, held = [], Held()
+    kept, held = [], AttributeContents()
     scripted = [(m, m.training) for m in modules if is_scripted(m)]
     if train is not None:
         for module, _ in scripted:

@@ -46,14 +46,14 @@ class Unknown(Exception):
     """What a call is given or gives does not decide what an equal call would do."""
 
 
-class Kept(NamedTuple):
+class MemoEntry(NamedTuple):
     """What a call came to. form: what it returned, to be made again. cost: what the run wants to know of it."""
 
     form: Any
     cost: Any
 
 
-class Made(NamedTuple):
+class CreatedTensor(NamedTuple):
     """A tensor that a call made."""
 
     like: torch.Tensor
@@ -61,7 +61,7 @@ class Made(NamedTuple):
     dtype: str
 
 
-class Given(NamedTuple):
+class InputTensor(NamedTuple):
     """A tensor that a call was given, by its place among them."""
 
     place: int
@@ -75,7 +75,7 @@ class Memo:
     """
 
     def __init__(self, model: nn.Module | None = None, longest: int = 1 << 30) -> None:
-        self.calls: dict[Any, Kept | None] = {}  # None: to be made every time
+        self.calls: dict[Any, MemoEntry | None] = {}  # None: to be made every time
         self.keys: dict[Any, int] = {}
         self.longest, self.model = longest, model
         modules = [] if model is None else list(model.modules())
@@ -210,7 +210,7 @@ class MemoRun(Run):
             return self.again(kept, given)
         return self.first(key, None, make, args, kwargs, given)
 
-    def again(self, kept: Kept, given: list[torch.Tensor]) -> Any:
+    def again(self, kept: MemoEntry, given: list[torch.Tensor]) -> Any:
         """The output of a call that was made before."""
         output = self.make(kept.form, given)
         self.repeat(kept.cost, given, output)
@@ -226,7 +226,7 @@ class MemoRun(Run):
         output = make(*args, **kwargs)
         if effects == self.effects + len(self.stale) and self.unchanged(key[1], args, kwargs, given):
             try:
-                calls[key] = Kept(self.form(output, given), self.cost(start, module, given, output))
+                calls[key] = MemoEntry(self.form(output, given), self.cost(start, module, given, output))
             except Unknown:
                 pass
         return output
@@ -387,10 +387,10 @@ class MemoRun(Run):
                 raise Unknown
             for place, each in enumerate(given):
                 if each is value:
-                    return Given(place)
+                    return InputTensor(place)
             known = self.record(value)
             # another tensor of the same shape: the one that was made may yet be changed in place
-            return Made(_like(torch.Tensor, value, False), known.shape, known.dtype)
+            return CreatedTensor(_like(torch.Tensor, value, False), known.shape, known.dtype)
         if kind is tuple or kind is list:
             return kind([self.form(one, given) for one in value])
         if kind is dict or kind is OrderedDict:
@@ -402,12 +402,12 @@ class MemoRun(Run):
     def make(self, form: Any, given: list[torch.Tensor]) -> Any:
         """What an equal call returns."""
         kind = type(form)
-        if kind is Made:
+        if kind is CreatedTensor:
             tensor = _like(torch.Tensor, form.like, False)
             self.records[id(tensor)] = Tensor(len(self.alive), form.shape, form.dtype)
             self.alive.append(tensor)
             return tensor
-        if kind is Given:
+        if kind is InputTensor:
             return given[form.place]
         if kind is tuple or kind is list:
             return kind([self.make(one, given) for one in form])

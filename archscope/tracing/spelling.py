@@ -83,7 +83,7 @@ def viewed_as(sizes: Sequence[int]) -> AbstractContextManager[None]:
 def instead(name: str, other: Callable[[Any, Any, Any], Any]) -> Iterator[None]:
     """Within this block a function of that name that fails is `other(function, args, kwargs)` in its place."""
 
-    class Again(TorchFunctionMode):
+    class Fallback(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             try:
                 return func(*args, **(kwargs or {}))
@@ -92,5 +92,5 @@ def instead(name: str, other: Callable[[Any, Any, Any], Any]) -> Iterator[None]:
                     raise
                 return other(func, args, kwargs or {})
 
-    with Again():
+    with Fallback():
         yield

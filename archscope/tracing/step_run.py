@@ -40,7 +40,7 @@ RESHAPES = VIEWS | {"aten.resize_", "aten.set_"}  # in place, but with another s
 _sequence: Callable[[], int] = torch._C._autograd._get_sequence_nr  # type: ignore[attr-defined]
 
 
-class Piece:
+class LiveStorage:
     """A storage while the run goes on."""
 
     __slots__ = ("born", "died", "host", "nbytes", "reference", "role", "tensors")
@@ -59,8 +59,8 @@ class StepRun(Run):
     def __init__(self, modules: list[tuple[str, nn.Module]], name: str, values: bool, device: str) -> None:
         self.values, self.device, self.on_cpu = values, torch.device(device), device == "cpu"
         self.equal_calls = EqualCalls()
-        self.live: dict[int, Piece] = {}  # by the address of the storage
-        self.pieces: list[Piece] = []
+        self.live: dict[int, LiveStorage] = {}  # by the address of the storage
+        self.pieces: list[LiveStorage] = []
         self.count = 0  # of tensors
         self.quiet = True  # nothing is written down
         self.phases: list[Phase] = []
@@ -87,7 +87,7 @@ class StepRun(Run):
 
     # ------------------------------------------------------------------------------------------------- tensors
 
-    def piece(self, tensor: torch.Tensor) -> Piece:
+    def piece(self, tensor: torch.Tensor) -> LiveStorage:
         """The storage of a tensor."""
         if tensor.layout in SPARSE:
             raise SpecError(
@@ -98,7 +98,7 @@ class StepRun(Run):
         found = self.live.get(key)
         if found is None:
             host = device_of(tensor) == CPU and self.phase in ("", "optimizer")
-            found = self.live[key] = Piece(storage.nbytes(), -1 if self.quiet else len(self.ops), host)
+            found = self.live[key] = LiveStorage(storage.nbytes(), -1 if self.quiet else len(self.ops), host)
             self.pieces.append(found)
 
             def gone(_: Any, self: "StepRun" = self, key: int = key) -> None:

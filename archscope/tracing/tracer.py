@@ -70,7 +70,7 @@ def trace(
     kwargs = {**(kwargs or {}), **by_name}
     if values not in ("auto", "never", "always"):
         raise SpecError(f"values={values!r}: it is 'auto', 'never' or 'always'")
-    once = Once(inputs, kwargs, name or getattr(model, NAME, type(model).__name__), train, rules, bound, memory)
+    once = RunSetup(inputs, kwargs, name or getattr(model, NAME, type(model).__name__), train, rules, bound, memory)
     if values == "always":
         return once.real(model)
     try:
@@ -99,7 +99,7 @@ def trace(
         raise first from stopped.__cause__
 
 
-class Once(NamedTuple):
+class RunSetup(NamedTuple):
     """What a run is made of, besides the model."""
 
     inputs: Any

@@ -210,12 +210,12 @@ KINDS["runs"] = Kind("runs.jsonl", _runs,
 def _part(folder: Path) -> None:
     """The part of a sweep that was stopped after two of its three points."""
     from archscope.sources.spec import parse
-    from archscope.sweeps.factory import Subject
+    from archscope.sweeps.factory import SweepModel
     from archscope.sweeps.grid import Grid, typed_axes
     from archscope.sweeps.run import records
     from archscope.sweeps.store import Store, signature
 
-    subject = Subject(parse("lenet"), None, None, None, False)
+    subject = SweepModel(parse("lenet"), None, None, None, False)
     grid = Grid(typed_axes(["batch=1:3:1"], subject.spec))
     store = Store(str(folder / "grid.csv"), signature(subject, grid), lambda *_: {})
     found = iter(records(subject, grid))

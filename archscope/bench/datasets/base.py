@@ -53,7 +53,7 @@ class Data:
         return "@".join([self.name, *(f"{key}={value}" for key, value in self.sizes.items())])
 
 
-class Needs(NamedTuple):
+class NetworkInput(NamedTuple):
     """What a network takes: shape of one example without the batch ([c, h, w], [t, c] or [t]), dtype, classes."""
 
     shape: tuple[int, ...]
@@ -68,7 +68,7 @@ class Lookup(NamedTuple):
     download: bool = False
 
 
-Maker = Callable[[Needs, Lookup], Data]
+Maker = Callable[[NetworkInput, Lookup], Data]
 
 
 class Dataset(NamedTuple):

@@ -1,11 +1,11 @@
 """1,797 real images of digits from scikit-learn."""
 
-from archscope.bench.datasets.base import Data, Lookup, Needs, Split, dataset
+from archscope.bench.datasets.base import Data, Lookup, NetworkInput, Split, dataset
 from archscope.core.errors import SpecError
 
 
 @dataset("digits", train=1_440, test=357, example="1×8×8, 10 classes", origin="scikit-learn")
-def scikit_learn_digits(needs: Needs, lookup: Lookup) -> Data:
+def scikit_learn_digits(needs: NetworkInput, lookup: Lookup) -> Data:
     """Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998) from scikit-learn: 8×8, 0 to 16.
 
     In the stored order, the last ten of every fifty images are for testing: 1,440 and 357, every digit in both.

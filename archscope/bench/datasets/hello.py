@@ -1,13 +1,13 @@
 """hello → ohlol, one sequence of letters."""
 
-from archscope.bench.datasets.base import Data, Lookup, Needs, Split, dataset
+from archscope.bench.datasets.base import Data, Lookup, NetworkInput, Split, dataset
 from archscope.core.errors import SpecError
 
 LETTERS = "ehlo"
 
 
 @dataset("hello", train=1, test=1, example="5 letters of 4; tested on itself", origin="built in")
-def sequence(needs: Needs, lookup: Lookup) -> Data:
+def sequence(needs: NetworkInput, lookup: Lookup) -> Data:
     """One sequence, hello, with the letter that follows each letter: ohlol. The test set is the training set."""
     import torch
 
@@ -20,6 +20,6 @@ def sequence(needs: Needs, lookup: Lookup) -> Data:
     return Data("hello", split, split, 4, seen=True, origin="built in", letters=LETTERS)
 
 
-def is_hello(needs: Needs) -> bool:
+def is_hello(needs: NetworkInput) -> bool:
     """Whether a network takes sequences of four letters."""
     return needs.classes == 4 and (len(needs.shape) == 1 or (len(needs.shape) == 2 and needs.shape[-1] == 4))

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from archscope.bench.datasets.base import Data, Lookup, Maker, Needs, Split, cache_folder, dataset
+from archscope.bench.datasets.base import Data, Lookup, Maker, NetworkInput, Split, cache_folder, dataset
 from archscope.core.errors import ArchscopeError, SpecError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _downloaded(name: str, root: Path) -> Path:
 
 
 def _maker(name: str) -> Maker:
-    def make(needs: Needs, lookup: Lookup) -> Data:
+    def make(needs: NetworkInput, lookup: Lookup) -> Data:
         (train, train_labels, test, test_labels), place = read_mnist(name, lookup.folder, lookup.download)
         splits = Split(train[:, None], train_labels.long()), Split(test[:, None], test_labels.long())
         return Data(name, *splits, classes=10, origin=str(place))

@@ -1,6 +1,6 @@
 """Images that are made from a seed, in the size that the network takes."""
 
-from archscope.bench.datasets.base import Data, Lookup, Needs, Split, dataset
+from archscope.bench.datasets.base import Data, Lookup, NetworkInput, Split, dataset
 from archscope.core.errors import SpecError
 
 SYNTHETIC = (8192, 1024)  # examples for training and testing
@@ -13,7 +13,7 @@ SYNTHETIC = (8192, 1024)  # examples for training and testing
     example="what the network takes; not real",
     origin="made by a seed",
 )
-def patterns(needs: Needs, lookup: Lookup) -> Data:
+def patterns(needs: NetworkInput, lookup: Lookup) -> Data:
     """A coarse pattern per class, plus noise. A network can learn it; its accuracy means nothing. For throughput."""
     import torch
 

@@ -27,7 +27,7 @@ def render(table: Table, width: int | None = None, color: bool = False) -> str:
     """
     totals = totals_of(table)
     rows = [cells_of(table, row) for row in table.rows] + ([totals] if totals else [])
-    strips = [_Strip(column, [row[i] for row in rows]) for i, column in enumerate(table.columns)]
+    strips = [_TextColumn(column, [row[i] for row in rows]) for i, column in enumerate(table.columns)]
     strips = strips[:1] + [strip for strip in strips[1:] if any(strip.cells) or not strip.column.priority]
     widths = _fit(strips, width)
     kept = [strip for strip in strips if strip.column.key in widths]
@@ -74,7 +74,7 @@ def render(table: Table, width: int | None = None, color: bool = False) -> str:
     return "\n".join(out) + "\n"
 
 
-class _Strip:
+class _TextColumn:
     """One column of cells as text. full: the width that needs no folding; tight: with the title on several lines."""
 
     def __init__(self, column: Column, cells: list[str]) -> None:
@@ -93,7 +93,7 @@ class _Strip:
         return max(min(self.tight, NARROW), max(map(_width, atoms), default=0))
 
 
-def _fit(strips: list[_Strip], width: int | None) -> dict[str, int]:
+def _fit(strips: list[_TextColumn], width: int | None) -> dict[str, int]:
     """The width of each column that is kept, by key."""
     if width is None or _total([strip.full for strip in strips]) <= width:
         return {strip.column.key: strip.full for strip in strips}
@@ -121,7 +121,7 @@ def _total(widths: list[int], gap: int = GAP) -> int:
     return sum(widths) + gap * (len(widths) - 1)
 
 
-def _join(row: Sequence[list[str]], strips: list[_Strip], widths: Mapping[str, int], gap: int) -> list[str]:
+def _join(row: Sequence[list[str]], strips: list[_TextColumn], widths: Mapping[str, int], gap: int) -> list[str]:
     """The lines of one row, from the lines of each of its cells."""
     lines = []
     for i in range(max(map(len, row))):

@@ -8,9 +8,9 @@ construction; the files are listed, and pages show them in order of their names.
 import pkgutil
 from importlib import import_module
 
-from archscope.learn.comparisons.base import COMPARISONS, Found, Seen, compared, comparison
+from archscope.learn.comparisons.base import COMPARISONS, ComparedRow, Instance, compared, comparison
 
 for _file in pkgutil.iter_modules(__path__):
     import_module(f"archscope.learn.comparisons.{_file.name}")
 
-__all__ = ["COMPARISONS", "Found", "Seen", "compared", "comparison"]
+__all__ = ["COMPARISONS", "Instance", "ComparedRow", "compared", "comparison"]

@@ -13,7 +13,7 @@ from archscope.core.registry import Registry
 from archscope.layers import Derived, derive
 
 
-class Seen(NamedTuple):
+class ComparedRow(NamedTuple):
     """A row with the results of both derivations. kind: the layer that it is, or that computes the same."""
 
     row: Row
@@ -28,7 +28,7 @@ class Seen(NamedTuple):
         return self.check.derived
 
 
-class Found(NamedTuple):
+class Instance(NamedTuple):
     """One instance. paths: the layers that it is made of. cost: MACs as it is and as it would be, where they differ."""
 
     paths: tuple[str, ...]
@@ -36,13 +36,13 @@ class Found(NamedTuple):
     cost: tuple[int, int] | None = None
 
 
-Comparison = Callable[[Trace, Sequence[Seen]], Iterator[Found]]
+Comparison = Callable[[Trace, Sequence[ComparedRow]], Iterator[Instance]]
 
 COMPARISONS: Registry[Comparison] = Registry("comparison")
 comparison = COMPARISONS.register  # by its title
 
 
-def compared(trace: Trace, items: Sequence[Seen]) -> dict[str, list[Found]]:
+def compared(trace: Trace, items: Sequence[ComparedRow]) -> dict[str, list[Instance]]:
     """The instances of every comparison that applies to a run."""
     found = {title: list(find(trace, items)) for title, find in COMPARISONS.items()}
     return {title: instances for title, instances in found.items() if instances}
@@ -77,33 +77,33 @@ def _one_in(op: Op) -> bool:
     return len(alike) == 1 and alike[0].id == op.inputs[0].id
 
 
-def row_of(items: Sequence[Seen], op: Op | None) -> Seen | None:
+def row_of(items: Sequence[ComparedRow], op: Op | None) -> ComparedRow | None:
     """The row of one tensor's maker."""
     made = op.outputs[0].id if op is not None else None
     return next((one for one in items if one.row.outputs and one.row.outputs[0].id == made), None)
 
 
-def conv_before(trace: Trace, items: Sequence[Seen], one: Seen) -> Seen | None:
+def conv_before(trace: Trace, items: Sequence[ComparedRow], one: ComparedRow) -> ComparedRow | None:
     """The convolution whose output, normalised or activated, is the input of a row."""
     return row_of(items, back(trace, one.row.inputs[0], "aten.conv2d"))
 
 
-def convolutions_of(items: Sequence[Seen]) -> list[Seen]:
+def convolutions_of(items: Sequence[ComparedRow]) -> list[ComparedRow]:
     return [one for one in items if one.kind == "Conv2d" and one.check.agrees and one.check.derived is not None]
 
 
-def inside_of(items: Sequence[Seen], layer: Layer) -> list[Seen]:
+def inside_of(items: Sequence[ComparedRow], layer: Layer) -> list[ComparedRow]:
     return [one for one in items if layer.start <= one.row.start and one.row.stop <= layer.stop and one.row.stop]
 
 
-def otherwise(one: Seen, shape: tuple[int, ...] | None = None, **config: Any) -> Derived:
+def otherwise(one: ComparedRow, shape: tuple[int, ...] | None = None, **config: Any) -> Derived:
     """The closed form of a layer in another configuration."""
     derived = derive(one.kind, {**one.config, **config}, (shape or one.row.inputs[0].shape,))
     assert derived is not None
     return derived
 
 
-def kernel_of(one: Seen) -> tuple[int, ...]:
+def kernel_of(one: ComparedRow) -> tuple[int, ...]:
     return tuple(one.config["kernel_size"])
 
 

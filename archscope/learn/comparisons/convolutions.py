@@ -8,8 +8,8 @@ from archscope.core.expression import product, ratio, symbol, symbols
 from archscope.core.record import Tensor, Trace
 from archscope.layers import derive
 from archscope.learn.comparisons.base import (
-    Found,
-    Seen,
+    ComparedRow,
+    Instance,
     comparison,
     conv_before,
     convolutions_of,
@@ -25,7 +25,7 @@ _HOWARD = "A. Howard et al.: MobileNets. arXiv:1704.04861 (2017), section 3.1: t
 
 
 @comparison("Depthwise separable against standard convolution")
-def depthwise_separable(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
+def depthwise_separable(trace: Trace, items: Sequence[ComparedRow]) -> Iterator[Instance]:
     """A convolution of each channel alone, then a 1×1 over the channels: 1/c_out + 1/k² of the cost."""
     convs = convolutions_of(items)
     for i, deep in enumerate(convs):
@@ -43,7 +43,7 @@ def depthwise_separable(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
         if share.value != Fraction(here, there):
             continue  # the 1×1 strides, say
         apart = sum_of(depthwise=int(deep.derived.params), pointwise=int(wide.derived.params))
-        yield Found(
+        yield Instance(
             (deep.row.path, wide.row.path),
             Section(
                 f"{deep.row.path} and {wide.row.path}",
@@ -63,7 +63,7 @@ def depthwise_separable(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
 
 
 @comparison("A fully connected layer as a convolution")
-def dense_as_convolution(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
+def dense_as_convolution(trace: Trace, items: Sequence[ComparedRow]) -> Iterator[Instance]:
     """Behind a flatten of [c, h, w] it is the convolution h×w with as many kernels as it has outputs."""
     for one in items:
         if one.kind != "Linear" or not one.check.agrees:
@@ -82,7 +82,7 @@ def dense_as_convolution(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]
             if same
             else [Equation("height", conv.sides[0], "h_out"), Equation("width", conv.sides[1], "w_out")]
         )
-        yield Found(
+        yield Instance(
             (one.row.path,),
             Section(
                 one.row.path,
@@ -123,10 +123,10 @@ _SIMONYAN = "K. Simonyan, A. Zisserman: Very deep convolutional networks. arXiv:
 
 
 @comparison("Small kernels in a row against one large")
-def stacked(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
+def stacked(trace: Trace, items: Sequence[ComparedRow]) -> Iterator[Instance]:
     """n convolutions k×k in a row see as far as one of n·(k − 1) + 1, with fewer weights and more nonlinearities."""
     plain = [one for one in convolutions_of(items) if _keeps(one)]
-    stacks: list[list[Seen]] = []
+    stacks: list[list[ComparedRow]] = []
     for last in reversed(plain):
         if any(last in stack for stack in stacks):
             continue
@@ -140,7 +140,7 @@ def stacked(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
         n, k, c = symbols(n=len(stack), k=kernel_of(last)[0], c=last.config["in_channels"])
         side = n * (k - 1) + 1
         wide = symbol("K", side.value)
-        yield Found(
+        yield Instance(
             tuple(one.row.path for one in stack),
             Section(
                 f"{first.row.path} to {last.row.path}",
@@ -156,7 +156,7 @@ def stacked(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
         )
 
 
-def _keeps(one: Seen) -> bool:
+def _keeps(one: ComparedRow) -> bool:
     """A square kernel that keeps sides and channels."""
     kernel, same = kernel_of(one), one.row.inputs[0].shape == one.row.outputs[0].shape
     plain = one.config["groups"] == 1 and set(one.config["stride"]) == set(one.config["dilation"]) == {1}

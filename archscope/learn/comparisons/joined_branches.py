@@ -6,8 +6,8 @@ from archscope.core.document import Equation, Section
 from archscope.core.expression import product, ratio, symbol, symbols
 from archscope.core.record import Layer, Op, Tensor, Trace
 from archscope.learn.comparisons.base import (
-    Found,
-    Seen,
+    ComparedRow,
+    Instance,
     back,
     comparison,
     conv_before,
@@ -30,7 +30,7 @@ _HUANG = (
 
 
 @comparison("Inception with and without its 1×1 reductions")
-def inception(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
+def inception(trace: Trace, items: Sequence[ComparedRow]) -> Iterator[Instance]:
     """Branches over one input, concatenated. A 1×1 before a larger kernel thins the channels that this one reads."""
     makers = made_by(trace)
     for layer in trace.layers:
@@ -82,21 +82,21 @@ def inception(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
         if drawn:
             notes.append(f"Without its 1×1 the pooling branch hands on all {c_in} channels, so blocks would grow.")
         title = f"{layer.path or trace.model}"
-        yield Found((layer.path,), Section(title, (), tuple(lines), tuple(notes)), (here[1], there[1]))
+        yield Instance((layer.path,), Section(title, (), tuple(lines), tuple(notes)), (here[1], there[1]))
 
 
-def _pool_before(trace: Trace, one: Seen) -> bool:
+def _pool_before(trace: Trace, one: ComparedRow) -> bool:
     op = made_by(trace).get(one.row.inputs[0].id)
     return op is not None and "pool" in op.name
 
 
-def _reaches(trace: Trace, tensor: Tensor, one: Seen) -> bool:
+def _reaches(trace: Trace, tensor: Tensor, one: ComparedRow) -> bool:
     op = back(trace, tensor, "aten.conv2d")
     return op is not None and op.outputs[0].id == one.row.outputs[0].id or tensor.id == one.row.outputs[0].id
 
 
 @comparison("What a residual block adds")
-def residual(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
+def residual(trace: Trace, items: Sequence[ComparedRow]) -> Iterator[Instance]:
     """The input, as it is or through a 1×1, added to what the block computes."""
     for layer in trace.layers:
         if not layer.inputs or not layer.outputs or layer.kind == "Sequential":
@@ -129,13 +129,13 @@ def residual(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
         lines.append(Equation("parameters", sum_of(F=body, shortcut=side)))
         lines.append(Equation("additions", elements))
         about = f"y = F(x) + x with {shape}." if by is None else f"y = F(x) + W·x with {shape}."
-        yield Found((layer.path,), Section(layer.path or trace.model, (about,), tuple(lines)))
+        yield Instance((layer.path,), Section(layer.path or trace.model, (about,), tuple(lines)))
 
 
 ADD = ("aten.add", "aten.add_")
 
 
-def _adds(trace: Trace, op: Op, start: Tensor, inside: Sequence[Seen]) -> bool:
+def _adds(trace: Trace, op: Op, start: Tensor, inside: Sequence[ComparedRow]) -> bool:
     """Whether an operator adds a block's input, or its projection, to something else of the same shape."""
     two = [t for t in op.inputs if op.outputs and t.shape == op.outputs[0].shape]
     if op.name not in ADD or len(two) != 2 or two[0].id == two[1].id:
@@ -156,14 +156,14 @@ def _own(trace: Trace, layer: Layer) -> list[int]:
     return [*out, *range(at, layer.stop)]
 
 
-def _projection(trace: Trace, tensor: Tensor, start: Tensor, inside: Sequence[Seen]) -> Seen | None:
+def _projection(trace: Trace, tensor: Tensor, start: Tensor, inside: Sequence[ComparedRow]) -> ComparedRow | None:
     one = row_of(inside, back(trace, tensor, "aten.conv2d"))
     if one is None or one.kind != "Conv2d" or not one.check.agrees:
         return None
     return one if set(kernel_of(one)) == {1} and one.row.inputs[0].id == start.id else None
 
 
-def _norm_behind(inside: Sequence[Seen], conv: Seen) -> Seen | None:
+def _norm_behind(inside: Sequence[ComparedRow], conv: ComparedRow) -> ComparedRow | None:
     return next(
         (n for n in inside if n.row.inputs and n.row.inputs[0].id == conv.row.outputs[0].id and n.values["params"]),
         None,
@@ -171,7 +171,7 @@ def _norm_behind(inside: Sequence[Seen], conv: Seen) -> Seen | None:
 
 
 @comparison("What a dense block adds")
-def dense(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
+def dense(trace: Trace, items: Sequence[ComparedRow]) -> Iterator[Instance]:
     """Each of n layers adds g channels to what it saw: c + n·g."""
     for layer in trace.layers:
         if not layer.inputs or not layer.outputs or len(layer.inputs[0].shape) != 4 or len(layer.outputs[0].shape) != 4:
@@ -195,4 +195,4 @@ def dense(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
             Equation("block parameters", weights),
         )
         about = f"{n.value} layers, each adds {g.value} channels to all that went before it."
-        yield Found((layer.path,), Section(layer.path or trace.model, (about,), lines))
+        yield Instance((layer.path,), Section(layer.path or trace.model, (about,), lines))

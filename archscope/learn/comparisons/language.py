@@ -8,11 +8,11 @@ from archscope.analysis.metrics import totals
 from archscope.core.document import Equation, Section
 from archscope.core.expression import product, symbols
 from archscope.core.record import Trace
-from archscope.learn.comparisons.base import Found, Seen, comparison, sum_of
+from archscope.learn.comparisons.base import ComparedRow, Instance, comparison, sum_of
 
 
 @comparison("Keys and values that queries share")
-def shared_keys(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
+def shared_keys(trace: Trace, items: Sequence[ComparedRow]) -> Iterator[Instance]:
     """g heads of keys serve h heads of queries: the cache shrinks to g/h, the scores cost what they cost."""
     projections = {one.row.path: one for one in items if one.kind == "Linear"}
     for index, path in score_products(trace).items():
@@ -47,11 +47,11 @@ def shared_keys(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
                 f"A head has {d} features, which the configuration says; {hidden}/{wide // d} is another number."
             )
         about = f"{wide // d} heads of queries share {narrow // d} heads of keys and values."
-        yield Found((path,), Section(path, (about,), lines, tuple(notes)))
+        yield Instance((path,), Section(path, (about,), lines, tuple(notes)))
 
 
 @comparison("What a token costs: 2N and 6N")
-def costs_of_a_token(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
+def costs_of_a_token(trace: Trace, items: Sequence[ComparedRow]) -> Iterator[Instance]:
     """2N FLOPs forward and 6N in training, N being the matrices that a token meets; the scores come on top."""
     scores = score_products(trace)
     first = trace.inputs[0] if trace.inputs else None
@@ -72,11 +72,11 @@ def costs_of_a_token(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
         "The backward pass has two products for each of the forward, for weights and for inputs: 6N and not 2N.",
         "FLOPs are twice the MACs.",
     )
-    yield Found(("",), Section(trace.model, (), lines, notes))
+    yield Instance(("",), Section(trace.model, (), lines, notes))
 
 
 @comparison("Parameters that a token uses")
-def active(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
+def active(trace: Trace, items: Sequence[ComparedRow]) -> Iterator[Instance]:
     """Of E experts a token takes k: active are all parameters but those of the others."""
     how, found = generation.routing(trace, {}), generation.active(trace, {})
     if not score_products(trace) or how is None or found is None:
@@ -92,4 +92,4 @@ def active(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
         "Attention, norms and tables are not shared out: all parameters times k/E is another number.",
     )
     about = f"{how.experts} experts in a layer, of which a token takes {how.taken}."
-    yield Found(("",), Section(trace.model, (about,), tuple(lines), notes))
+    yield Instance(("",), Section(trace.model, (about,), tuple(lines), notes))

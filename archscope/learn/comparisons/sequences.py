@@ -6,11 +6,11 @@ from archscope.core.document import Equation, Section
 from archscope.core.expression import Number, product, symbol, symbols
 from archscope.core.record import Trace
 from archscope.layers import LAYERS, derive
-from archscope.learn.comparisons.base import Found, Seen, comparison, sum_of
+from archscope.learn.comparisons.base import ComparedRow, Instance, comparison, sum_of
 
 
 @comparison("The gates of a recurrent layer")
-def gates(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
+def gates(trace: Trace, items: Sequence[ComparedRow]) -> Iterator[Instance]:
     """One gate is an fc layer over input and state; a GRU has three, an LSTM four."""
     for one in items:
         names = LAYERS[one.kind].gates if one.kind in LAYERS else ()
@@ -43,11 +43,11 @@ def gates(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
             notes.append("Two directions: all of this twice, once for each.")
         many = "gates" if count.value > 1 else "gate"
         about = f"{count.value} {many} ({', '.join(names)}), each a fully connected layer over input and state."
-        yield Found((one.row.path,), Section(one.row.path or trace.model, (about,), tuple(lines), tuple(notes)))
+        yield Instance((one.row.path,), Section(one.row.path or trace.model, (about,), tuple(lines), tuple(notes)))
 
 
 @comparison("Projections and scores of attention")
-def attention(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
+def attention(trace: Trace, items: Sequence[ComparedRow]) -> Iterator[Instance]:
     """Four projections cost 4·l·e², scores and sums 2·l·s·e; the number of heads is in neither."""
     for one in items:
         if one.kind != "MultiheadAttention" or not one.check.agrees or len(one.row.inputs) < 3:
@@ -76,4 +76,4 @@ def attention(trace: Trace, items: Sequence[Seen]) -> Iterator[Found]:
             "The scores grow with l·s: with as many keys as queries they pass the projections beyond "
             f"l = 2·e = {2 * e.value}.",
         )
-        yield Found((one.row.path,), Section(one.row.path, (), lines, notes))
+        yield Instance((one.row.path,), Section(one.row.path, (), lines, notes))

@@ -25,7 +25,7 @@ from math import prod
 from typing import Any
 
 from archscope.core.record import Layer, Op, Shape, Trace
-from archscope.peers.accounts import Account, Item, Ledger, counter, measures, place_of, refused
+from archscope.peers.accounts import Account, AccountItem, Ledger, counter, measures, place_of, refused
 from archscope.peers.einsum import printed_operations
 from archscope.peers.hooks import (
     DIMENSIONS,
@@ -101,7 +101,7 @@ def convention(trace: Trace) -> Account:
 def _sum(doubled: Account, single: Account) -> Account:
     """Both accounts in one. single: its figure begins at archscope's MACs, which the other one has already."""
     assert doubled.figure is not None
-    items: tuple[Item, ...] = (*doubled.items, *single.items)
+    items: tuple[AccountItem, ...] = (*doubled.items, *single.items)
     return Account(doubled.figure + sum(item.amount for item in single.items), items, doubled.note)
 
 

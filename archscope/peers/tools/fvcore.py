@@ -24,7 +24,7 @@ from archscope.peers.einsum import printed_operations
 from archscope.peers.hooks import norm_elements
 
 
-class _Fails(Exception):
+class _FvcoreError(Exception):
     """fvcore stops with an exception where this is raised."""
 
 
@@ -56,7 +56,7 @@ def convention(trace: Trace) -> Account:
                     _operator(ledger, op, ledger.macs[i], place, owners(trace)[i].config)
                 else:
                     ledger.enter("results that no output depends on are not recorded", -ledger.macs[i], place)
-    except _Fails as failure:
+    except _FvcoreError as failure:
         return refused(f"fvcore fails: {failure}")
     return ledger.account()
 
@@ -69,7 +69,7 @@ def _operator(ledger: Ledger, op: Op, macs: int, place: str, config: Mapping[str
     elif name == "matmul":
         left, right = (t.shape for t in op.inputs[:2])
         if len(right) < 2:
-            raise _Fails("a matrix product with a vector on the right")
+            raise _FvcoreError("a matrix product with a vector on the right")
         ledger.enter("matmul: the right operand's batch is left out", prod(left) * right[-1] - macs, place)
     elif macs and name.startswith("conv"):
         padding = op.args.get("padding", config.get("padding"))  # "valid" is a default that PyTorch does not pass on
@@ -93,7 +93,7 @@ _NAMES = {
 def _norm(word: str, training: bool = False) -> Callable[[Op], tuple[str, int]]:
     def norm(op: Op) -> tuple[str, int]:
         if (not training or op.args.get("training")) and not 2 <= len(op.inputs[0].shape) <= 5:
-            raise _Fails(f"{word} norm of {len(op.inputs[0].shape)} axes")
+            raise _FvcoreError(f"{word} norm of {len(op.inputs[0].shape)} axes")
         return norm_elements(op, word, training)
 
     return norm

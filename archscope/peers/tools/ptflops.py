@@ -32,7 +32,7 @@ from math import prod
 from typing import Any
 
 from archscope.core.record import Layer, Op, Trace
-from archscope.peers.accounts import Account, Item, Ledger, counter, measures, place_of, refused
+from archscope.peers.accounts import Account, AccountItem, Ledger, counter, measures, place_of, refused
 from archscope.peers.hooks import (
     CONVOLUTIONS,
     DIMENSIONS,
@@ -106,7 +106,9 @@ def _divided(account: Account, modules: int, functions: int, batch: int) -> Acco
     if batch == 1 or account.figure is None:
         return account
     figure = int(modules / batch + functions)
-    item = Item(f"what modules count is divided by the first side of the input, {batch}", figure - account.figure)
+    item = AccountItem(
+        f"what modules count is divided by the first side of the input, {batch}", figure - account.figure
+    )
     return account._replace(figure=figure, items=(*account.items, item) if item.amount else account.items)
 
 

@@ -48,7 +48,7 @@ class Initializer(NamedTuple):
     value: Any
 
 
-class Declared(NamedTuple):
+class DeclaredShape(NamedTuple):
     """A shape that the graph or its inference states, None for a side that is open."""
 
     shape: tuple[int | None, ...]
@@ -59,9 +59,9 @@ class Declared(NamedTuple):
 class Graph:
     nodes: tuple[Node, ...]
     initializers: dict[str, Initializer]
-    inputs: dict[str, Declared]
+    inputs: dict[str, DeclaredShape]
     outputs: tuple[str, ...]
-    shapes: dict[str, Declared]
+    shapes: dict[str, DeclaredShape]
     opset: int
 
 
@@ -167,15 +167,15 @@ def _initializer(one: Any, folder: Path) -> Initializer:
     return Initializer(one.name, shape, dtype, numpy_helper.to_array(one))
 
 
-def _declared(one: Any) -> Declared:
+def _declared(one: Any) -> DeclaredShape:
     kind = one.type.tensor_type
     sides = tuple(side.dim_value if side.HasField("dim_value") else None for side in kind.shape.dim)
     if any(side is not None and not 0 <= side <= limits.INPUT for side in sides):
         raise ValueError(f"{one.name!r} has a shape that no tensor has")
-    return Declared(sides, DTYPES.get(kind.elem_type, ""))
+    return DeclaredShape(sides, DTYPES.get(kind.elem_type, ""))
 
 
-def _inferred(model: Any) -> dict[str, Declared]:
+def _inferred(model: Any) -> dict[str, DeclaredShape]:
     """The shapes that `onnx.shape_inference` derives; none where it cannot."""
     from onnx import shape_inference
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from archscope.core.errors import SpecError
-from archscope.sources.inputs import Given
+from archscope.sources.inputs import Argument
 from archscope.sources.kinds import config, transformers
 from archscope.sources.source import SOURCES, Keys, Source
 from archscope.sources.spec import Spec, parse
@@ -42,7 +42,7 @@ class Adapters(Source):
                 why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
                 raise SpecError(f"{name} does not fit the model {base.text}: {why}") from error
 
-    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Argument, ...]:
         base = base_of(name, arguments)
         return base.source.inputs(base.name, base.arguments)
 

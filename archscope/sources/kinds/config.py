@@ -17,7 +17,7 @@ from typing import Any
 from archscope.core import files, limits
 from archscope.core.errors import SpecError
 from archscope.core.table import did_you_mean
-from archscope.sources.inputs import Given
+from archscope.sources.inputs import Argument
 from archscope.sources.kinds import transformers
 from archscope.sources.other_names import question
 from archscope.sources.source import SOURCES, Source
@@ -38,7 +38,7 @@ class HubFolders(Source):
     def build(self, name: str, arguments: dict[str, Any]) -> Any:
         return transformers.build(*class_and_config(name, arguments))
 
-    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Argument, ...]:
         return transformers.inputs_of_config(*class_and_config(name, arguments))
 
     def running(self, name: str) -> AbstractContextManager[tuple[str, ...]]:

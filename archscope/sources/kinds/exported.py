@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from archscope.core.errors import SpecError
-from archscope.sources.inputs import Given, of_shape
+from archscope.sources.inputs import Argument, of_shape
 from archscope.sources.source import SOURCES, Source
 
 
@@ -30,7 +30,7 @@ class ExportedPrograms(Source):
     def build(self, name: str, arguments: dict[str, Any]) -> Any:
         return _module(name)
 
-    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Argument, ...]:
         return _inputs(name)
 
     def keys(self, name: str) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _module(path: str) -> Any:
     return model
 
 
-def _inputs(path: str) -> tuple[Given, ...]:
+def _inputs(path: str) -> tuple[Argument, ...]:
     given = _program(path).example_inputs
     if given is None:
         raise SpecError(f"{path} was saved without the inputs it was exported with")

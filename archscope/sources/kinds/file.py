@@ -17,7 +17,7 @@ from archscope.core.errors import ArchscopeError, SpecError, TraceError
 from archscope.core.table import did_you_mean
 from archscope.sources.arguments import givens_in, has_tensors, outcome
 from archscope.sources.guard import user_code
-from archscope.sources.inputs import Given, Input, of_shape, parse_input, shape_and_dtype
+from archscope.sources.inputs import Argument, Input, of_shape, parse_input, shape_and_dtype
 from archscope.sources.nested import in_full
 from archscope.sources.source import SOURCES, Source
 
@@ -46,7 +46,7 @@ class PythonModels(Source):
         where, _, attribute = name.rpartition(":")
         return made(self.holder(where), where, attribute, arguments)
 
-    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Argument, ...]:
         """What `example_inputs()` beside the model gives."""
         where, _, attribute = name.rpartition(":")
         return examples(self.holder(where), attribute)
@@ -59,7 +59,7 @@ class PythonModels(Source):
             return getattr(model, LIGHTNING, None)
         return found if has_tensors(found) else None
 
-    def guess(self, model: Any, text: str) -> tuple[Given, ...]:
+    def guess(self, model: Any, text: str) -> tuple[Argument, ...]:
         return guess(model, text)
 
 
@@ -205,7 +205,7 @@ def _fits(factory: Any, name: str, arguments: dict[str, Any]) -> None:
         raise SpecError(f"{name} needs {', '.join(missing)}: write {name}{wants}")
 
 
-def examples(holder: ModuleType, attribute: str) -> tuple[Given, ...]:
+def examples(holder: ModuleType, attribute: str) -> tuple[Argument, ...]:
     """The default inputs that a file gives, as shapes."""
     given = example(holder, attribute)
     if given is None:
@@ -228,7 +228,7 @@ def example(holder: ModuleType, attribute: str) -> Any:
     return None if value is None else outcome(value, f"{EXAMPLE} of {attribute}")
 
 
-def _givens(value: Any, name: str = "") -> tuple[Given, ...]:
+def _givens(value: Any, name: str = "") -> tuple[Argument, ...]:
     """A tensor, a shape, text such as 1x3x32x32, a tuple of those, a dict by name, or a tuple and a dict."""
     if isinstance(value, Mapping):
         return tuple(given for key, one in value.items() for given in _givens(one, str(key)))
@@ -243,7 +243,7 @@ def _givens(value: Any, name: str = "") -> tuple[Given, ...]:
     raise SpecError(f"{EXAMPLE} gives {_a(type(value).__name__)}: give a tensor, a shape, a tuple of those, or a dict")
 
 
-def guess(model: Any, text: str) -> tuple[Given, ...]:
+def guess(model: Any, text: str) -> tuple[Argument, ...]:
     """The input of a model that says nothing: the first layer tells channels or features, what was typed the sides."""
     from torch import nn
 
@@ -260,17 +260,17 @@ def guess(model: Any, text: str) -> tuple[Given, ...]:
         if len(sides) in (1, n, n + 1):
             layout = "nc" + "dhw"[-n:]
             typed = parse_input(text, Input((1, first.in_channels, *[1] * n)), layout)
-            found = Given(typed, layout, as_model=":" not in text)
+            found = Argument(typed, layout, as_model=":" not in text)
             if len(sides) == 2 and 1 in (n, sides[0]) and _batch_and_time(model, typed.shape, tuple(sides)):
                 return ()
             return (found,)
     if isinstance(first, nn.Linear) and len(sides) == 1:
         image = (1, 3, sides[0], sides[0])  # cut into patches before the first layer
         if first.in_features != sides[0] and not _runs(model, (1, *sides)) and _runs(model, image):
-            return (Given(Input(image), "nchw", as_model=True),)
-        return (Given(Input((1, sides[0])), "n?", as_model=True),)
+            return (Argument(Input(image), "nchw", as_model=True),)
+        return (Argument(Input((1, sides[0])), "n?", as_model=True),)
     if isinstance(first, nn.Embedding) and len(sides) == 1:
-        return (Given(Input((1, sides[0]), "int64"), "nt"),)
+        return (Argument(Input((1, sides[0]), "int64"), "nt"),)
     return ()
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from archscope.core.errors import SpecError
 from archscope.sources.graphs.graph import read
-from archscope.sources.inputs import DTYPES, Given, of_shape
+from archscope.sources.inputs import DTYPES, Argument, of_shape
 from archscope.sources.source import SOURCES, Source
 
 
@@ -27,7 +27,7 @@ class OnnxGraphs(Source):
 
         return Network(read(name))
 
-    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Argument, ...]:
         """As the graph states them. An open first side is the batch, and 1; with another open side there is none."""
         found = []
         for each, stated in read(name).inputs.items():

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from archscope.core.errors import SpecError
-from archscope.sources.inputs import Given, Input
+from archscope.sources.inputs import Argument, Input
 from archscope.sources.source import REGISTERED, SOURCES, Source, in_files
 
 
@@ -35,13 +35,13 @@ class Timm(Source):
     def build(self, name: str, arguments: dict[str, Any]) -> Any:
         return _timm().create_model(name, pretrained=False, **arguments)
 
-    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Argument, ...]:
         """The input of the default weights, or what `img_size` and `in_chans` make of it."""
         config = _timm().models.get_pretrained_cfg(name)
         shape = config.input_size if config is not None and config.input_size else (3, 224, 224)
         side = arguments.get("img_size")
         sides = (side, side) if isinstance(side, int) else tuple(side) if side else shape[1:]
-        return (Given(Input((1, arguments.get("in_chans", shape[0]), *sides)), "nchw"),)
+        return (Argument(Input((1, arguments.get("in_chans", shape[0]), *sides)), "nchw"),)
 
 
 def _timm() -> Any:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from typing import Any
 
-from archscope.sources.inputs import Given, Input
+from archscope.sources.inputs import Argument, Input
 from archscope.sources.source import REGISTERED, SOURCES, Source, in_files
 
 FRAMES = 16  # of a video, for which torchvision publishes its counts
@@ -35,7 +35,7 @@ class Torchvision(Source):
     def build(self, name: str, arguments: dict[str, Any]) -> Any:
         return _build(name, arguments)
 
-    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Argument, ...]:
         return _inputs(name, arguments)
 
     def published(self, name: str) -> Mapping[str, Any]:
@@ -122,21 +122,21 @@ def _unloaded(names: dict[str, Any]) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------ ------ inputs
 
 
-def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Argument, ...]:
     """The input for which torchvision publishes the counts of the default weights."""
     family = _family(name)
     if family == "detection":
-        return (Given(Input((3, IMAGE, IMAGE)), "chw", listed=True),)
+        return (Argument(Input((3, IMAGE, IMAGE)), "chw", listed=True),)
     if family == "optical_flow":
-        return (Given(Input(FLOW), "nchw"),) * 2
+        return (Argument(Input(FLOW), "nchw"),) * 2
     weights = _weights(name)
     transforms = weights.transforms() if weights is not None else None
     sides = _pair(getattr(transforms, "crop_size", None) or getattr(transforms, "resize_size", None) or 224)
     if isinstance(side := arguments.get("image_size"), int):
         sides = (side, side)
     if family == "video":
-        return (Given(Input((1, 3, FRAMES, *sides)), "ncthw"),)
-    return (Given(Input((1, 3, *sides)), "nchw"),)
+        return (Argument(Input((1, 3, FRAMES, *sides)), "ncthw"),)
+    return (Argument(Input((1, 3, *sides)), "nchw"),)
 
 
 def _pair(sides: Any) -> tuple[int, int]:

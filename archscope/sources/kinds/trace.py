@@ -7,7 +7,7 @@ from typing import Any
 from archscope.core.errors import SpecError
 from archscope.core.record import Trace
 from archscope.core.registry import PROVIDED
-from archscope.sources.inputs import Given, of_shape
+from archscope.sources.inputs import Argument, of_shape
 from archscope.sources.source import SOURCES, Source
 
 
@@ -25,7 +25,7 @@ class SavedTraces(Source):
     def build(self, name: str, arguments: dict[str, Any]) -> Any:
         raise SpecError(f"{name} is a record of a run: there is no model in it to build")
 
-    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Argument, ...]:
         return tuple(of_shape(tensor.shape, tensor.dtype) for tensor in read(name).inputs)
 
     def keys(self, name: str) -> dict[str, Any]:

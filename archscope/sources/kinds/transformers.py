@@ -14,7 +14,7 @@ from typing import Any
 
 from archscope.core.errors import SpecError
 from archscope.core.table import did_you_mean
-from archscope.sources.inputs import Given
+from archscope.sources.inputs import Argument
 from archscope.sources.source import SOURCES, Keys, Source, in_files
 from archscope.sources.transformers_defaults import completed
 from archscope.sources.transformers_inputs import inputs_of
@@ -41,7 +41,7 @@ class Transformers(Source):
     def build(self, name: str, arguments: dict[str, Any]) -> Any:
         return _build(name, arguments)
 
-    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Argument, ...]:
         return _inputs(name, arguments)
 
     def running(self, name: str) -> AbstractContextManager[tuple[str, ...]]:
@@ -237,13 +237,13 @@ def _bare(config: Any) -> Any:
 # ------------------------------------------------------------------------------------------------------- inputs
 
 
-def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+def _inputs(name: str, arguments: dict[str, Any]) -> tuple[Argument, ...]:
     config = _config(name, arguments)
     del config.__dict__[TAKEN]
     return inputs_of_config(_class(name), config)
 
 
-def inputs_of_config(found: Any, config: Any) -> tuple[Given, ...]:
+def inputs_of_config(found: Any, config: Any) -> tuple[Argument, ...]:
     """What the forward of a model needs: a text of 128 tokens, an image of the configured side, a second of sound."""
     try:
         made = _bare(config) if _is_config(found) else found

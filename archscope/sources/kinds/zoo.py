@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from archscope.sources.inputs import Given, Input, shape_and_dtype
+from archscope.sources.inputs import Argument, Input, shape_and_dtype
 from archscope.sources.source import SOURCES, Source
 from archscope.zoo.catalogue import build, entries
 
@@ -19,9 +19,9 @@ class Zoo(Source):
     def build(self, name: str, arguments: dict[str, Any]) -> Any:
         return build(name, **arguments)
 
-    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Given, ...]:
+    def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Argument, ...]:
         shape, dtype = shape_and_dtype(entries()[name].input)
-        return (Given(Input(tuple(shape), dtype), entries()[name].layout),)
+        return (Argument(Input(tuple(shape), dtype), entries()[name].layout),)
 
     def keys(self, name: str) -> dict[str, Any]:
         return entries()[name].keys

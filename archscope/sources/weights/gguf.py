@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from archscope.core import limits
-from archscope.core.weights import Stored
+from archscope.core.weights import StoredTensor
 from archscope.sources.weights.safetensors import opened, refused, short
 
 # type: its name, weights a block, bytes a block (ggml.h and ggml-common.h)
@@ -34,7 +34,7 @@ LEAST_PAIR = 8 + 4 + 1  # bytes of a key with its value
 COMPUTED = ("rope_freqs", "rope_factors_long", "rope_factors_short")  # from the configuration, no parameters
 
 
-class _Reader:
+class _HeaderReader:
     """Numbers and texts from the front of a file, none from behind its end."""
 
     def __init__(self, file: Any, path: str) -> None:
@@ -84,13 +84,13 @@ class _Reader:
             raise refused(self.path, f"a value has the unknown type {kind}")
 
 
-def read(path: str) -> list[Stored]:
+def read(path: str) -> list[StoredTensor]:
     """The tensors of a file, in the order of its header. Raises SpecError for a file that is none.
 
     Shapes are given as PyTorch does, the fastest axis last.
     """
     with opened(Path(path).expanduser(), path) as file:
-        reader = _Reader(file, path)
+        reader = _HeaderReader(file, path)
         if reader.take(min(4, reader.size)) != b"GGUF":
             raise refused(path, "it does not begin with the letters GGUF")
         version = reader.u32()
@@ -123,7 +123,7 @@ def read(path: str) -> list[Stored]:
     return [tensor for tensor, _ in listed]
 
 
-def _tensor(reader: _Reader) -> tuple[Stored, int]:
+def _tensor(reader: _HeaderReader) -> tuple[StoredTensor, int]:
     name, axes = reader.text(), reader.u32()
     if axes > MOST_AXES:
         raise refused(reader.path, f"{short(name)} has {axes} axes; {MOST_AXES} are the most")
@@ -135,4 +135,4 @@ def _tensor(reader: _Reader) -> tuple[Stored, int]:
     if shape and shape[-1] % weights:
         raise refused(reader.path, f"rows of {shape[-1]} weights of {short(name)} do not fill blocks of {weights}")
     params = 0 if dtype.startswith("int") or name.removesuffix(".weight") in COMPUTED else prod(shape)
-    return Stored(name, shape, dtype, prod(shape) // weights * size, params), offset
+    return StoredTensor(name, shape, dtype, prod(shape) // weights * size, params), offset

@@ -14,12 +14,12 @@ from typing import Any
 
 from archscope.core import files, limits
 from archscope.core.registry import Registry
-from archscope.core.weights import BESIDE, Stored
+from archscope.core.weights import BESIDE, StoredTensor
 
 Config = dict[str, Any]
 # quant_method -> (tensors by name, configuration) -> name: (parameters, packing), of those that it explains
 Explained = dict[str, tuple[int, str]]
-PACKINGS: Registry[Callable[[dict[str, Stored], Config], Explained]] = Registry("packing")
+PACKINGS: Registry[Callable[[dict[str, StoredTensor], Config], Explained]] = Registry("packing")
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 SCALES = ("weight_scale_inv", "weight_scale", "weight_scale_2", "weight_zero_point", "input_scale", "weight_shape",
@@ -29,7 +29,7 @@ SCALES = ("weight_scale_inv", "weight_scale", "weight_scale_2", "weight_zero_poi
 PACKED = ("weight", "qweight", "qzeros", "scales", "g_idx", "weight_packed", "SCB", "weight_format", "absmax")
 
 
-def with_parameters(tensors: Iterable[Stored], config: Path) -> tuple[list[Stored], list[str]]:
+def with_parameters(tensors: Iterable[StoredTensor], config: Path) -> tuple[list[StoredTensor], list[str]]:
     """The tensors with their parameters, and a sentence for what stays unknown. config: the file beside them."""
     named = {tensor.name: tensor for tensor in tensors}
     found = quantization(config)
@@ -59,7 +59,7 @@ def quantization(config: Path) -> Config:
     return found if isinstance(found, dict) else {}
 
 
-def _plain(tensor: Stored, named: dict[str, Stored]) -> tuple[int | None, str]:
+def _plain(tensor: StoredTensor, named: dict[str, StoredTensor]) -> tuple[int | None, str]:
     """The parameters of a tensor that no packing explains."""
     owner, _, last = tensor.name.rpartition(".")
     if last in BUFFERS:
@@ -75,29 +75,29 @@ def _plain(tensor: Stored, named: dict[str, Stored]) -> tuple[int | None, str]:
     return (None if of_packed and "int" in tensor.dtype else 0), ""
 
 
-def _modules(named: dict[str, Stored], last: str) -> Iterable[tuple[str, Stored]]:
+def _modules(named: dict[str, StoredTensor], last: str) -> Iterable[tuple[str, StoredTensor]]:
     """Every tensor of that last name, with the prefix of its module, "model.layers.0.mlp.up_proj."."""
     return [(name[: -len(last)], t) for name, t in named.items() if name == last or name.endswith(f".{last}")]
 
 
-def _belong(found: Explained, named: dict[str, Stored], prefix: str, *lasts: str) -> None:
+def _belong(found: Explained, named: dict[str, StoredTensor], prefix: str, *lasts: str) -> None:
     """Tensors of a packed weight that hold no parameters."""
     found.update({f"{prefix}{last}": (0, BESIDE) for last in lasts if f"{prefix}{last}" in named})
 
 
 @PACKINGS.register("gptq")
-def gptq(named: dict[str, Stored], config: Config) -> Explained:
+def gptq(named: dict[str, StoredTensor], config: Config) -> Explained:
     """qweight [in·bits/32, out] int32 (AutoGPTQ, GPTQModel: `qlinear_cuda.py`); qzeros, scales and g_idx beside it."""
     return _int32(named, config, "GPTQ")
 
 
 @PACKINGS.register("awq")
-def awq(named: dict[str, Stored], config: Config) -> Explained:
+def awq(named: dict[str, StoredTensor], config: Config) -> Explained:
     """qweight [in, out·bits/32] int32 (AutoAWQ, `WQLinear_GEMM`); the version "gemv" [out, in·bits/32]."""
     return _int32(named, config, "AWQ")
 
 
-def _int32(named: dict[str, Stored], config: Config, what: str) -> Explained:
+def _int32(named: dict[str, StoredTensor], config: Config, what: str) -> Explained:
     found: Explained = {}
     default = config.get("bits", config.get("w_bit"))
     for prefix, tensor in _modules(named, "qweight"):
@@ -116,7 +116,7 @@ def _bits(value: Any) -> int | None:
 
 
 @PACKINGS.register("mxfp4")
-def mxfp4(named: dict[str, Stored], config: Config) -> Explained:
+def mxfp4(named: dict[str, StoredTensor], config: Config) -> Explained:
     """NAME_blocks [..., groups, 16] uint8, two weights of 4 bits a byte; NAME_scales [..., groups], one a group of 32
     (OCP Microscaling Formats, version 1.0): 4.25 bits a weight."""
     found: Explained = {}
@@ -130,7 +130,7 @@ def mxfp4(named: dict[str, Stored], config: Config) -> Explained:
 
 
 @PACKINGS.register("fp8", "fbgemm_fp8")
-def fp8(named: dict[str, Stored], config: Config) -> Explained:
+def fp8(named: dict[str, StoredTensor], config: Config) -> Explained:
     """weight float8, an element a parameter; weight_scale_inv one a block (DeepSeek-V3: 128×128), weight_scale."""
     found: Explained = {}
     for prefix, tensor in _modules(named, "weight"):
@@ -141,7 +141,7 @@ def fp8(named: dict[str, Stored], config: Config) -> Explained:
 
 
 @PACKINGS.register("compressed-tensors")
-def compressed(named: dict[str, Stored], config: Config) -> Explained:
+def compressed(named: dict[str, StoredTensor], config: Config) -> Explained:
     """By `format`: pack-quantized (weight_packed int32 [out, ⌈in·bits/32⌉]), nvfp4-pack-quantized (uint8 [out, in/2]),
     float-quantized, int-quantized and naive-quantized (an element a parameter), dense."""
     found = fp8(named, config)

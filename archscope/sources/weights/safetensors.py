@@ -12,7 +12,7 @@ from typing import Any
 
 from archscope.core import limits
 from archscope.core.errors import SpecError
-from archscope.core.weights import Stored
+from archscope.core.weights import StoredTensor
 
 # type: its name in PyTorch, and bits an element
 DTYPES = {
@@ -26,7 +26,7 @@ DTYPES = {
 }  # fmt: skip
 
 
-def read(path: str) -> list[Stored]:
+def read(path: str) -> list[StoredTensor]:
     """The tensors of a file, in the order of their bytes. Raises SpecError for a file that is none."""
     import msgspec
 
@@ -55,7 +55,7 @@ def read(path: str) -> list[Stored]:
     return _checked(path, found, size - 8 - length)
 
 
-def _checked(path: str, found: list[tuple[int, int, str, Any]], room: int) -> list[Stored]:
+def _checked(path: str, found: list[tuple[int, int, str, Any]], room: int) -> list[StoredTensor]:
     """The tensors, each where its header says. room: bytes behind the header."""
     tensors, at = [], 0
     for begin, end, name, entry in found:
@@ -70,7 +70,7 @@ def _checked(path: str, found: list[tuple[int, int, str, Any]], room: int) -> li
             raise refused(path, f"{what}, and has {end - begin:,} bytes")
         if begin != at:
             raise refused(path, f"{short(name)} begins at byte {begin:,}, and the tensor before it ends at {at:,}")
-        tensors.append(Stored(name, tuple(entry.shape), dtype, end - begin, None))
+        tensors.append(StoredTensor(name, tuple(entry.shape), dtype, end - begin, None))
         at = end
     if at != room:
         more = "it is cut off" if at > room else "some bytes belong to no tensor"
@@ -78,7 +78,7 @@ def _checked(path: str, found: list[tuple[int, int, str, Any]], room: int) -> li
     return tensors
 
 
-def read_index(path: str) -> list[Stored]:
+def read_index(path: str) -> list[StoredTensor]:
     """The tensors of all files that a `model.safetensors.index.json` names, in the order of the index.
 
     Raises SpecError for a file that is missing, and where an index and its files do not agree.
@@ -97,7 +97,7 @@ def read_index(path: str) -> list[Stored]:
         names = msgspec.json.decode(text, type=Index).weight_map
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise refused(path, f"it is no index: {error}") from error
-    tensors: dict[str, Stored] = {}
+    tensors: dict[str, StoredTensor] = {}
     for shard in dict.fromkeys(names.values()):
         if Path(shard).name != shard or not shard.endswith(".safetensors"):
             raise refused(path, f"it names {short(shard)}, which is no .safetensors file beside it")
