@@ -131,7 +131,8 @@ class Run(TorchDispatchMode):
         if isinstance(value, torch.Tensor):
             return self.record(value)
         if kind is list or kind is tuple:
-            return tuple([self.plain(v) for v in value])
+            record, plain = self.record, self.plain
+            return tuple([record(v) if isinstance(v, torch.Tensor) else plain(v) for v in value])
         if kind is torch.dtype:
             return _DTYPES[value]
         if isinstance(value, torch.ScriptObject) and hasattr(value, "unpack"):

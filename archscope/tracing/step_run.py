@@ -23,7 +23,7 @@ from archscope.tracing.checks import ASKS
 from archscope.tracing.devices import CPU, answers, believed, device_of, is_meta, real_devices
 from archscope.tracing.dispatch import OVERLOADS, Overload, elements, overload_of
 from archscope.tracing.modules import calls_go_to, describe
-from archscope.tracing.run import _DTYPES, Run, unwrapped
+from archscope.tracing.run import _DTYPES, Run, _wrapped, unwrapped
 from archscope.tracing.sparse import SPARSE
 from archscope.tracing.step_shapes import ON_CPU, OUTPUTS, EqualCalls
 from archscope.tracing.tensors import SMALL, records_in, tensors_in
@@ -105,7 +105,10 @@ class StepRun(Run):
                 dead = self.live.pop(key)
                 dead.reference = None
                 if self.quiet and self.phase == "":
-                    self.pieces.remove(dead)
+                    if self.pieces[-1] is dead:
+                        self.pieces.pop()
+                    else:
+                        self.pieces.remove(dead)
                 else:
                     dead.died = len(self.ops)
 
@@ -113,8 +116,12 @@ class StepRun(Run):
         return found
 
     def record(self, tensor: torch.Tensor) -> Tensor:
-        tensor = unwrapped(tensor)
-        piece = self.piece(tensor)
+        if _wrapped(tensor):
+            tensor = unwrapped(tensor)
+        try:
+            piece = self.live.get(tensor.untyped_storage()._cdata) or self.piece(tensor)
+        except NotImplementedError:  # a sparse tensor has no storage
+            piece = self.piece(tensor)
         place = (tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
         known = piece.tensors.get(place)
         if known is None:
@@ -179,7 +186,9 @@ class StepRun(Run):
 
         asked: whether a device that is named is that of the forward's tensors: `torch.zeros(n, device=x.device)`.
         """
-        tensors = [*tensors_in(args), *tensors_in(kwargs.values())]
+        if overload.name == "aten._local_scalar_dense" and not is_meta(args[0]):
+            return func(*args)  # a counter of an optimizer: one for each parameter
+        tensors = tensors_in((*args, *kwargs.values()))
         on_meta = [is_meta(t) for t in tensors]
         if overload.name in ASKS and any(on_meta) and (answer := self.held()) is not None:
             return answer

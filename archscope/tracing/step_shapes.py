@@ -92,6 +92,17 @@ def arithmetic(x: Any, y: Any, **_: Any) -> Any:
     return _of(x.shape, x)
 
 
+@output_of("aten.zeros_like", "aten.ones_like", "aten.empty_like")
+def filled(x: torch.Tensor, *, memory_format: Any = None, pin_memory: Any = None, **others: Any) -> Any:
+    another = memory_format not in (None, torch.preserve_format) or any(value is not None for value in others.values())
+    return None if another else _of(x.shape, x)
+
+
+@output_of("aten._foreach_sqrt", "aten._foreach_neg", "aten._foreach_reciprocal")
+def each(tensors: Sequence[torch.Tensor]) -> Any:
+    return [_of(x.shape, x) for x in tensors] if tensors[0].is_floating_point() else None
+
+
 @output_of("aten.native_batch_norm")
 def batch_norm(x: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *_: Any) -> Any:
     if not training or x.dtype != torch.float32:
