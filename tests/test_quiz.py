@@ -453,6 +453,21 @@ def test_grade_of_a_folder(archscope, tmp_path: Path) -> None:
     assert archscope("grade", str(tmp_path / "anna.md"), str(tmp_path / "anna.md")).code == 0
 
 
+def test_a_sheet_with_answers_is_not_overwritten(archscope, tmp_path: Path) -> None:
+    path = tmp_path / "lenet.md"
+    assert archscope("quiz", "lenet", "--output", str(path)).code == 0
+    blank = path.read_text()
+    assert archscope("quiz", "lenet", "--output", str(path)).code == 0  # nothing is lost
+    line = next(one for one in blank.splitlines() if one.startswith("| conv1"))
+    cells = line.split("|")
+    cells[-2] = cells[-2].replace("  ", "156 ", 1) if len(cells[-2]) > 5 else " 156 "
+    path.write_text(blank.replace(line, "|".join(cells)))
+    filled = path.read_text()
+    refused = archscope("quiz", "lenet", "--output", str(path))
+    assert refused.code == 2 and "lost (1)" in refused.err and path.read_text() == filled
+    assert archscope("quiz", "lenet", "--answers", "--output", str(path)).code == 0  # 6·(25·1 + 1) = 156 stays
+
+
 def test_the_input_stands_in_the_sheet(archscope, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.md"
     assert archscope("quiz", "lenet", "--input", "30", "--batch", "2", "--answers", "-o", str(sheet)).code == 0

@@ -91,6 +91,7 @@ def quiz(
     archscope quiz alexnet --input 256 --output alexnet.csv      for a spreadsheet
     archscope quiz lenet --answers                               the same, filled in
     """
+    from archscope.learn.grade import answers_lost
     from archscope.learn.quiz import FORMATS, head, questions, worksheet
     from archscope.sources.records import record_of
 
@@ -105,7 +106,10 @@ def quiz(
         record = record_of(model, input, examples)
     if not any(one.asked for one in questions(record)):
         raise SpecError(f"{model} has no layer with a derived shape or parameter count, so there are no questions")
-    put(worksheet(record, format, head(record, input or (), examples), answers), output)
+    sheet = worksheet(record, format, head(record, input or (), examples), answers)
+    if output is not None and (lost := answers_lost(output, sheet)):
+        raise SpecError(f"{output} has answers that would be lost ({lost}): choose another file or remove it first")
+    put(sheet, output)
 
 
 @app.command(cls=OneCommand)

@@ -6,6 +6,7 @@ saved by a spreadsheet are read too: semicolons or tabs, quotes, a byte order ma
 `34.944`.
 """
 
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -62,9 +63,27 @@ class GradedCell(NamedTuple):
 def sheet_of(path: str) -> Worksheet:
     """Read a worksheet, Markdown or CSV. Raises SpecError where it is not one."""
     try:
-        text = _decoded(content(path, limits.SHEET))
+        return _sheet(path, _decoded(content(path, limits.SHEET)))
     except OSError as error:
         raise SpecError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def answers_lost(path: str, text: str) -> int:
+    """How many answers of the worksheet in a file are gone when this text is written there; 0 for any other file."""
+    if not os.path.isfile(os.path.expanduser(path)):
+        return 0
+    try:
+        before, after = sheet_of(path).answers, _sheet(path, text).answers
+    except SpecError:
+        return 0
+    return sum(
+        bool(answer) and answer != after.get(layer, {}).get(cell)
+        for layer, cells in before.items()
+        for cell, answer in cells.items()
+    )
+
+
+def _sheet(path: str, text: str) -> Worksheet:
     try:
         lines = _md_lines(text) if re.search(r"^[ \t]*\|.*\|[ \t]*$", text, re.MULTILINE) else _csv_lines(text)
     except ValueError as error:
