@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from archscope.core.errors import SpecError
 from archscope.core.table import Column, Table
 from archscope.core.weights import BESIDE, StoredTensor, Weights
+from archscope.peers.loaded_names import IN_PIECES, as_loaded, left_out
 from archscope.sources.loading import built
 from archscope.sources.spec import Spec
 
@@ -45,39 +46,22 @@ class ExpectedTensor(NamedTuple):
     stored: bool
 
 
+class Comparison(NamedTuple):
+    """A file held against a model. together: tensors that both have. wrong: what differs. stated: what differs for a
+    reason. prefix: why names differ. spare: tensors of the file that the model is not loaded with."""
+
+    together: int
+    wrong: list[Difference]
+    stated: list[Difference]
+    prefix: list[str]
+    spare: list[StoredTensor]
+
+
 def compared(spec: Spec, weights: Weights) -> Table:
     """Every difference between a file and a model. Raises SpecError for a file whose names are no model's."""
     if weights.form == "GGUF":
         raise SpecError(f"{weights.file} has the names of llama.cpp, not the model's: compare .safetensors files")
-    model = built(spec)
-    wanted = expected(model)
-    named, prefix = renamed(weights, wanted, getattr(model, "base_model_prefix", ""))
-    wrong: list[Difference] = []
-    stated: list[Difference] = []
-    together = 0
-    for name, tensor in named.items():
-        if tensor.packing == BESIDE:
-            continue
-        if name not in wanted:
-            wrong.append(Difference(name, "is in the file and not in the model"))
-            continue
-        together += 1
-        one = wanted[name]
-        if not one.stored:
-            stated.append(Difference(name, "is in the file, and the model computes it"))
-        wrong += _of_tensor(name, tensor, one)
-    here = {wanted[name].same for name in named if name in wanted}
-    for name, one in wanted.items():
-        if name in named or not one.stored:
-            continue
-        if one.same in here:
-            if one.parameter:
-                other = _tied(one.same, named, wanted)
-                stated.append(Difference(name, f"is tied to {other}, which is in the file"))
-        elif one.parameter or one.dtype.startswith(("float", "bfloat")):
-            wrong.append(Difference(name, f"is in the model, {_shape(one.shape)} {one.dtype}, and not in the file"))
-        else:  # a count, positions, a mask: PyTorch and transformers load a file without it
-            stated.append(Difference(name, f"is a buffer of {one.dtype} that the file leaves out"))
+    together, wrong, stated, prefix, _ = comparison(built(spec), weights)
     row = {
         "model": spec.text,
         "file": weights.file,
@@ -92,6 +76,45 @@ def compared(spec: Spec, weights: Weights) -> Table:
     reasons = (f"for a stated reason: {text}" for text in grouped(stated))
     notes = (*grouped(wrong), *weights.notes, *prefix, *reasons)
     return Table("A file against its model", COLUMNS, (row,), notes, hidden=HIDDEN)
+
+
+def comparison(model: Any, weights: Weights, types: bool = True) -> Comparison:
+    """A file with the names of the model against it. types: whether they are compared too."""
+    wanted = expected(model)
+    configured = str(getattr(getattr(model, "config", None), "dtype", None)).removeprefix("torch.")
+    plain, prefix = renamed(weights, wanted, getattr(model, "base_model_prefix", ""))
+    named = as_loaded(model, plain, {name: one.numel for name, one in wanted.items()})
+    wrong: list[Difference] = []
+    stated: list[Difference] = []
+    here = {wanted[name].same for name in named if name in wanted}
+    ignored = left_out(model, [name for name in named if name not in wanted])
+    spare = [named[name] for name in ignored]
+    for name, tensor in named.items():
+        if tensor.packing == BESIDE:
+            continue
+        if name in ignored:
+            stated.append(Difference(tensor.name, "is in the file, and the model is not loaded with it"))
+        elif name not in wanted:
+            wrong.append(Difference(tensor.name, "is in the file and not in the model"))
+        elif not wanted[name].stored:
+            stated.append(Difference(name, "is in the file, and the model computes it"))
+        if name in wanted:
+            wrong += _of_tensor(name, tensor, wanted[name])
+            if types and (other := _other_type(tensor, wanted[name].dtype, configured)):
+                wrong.append(Difference(name, f"is {tensor.dtype} in the file, {other} in the model"))
+    for name, one in wanted.items():
+        if name in named or not one.stored:
+            continue
+        if one.same in here:
+            if one.parameter:
+                other = _tied(one.same, named, wanted)
+                stated.append(Difference(name, f"is tied to {other}, which is in the file"))
+        elif one.parameter or one.dtype.startswith(("float", "bfloat")):
+            wrong.append(Difference(name, f"is in the model, {_shape(one.shape)} {one.dtype}, and not in the file"))
+        else:  # a count, positions, a mask: PyTorch and transformers load a file without it
+            stated.append(Difference(name, f"is a buffer of {one.dtype} that the file leaves out"))
+    together = sum(name in wanted for name, tensor in named.items() if tensor.packing != BESIDE)
+    return Comparison(together, wrong, stated, prefix, spare)
 
 
 def expected(model: Any) -> dict[str, ExpectedTensor]:
@@ -145,13 +168,17 @@ def _unpacked(tensor: StoredTensor) -> str:
 
 def _of_tensor(name: str, tensor: StoredTensor, one: ExpectedTensor) -> Iterable[Difference]:
     if tensor.packing:  # its shape is that of the packing
-        if tensor.params != one.numel:
+        if tensor.params not in (None, one.numel):
             yield Difference(name, f"holds {tensor.params:,} parameters in the file, {one.numel:,} in the model")
-        return
-    if tensor.shape != one.shape:
+    elif tensor.shape != one.shape:
         yield Difference(name, f"is {_shape(tensor.shape)} in the file, {_shape(one.shape)} in the model")
-    if tensor.dtype != one.dtype:
-        yield Difference(name, f"is {tensor.dtype} in the file, {one.dtype} in the model")
+
+
+def _other_type(tensor: StoredTensor, built: str, configured: str) -> str | None:
+    """The type that a tensor should have, where it has another: as built, or as a configuration states it."""
+    if tensor.packing not in ("", IN_PIECES) or tensor.dtype in (built, configured):
+        return None
+    return configured if configured.startswith(("float", "bfloat")) and built == "float32" else built
 
 
 def _tied(same: str, named: dict[str, StoredTensor], wanted: dict[str, ExpectedTensor]) -> str:

@@ -16,6 +16,7 @@ from archscope.analysis.observed import works
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import BYTES, Trace
 from archscope.core.table import Column, Table, unknown
+from archscope.peers.stored_files import stored_files
 from archscope.sources.decoding import LanguageModel
 from archscope.sources.records import reason
 from archscope.sources.spec import Spec
@@ -109,6 +110,8 @@ class Usage:
         if isinstance(self.adapter, str) and not self.brought:
             raise SpecError(f"no closed form of an adapter knows its {self.adapter}, and peft is not installed")
 
+        self.stored = stored_files(self.model.spec, self.model.model, totals(self.prefill)["params"])
+
     # ------------------------------------------------------------------------------------------------ memory
 
     @property
@@ -187,6 +190,13 @@ class Usage:
         yield Figure("matrices", "In matrices that a token meets", "", seen, closed)
         working = " + ".join(f"{n:,}·{width}" for width, n in self.weights().items())
         yield Figure("weight_bytes", f"Weights in {self.setting.dtype}", "B", self.weight_bytes(), None, working)
+        for i, file in enumerate(self.stored):
+            more = f"_{i + 1}" if i else ""
+            yield Figure(f"stored_bytes{more}", "Weights as stored", "B", file.nbytes, None, file.file)
+            width = None if file.bits is None else round(file.bits, 4)
+            yield Figure(
+                f"stored_bits{more}", "· bits a weight", "bit", width, None, "scales of packed weights included"
+            )
 
     def _trained(self) -> Iterable[Figure]:
         """What is trained, and so stored in the file of an adapter. Nothing where every parameter is."""
@@ -346,7 +356,7 @@ class Usage:
             note = (*note, "peft is not installed: MACs and cache are those of the model without the adapter")
         elif isinstance(self.adapter, str):
             note = (*note, f"no closed form of the adapter, because this is not recognised: {self.adapter}")
-        return (*self.prefill.notes, *note)
+        return (*self.prefill.notes, *note, *(sentence for file in self.stored for sentence in file.notes))
 
 
 COLUMNS = (
@@ -405,6 +415,8 @@ MODEL_HIDDEN = (
     Column("prefill_macs", "Prefill MACs, full", "count"),
     Column("decode_bit_operations", "Decode bit operations", "count"),
     Column("bytes", "Weights and cache", "bytes"),
+    Column("stored_bytes", "Weights as stored", "bytes"),
+    Column("stored_bits", "Stored bits a weight"),
     Column("prefill_intensity", "Intensity of prefill"),
     Column("decode_intensity", "Intensity of decode"),
     Column("error", "Error"),
@@ -422,13 +434,15 @@ def model_row(spec: Spec, setting: Setting) -> Mapping[str, Any]:
     row.setdefault("active", row["params"])
     agree = [figure.agrees for figure in figures.values() if figure.agrees is not None]
     kind = "" if usage.layers is None else decoder.kinds_of(usage.layers)
-    return {**row, "model": spec.text, "kind": kind or None, "agrees": all(agree) if agree else None}
+    said = [sentence for file in usage.stored for sentence in file.notes]
+    return {**row, "model": spec.text, "kind": kind or None, "agrees": all(agree) if agree else None, "notes": said}
 
 
 def models_table(specs: Iterable[Spec], setting: Setting) -> Table:
     """Language models side by side, in one setting."""
     rows = tuple(model_row(spec, setting) for spec in specs)
-    notes = tuple(f"{row['model']}: {row['error']}" for row in rows if row.get("error"))
+    said = ((row, [row["error"]] if row.get("error") else row.get("notes", ())) for row in rows)
+    notes = tuple(f"{row['model']}: {sentence}" for row, sentences in said for sentence in sentences)
     s = setting
     title = f"Language models: context {s.context:,}, batch {s.batch}, {s.dtype}, cache {s.cache_dtype}"
     return Table(title, MODEL_COLUMNS, rows, notes, hidden=MODEL_HIDDEN)

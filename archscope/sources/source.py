@@ -130,6 +130,10 @@ class Source:
         """The saved record of that name."""
         raise NotImplementedError
 
+    def weights_beside(self, name: str) -> list[Weights | SpecError]:
+        """The files of weights that belong to a model, each or the reason why it cannot be read."""
+        return []
+
     def weights(self, name: str) -> Weights:
         """The tensors of the file of that name."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
 """`path/to/folder` and `path/to/config.json` of the Hugging Face hub: a model from its configuration, without weights.
 
 `model_type` names the configuration class of transformers, and `architectures` the class of the model; without one that
-transformers has, the bare model is built. Nothing is downloaded, no file but `config.json` is read, and code that a
+transformers has, the bare model is built. Nothing is downloaded, of files of weights headers are read, and code that a
 folder brings along (`auto_map`) is not run.
 """
 
@@ -17,10 +17,12 @@ from typing import Any
 from archscope.core import files, limits
 from archscope.core.errors import SpecError
 from archscope.core.table import did_you_mean
+from archscope.core.weights import Weights
 from archscope.sources.inputs import Argument
 from archscope.sources.kinds import transformers
 from archscope.sources.other_names import question
 from archscope.sources.source import SOURCES, Source
+from archscope.sources.weights.files import weights_beside
 
 OTHERS = "json|py|pt2|onnx|safetensors|gguf"  # files that are other sources'
 
@@ -46,6 +48,9 @@ class HubFolders(Source):
 
     def decoder(self, spec: Any) -> Any:
         return replace(spec, source=WithHead(self.name))
+
+    def weights_beside(self, name: str) -> list[Weights | SpecError]:
+        return weights_beside(file_of(name))
 
 
 class WithHead(HubFolders):
@@ -115,7 +120,7 @@ COUNTS += ("vocab_size", "intermediate_size")
 @lru_cache(maxsize=8)
 def _read(full: Path, path: str, changed: int, size: int) -> dict[str, Any]:
     try:
-        values = json.loads(files.text(full, limits.CONFIG))
+        values = json.loads(files.text(full, limits.CONFIG), object_hook=_number)
         if not isinstance(values, dict):
             raise ValueError("it holds no keys and values")
         for key, number in _numbers(values):
@@ -125,6 +130,12 @@ def _read(full: Path, path: str, changed: int, size: int) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise SpecError(f"{path} cannot be read as a configuration: {str(error)[:200]}") from error
     return values
+
+
+def _number(found: dict[str, Any]) -> Any:
+    """transformers writes infinity, which JSON does not have, as {"__float__": "Infinity"}."""
+    text = found.get("__float__")
+    return float(text) if len(found) == 1 and text in ("Infinity", "-Infinity", "NaN") else found
 
 
 def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:

@@ -1,14 +1,12 @@
 """Files of weights: `model.safetensors`, `model.safetensors.index.json`, `model.gguf`. Only headers are read."""
 
 from glob import glob
-from pathlib import Path
 from typing import Any
 
 from archscope.core.errors import SpecError
 from archscope.core.weights import Weights
 from archscope.sources.source import SOURCES, Source
-from archscope.sources.weights import gguf, safetensors
-from archscope.sources.weights.packings import with_parameters
+from archscope.sources.weights.files import weights_of
 
 
 @SOURCES.register("weights")
@@ -32,9 +30,4 @@ class WeightFiles(Source):
         )
 
     def weights(self, name: str) -> Weights:
-        if name.endswith(".gguf"):
-            return Weights(name, "GGUF", tuple(gguf.read(name)))
-        indexed = name.endswith(".json")
-        tensors = safetensors.read_index(name) if indexed else safetensors.read(name)
-        found, notes = with_parameters(tensors, Path(name).expanduser().parent / "config.json")
-        return Weights(name, "safetensors", tuple(found), tuple(notes))
+        return weights_of([name])
