@@ -55,7 +55,7 @@ OWN: dict[str, Type] = {  # keys that the form of their column does not tell
 DECIMAL = """bits lr momentum weight_decay mean std clip train_loss test_loss validation_loss intensity roofline_ms
 seconds step_ms_p50 step_ms_p90 step_ms_p99 latency_ms_p50 latency_ms_p90 latency_ms_p99 train_s eval_s warmup_s
 compile_s prepare_s wall_s peak_flops_measured peak_flops_published bandwidth_measured bandwidth_published
-prefill_intensity decode_intensity validation_accuracy examples_per_second flops_per_second""".split()
+stored_bits prefill_intensity decode_intensity validation_accuracy examples_per_second flops_per_second""".split()
 INTEGERS = """seed seeds batch micro_batch epochs epochs_done best_epoch world_size threads params flops_per_example
 schema peak_memory_process fitting_batch""".split()
 OWN |= {key: one("number", "null") for key in DECIMAL} | {key: one("integer", "null") for key in INTEGERS}
