@@ -16,7 +16,7 @@ from archscope.analysis.observed import works
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import BYTES, Trace
 from archscope.core.table import Column, Table, unknown
-from archscope.peers.stored_files import stored_files
+from archscope.peers.stored_weights import stored_files
 from archscope.sources.decoding import LanguageModel
 from archscope.sources.records import reason
 from archscope.sources.spec import Spec
