@@ -144,7 +144,8 @@ def steps_of(spec: Spec, input: Text, over: str, batch: int | None, conditions: 
     """The record of a training step at a batch (over="batch") or at an input side or sequence length (over="side").
 
     conditions: further arguments of `trace_step`. The model is built once, and a record is made once. Raises what
-    `load` raises, and what `trace_step` raises at any batch and at the model's own side.
+    `load` raises, and what `trace_step` raises at any batch and at the model's own side; SpecError where the forward
+    needs the values of tensors, because no step is derived from another one then.
     """
     from archscope.tracing.step import trace_step
 
@@ -156,8 +157,13 @@ def steps_of(spec: Spec, input: Text, over: str, batch: int | None, conditions: 
         given = inputs_of(spec, text, examples)
         arguments, named = forward_arguments(spec, model, given, text, examples)
         try:
-            return trace_step(model, arguments, named, name=spec.text, **conditions)
-        except (ShapeError, TraceError):
+            return trace_step(model, arguments, named, name=spec.text, values="never", **conditions)
+        except (ShapeError, TraceError) as error:
+            if error.failure is not None and error.failure.values:
+                raise SpecError(
+                    f"{spec.text}: what a step takes depends on values of tensors, so the largest {over} is unknown;"
+                    f" `archscope memory {spec.text} --batch N` runs one step on real values"
+                ) from error
             if over == "batch" or size == own_side(spec):
                 raise
             return None  # a side that the model does not take

@@ -168,7 +168,8 @@ def _step(spec: Spec, input: Text, batch: int | None, conditions: Mapping[str, A
         return record
     model = loaded(spec, input, batch)
     with user_code(), spec.source.running(spec.name) as notes:
-        record = trace_step(model.model, model.arguments, model.named, name=spec.text, **conditions)
+        how = {"name": spec.text, "values": current().values, **conditions}
+        record = trace_step(model.model, model.arguments, model.named, **how)
     return replace(record, notes=(*record.notes, *notes)) if notes else record
 
 

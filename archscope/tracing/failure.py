@@ -138,7 +138,7 @@ def explained(run: "Run", error: Exception, rerun: Rerun) -> ArchscopeError:
             most = ", or, in Python, have the largest size taken: archscope.trace(…, bound=True)"
             text = (
                 "the forward depends on the value of a tensor, which a run without values does not compute. Make that a"
-                f" constant or an argument{most if op is not None and op.name in UPPER_BOUNDS else ''}"
+                f" constant or an argument{most if run.bounds and op is not None and op.name in UPPER_BOUNDS else ''}"
                 f" ({op.name if op is not None else text[:80]})"
             )
         elif isinstance(error, TypeError) and "forward()" in text:

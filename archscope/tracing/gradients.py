@@ -17,8 +17,9 @@ from archscope.core.record import Tensor, Trace
 from archscope.tracing.devices import is_meta
 from archscope.tracing.dispatch import Overload
 from archscope.tracing.inputs import without_values
-from archscope.tracing.run import Run, _wrapped
+from archscope.tracing.run import Run
 from archscope.tracing.sparse import SPARSE
+from archscope.tracing.tensors import is_wrapped
 from archscope.tracing.weightless import META
 
 
@@ -78,7 +79,7 @@ class GradientRun(Run):
     def record(self, tensor: torch.Tensor) -> Tensor:
         known = self.records.get(id(tensor))
         if known is None:
-            if tensor.layout is not torch.strided or _wrapped(tensor):
+            if tensor.layout is not torch.strided or is_wrapped(tensor):
                 return super().record(tensor)
             storage = tensor.untyped_storage()
             place = (storage._cdata, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)

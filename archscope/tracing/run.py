@@ -13,7 +13,7 @@ of the user's held before the run it holds afterwards.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import GeneratorType
 from typing import Any
@@ -36,7 +36,16 @@ from archscope.tracing.memory_order import ordered
 from archscope.tracing.modules import PLAIN, calls_go_to, describe, kind_of
 from archscope.tracing.sparse import SPARSE, product_of
 from archscope.tracing.spelling import spelled
-from archscope.tracing.tensors import SMALL, all_of, is_lazy, is_small, own_tensors, records_in, tensors_in
+from archscope.tracing.tensors import (
+    SMALL,
+    all_of,
+    is_lazy,
+    is_small,
+    own_tensors,
+    records_in,
+    tensors_in,
+    unwrapped,
+)
 from archscope.tracing.values import refuse
 from archscope.tracing.weightless import KIND, META
 
@@ -48,25 +57,15 @@ _empty = torch.empty  # `believed` replaces the name, for models
 LOCK = threading.RLock()  # one run at a time replaces nn.Module._call_impl
 
 
-_functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
-_wrapped: Callable[[torch.Tensor], bool] = _functorch.is_functorch_wrapped_tensor
-
-
-def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor that torch.func has wrapped."""
-    while _wrapped(tensor):
-        tensor = _functorch.get_unwrapped(tensor)
-    return tensor
-
-
 class Run(TorchDispatchMode):
     """One run: the operators and layer calls seen so far."""
 
     gradients = False  # whether it runs with autograd
+    real = False  # whether every tensor has values
+    bounds = True  # whether it can be asked to take the largest size where values decide
 
     def __init__(self, modules: list[tuple[str, nn.Module]], name: str, rules: bool, lazy: bool, bound: bool) -> None:
         super().__init__()
-        self.real = False  # whether every tensor has values
         self.limit = self.taken = 0  # bytes that such a run may take, and has
         self.decided: dict[str, None] = {}  # where a size or a branch came from values
         self.modules, self.name, self.rules, self.lazy, self.bound = modules, name, rules, lazy, bound
@@ -113,8 +112,8 @@ class Run(TorchDispatchMode):
         key, alive = id(tensor), self.alive
         known = self.records.get(key)
         if known is None:
-            if _wrapped(tensor):  # by vmap or grad of torch.func: with the axis that is mapped over
-                return self.record(unwrapped(tensor))
+            if (inner := unwrapped(tensor)) is not tensor:  # by vmap or grad of torch.func
+                return self.record(inner)
             known = self.records[key] = Tensor(len(alive), tuple(tensor.shape), _DTYPES[tensor.dtype])
             alive.append(tensor)
             if tensor.layout in SPARSE:
@@ -301,11 +300,8 @@ class Run(TorchDispatchMode):
         named = self.named(overload, args, kwargs)  # in place, an operator may change the shape that it was given
         from_weights = real and not self.learned.isdisjoint(map(id, tensors))
         decides = (self.real or from_weights) and overload.decides
-        if decides and by_value(overload, args) and (self.real or overload.name not in ASKS or holding() is None):
-            line = line_now()
-            where = f" ({line})" if line else ""
-            deciding = self.decided if self.real else self.by_weights
-            deciding.setdefault(f"{overload.name} in {self.stack[-1] or self.name}{where}")
+        if decides:
+            self.note_decision(overload, args, self.decided if self.real else self.by_weights)
         with real_devices(), no_compiler():
             output = func(*args, **kwargs) if real else self.on_meta(overload, func, args, kwargs)
         if overload.order is not None and not real:
@@ -335,6 +331,16 @@ class Run(TorchDispatchMode):
                 self.metas.pop(id(output), None)
         self.keep(overload, named, output)
         return output
+
+    def note_decision(self, overload: Overload, args: Any, deciding: dict[str, None]) -> None:
+        """Note an operator that tells a size or a number, unless it is a check that is taken to hold."""
+        if by_value(overload, args) and (self.real or overload.name not in ASKS or holding() is None):
+            deciding.setdefault(f"{overload.name} in {self.here()}")
+
+    def here(self) -> str:
+        """The module that is running, and the line of the user's code."""
+        path, line = (self.stack[-1] if self.stack else "") or self.name, line_now()
+        return f"{path} ({line})" if line else path
 
     def with_sparse(self, overload: Overload, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operator that takes a sparse tensor. A product is recorded with the number of its entries; of others
@@ -435,7 +441,7 @@ class Run(TorchDispatchMode):
         """The answer with which the check that is made at this moment holds, noted down; None where it is none."""
         answer = holding()
         if answer is not None:
-            self.checked.setdefault(f"{(self.stack and self.stack[-1]) or self.name} ({line_now()})")
+            self.checked.setdefault(self.here())
         return answer
 
     # -------------------------------------------------------------------------------------------------- layers
@@ -470,10 +476,7 @@ class Run(TorchDispatchMode):
             finally:
                 stack.pop()
                 kind, config = describe(module)
-                if (
-                    kind in _ENLARGED
-                    and (wanted := args[1] if len(args) > 1 else kwargs.get("output_size")) is not None
-                ):
+                if kind in _ENLARGED and (wanted := (*args, kwargs.get("output_size"))[1]) is not None:
                     config["output_size"] = tuple(wanted)
                 known = records.get(id(args[0])) if len(args) == 1 else None
                 ins = (known,) if known else tuple([records.get(id(t)) or record(t) for t in tensors_in(args)])
@@ -489,14 +492,13 @@ class Run(TorchDispatchMode):
 
     def notes(self) -> tuple[str, ...]:
         """What was assumed, one sentence each."""
-        where = ", ".join(self.bounded)
         found = list(self.assumed)
         if self.sparse:
             found.append(
                 "a product with a sparse tensor costs its entries; the bytes of one are said as if it were dense"
             )
-        if where:
-            found.append(f"sizes that depend on values are taken at their largest, in {where}")
+        if self.bounded:
+            found.append(f"sizes that depend on values are taken at their largest, in {', '.join(self.bounded)}")
         if self.by_weights:
             found.append(f"sizes and branches depend on the values of weights, by {'; '.join(self.by_weights)}")
         if self.checked:

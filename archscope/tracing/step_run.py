@@ -8,7 +8,7 @@ import threading
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -22,16 +22,18 @@ from archscope.tracing.casts import Casts, autocast, followed
 from archscope.tracing.checks import ASKS
 from archscope.tracing.devices import CPU, answers, believed, device_of, is_meta, real_devices
 from archscope.tracing.dispatch import OVERLOADS, Overload, elements, overload_of
+from archscope.tracing.memory_order import ordered
 from archscope.tracing.modules import calls_go_to, describe
-from archscope.tracing.run import _DTYPES, Run, _wrapped, unwrapped
+from archscope.tracing.run import _DTYPES, Run
 from archscope.tracing.sparse import SPARSE
 from archscope.tracing.step_shapes import ON_CPU, OUTPUTS, EqualCalls
-from archscope.tracing.tensors import SMALL, records_in, tensors_in
+from archscope.tracing.tensors import SMALL, is_small, is_wrapped, records_in, tensors_in, unwrapped
 from archscope.tracing.training import (
     LOSSES,
     default_loss,
     take_step,
 )
+from archscope.tracing.values import refuse
 from archscope.tracing.weightless import META
 
 RESHAPES = VIEWS | {"aten.resize_", "aten.set_"}  # in place, but with another shape
@@ -43,18 +45,22 @@ _sequence: Callable[[], int] = torch._C._autograd._get_sequence_nr  # type: igno
 class LiveStorage:
     """A storage while the run goes on."""
 
-    __slots__ = ("born", "died", "host", "nbytes", "reference", "role", "tensors")
+    __slots__ = ("born", "died", "host", "nbytes", "reference", "role", "stale", "tensors")
 
     def __init__(self, nbytes: int, born: int, host: bool) -> None:
         self.nbytes, self.born, self.host = nbytes, born, host
         self.died: int | None = None
         self.role = ""
+        self.stale = False  # whether it holds values that are no longer right: unknown ones were written into it
         self.tensors: dict[Any, Tensor] = {}  # by offset, shape, strides and dtype
         self.reference: Any = None
 
 
 class StepRun(Run):
     """A run that goes on through loss, backward and optimizer."""
+
+    bounds = False
+    place = META  # where the tensors of the step are
 
     def __init__(self, modules: list[tuple[str, nn.Module]], name: str, values: bool, device: str) -> None:
         self.values, self.device, self.on_cpu = values, torch.device(device), device == "cpu"
@@ -83,7 +89,7 @@ class StepRun(Run):
             ids = {p.tensor.id for p in group}
             for piece in self.pieces:
                 if not piece.role and any([t.id in ids for t in piece.tensors.values()]):
-                    piece.role = role
+                    piece.role, piece.host = role, False
 
     # ------------------------------------------------------------------------------------------------- tensors
 
@@ -97,12 +103,14 @@ class StepRun(Run):
         key = storage._cdata
         found = self.live.get(key)
         if found is None:
-            host = device_of(tensor) == CPU and self.phase in ("", "optimizer")
-            found = self.live[key] = LiveStorage(storage.nbytes(), -1 if self.quiet else len(self.ops), host)
+            born = -1 if self.quiet else len(self.ops)
+            found = self.live[key] = LiveStorage(storage.nbytes(), born, self.on_host(tensor))
             self.pieces.append(found)
+            self.taken += found.nbytes
 
             def gone(_: Any, self: "StepRun" = self, key: int = key) -> None:
                 dead = self.live.pop(key)
+                self.taken -= dead.nbytes
                 dead.reference = None
                 if self.quiet and self.phase == "":
                     if self.pieces[-1] is dead:
@@ -115,8 +123,28 @@ class StepRun(Run):
             found.reference = weakref.ref(storage, gone)
         return found
 
+    def around(self) -> AbstractContextManager[None]:
+        """A block in which the step runs."""
+        return nullcontext()
+
+    @property
+    def optimizing(self) -> bool:
+        """Whether the optimizer runs, or makes its state."""
+        return self.phase in ("", "optimizer")
+
+    def on_host(self, tensor: torch.Tensor) -> bool:
+        """Whether a storage that is new stays in the main memory where the model is on a GPU."""
+        return self.optimizing and device_of(tensor) == CPU
+
+    def known(self, tensor: torch.Tensor) -> bool:
+        """Whether its values are there: small, and nothing unknown was written into it."""
+        if is_meta(tensor) or not is_small(tensor):
+            return False
+        piece = self.live.get(tensor.untyped_storage()._cdata)
+        return piece is None or not piece.stale
+
     def record(self, tensor: torch.Tensor) -> Tensor:
-        if _wrapped(tensor):
+        if is_wrapped(tensor):
             tensor = unwrapped(tensor)
         try:
             piece = self.live.get(tensor.untyped_storage()._cdata) or self.piece(tensor)
@@ -145,14 +173,15 @@ class StepRun(Run):
     def take_inputs(self, values: Sequence[Any]) -> None:
         self.inputs = tuple(self.record(t) for t in tensors_in(values))
         for tensor in tensors_in(values):
-            self.piece(tensor).role = "input"
+            piece = self.piece(tensor)
+            piece.role, piece.host = "input", False
 
     def target(self, shape: Sequence[int]) -> torch.Tensor:
         """A target of class numbers, which is there before the step like an input."""
         made = self.targets.get(tuple(shape))  # the next batch has its own, after this one is gone
         if made is None:
             with torch._C._DisableTorchDispatch():
-                made = self.targets[tuple(shape)] = torch.empty(tuple(shape), dtype=torch.int64, device=META)
+                made = self.targets[tuple(shape)] = torch.zeros(tuple(shape), dtype=torch.int64, device=self.place)
             self.quiet = True
             self.piece(made).role = "input"
             self.quiet = False
@@ -179,6 +208,8 @@ class StepRun(Run):
                 self.piece(tensor)
         else:
             self.write_down(overload, args, kwargs or {}, output)
+        if self.real:
+            refuse(self.taken, self.limit)
         return output
 
     def produce(self, overload: Overload, func: Any, args: Any, kwargs: Any, asked: bool) -> Any:
@@ -186,7 +217,7 @@ class StepRun(Run):
 
         asked: whether a device that is named is that of the forward's tensors: `torch.zeros(n, device=x.device)`.
         """
-        if overload.name == "aten._local_scalar_dense" and not is_meta(args[0]):
+        if overload.name == "aten._local_scalar_dense" and not is_meta(args[0]) and self.optimizing:
             return func(*args)  # a counter of an optimizer: one for each parameter
         tensors = tensors_in((*args, *kwargs.values()))
         on_meta = [is_meta(t) for t in tensors]
@@ -210,8 +241,12 @@ class StepRun(Run):
             if overload.name == "aten._to_copy" and kwargs.keys() == {"device"}:
                 return torch.ops.aten.alias(*args)  # all tensors are on one device: nothing is copied
             args, kwargs = [*map(self.there, args)], {key: self.there(value) for key, value in kwargs.items()}
-            fresh = not (overload.view or overload.in_place or overload.out)
-            return self.equal_calls(func, args, kwargs) if fresh else func(*args, **kwargs)
+            if overload.view or overload.in_place or overload.out:
+                return func(*args, **kwargs)
+            output = self.equal_calls(func, args, kwargs)
+            if overload.order is None or not self.on_cpu:
+                return output
+            return ordered(overload.order(*args, **kwargs), output)
         if not tensors or overload.constant:
             small = elements(overload, args, kwargs) <= SMALL
             given = kwargs.get("device")
@@ -220,7 +255,7 @@ class StepRun(Run):
             if "device" in overload.arguments and (on != "cpu" or not real):
                 kwargs = {**kwargs, "device": CPU if real else META}
             return func(*args, **kwargs) if real else func(*map(self.meta, args), **kwargs)
-        if not any(on_meta) and all([t.numel() <= SMALL for t in tensors]):
+        if all([self.known(t) for t in tensors]):
             if kwargs.get("device") is not None or any(isinstance(value, torch.device) for value in args):
                 args = [CPU if isinstance(value, torch.device) else value for value in args]
                 kwargs = {**kwargs, "device": CPU} if kwargs.get("device") is not None else kwargs
@@ -229,11 +264,12 @@ class StepRun(Run):
                 return args[0]  # a tensor of the user's: not written to
             return func(*args, **kwargs)
         if overload.in_place and not on_meta[0]:
+            self.piece(tensors[0]).stale = True
             return args[0] if func._schema.returns else None
         try:
             output = func(*map(self.meta, args), **{k: self.meta(v) for k, v in kwargs.items()})
         except Exception:
-            if all([meta or t.numel() > SMALL for meta, t in zip(on_meta, tensors, strict=True)]):
+            if not any([self.known(t) for t in tensors]):
                 raise
             return func(*args, **kwargs)  # it wants the values of a small constant: lengths, sizes
         return args[0] if overload.in_place and output is not None else output
@@ -342,7 +378,7 @@ class StepRun(Run):
         """Let the optimizer make its state, as it does in its first step, without writing anything down."""
         for p in trained:
             with torch._C._DisableTorchDispatch():
-                p.grad = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype, device=META)
+                p.grad = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype, device=self.place)
             self.piece(p.grad)
         take_step(optimizer)
         for p in trained:
@@ -387,6 +423,9 @@ class StepRun(Run):
         for p in params:
             if set_to_none:
                 p.grad = None
+
+    def finish(self, train: bool) -> Trace:
+        return replace(super().finish(train))  # a record whose operators are not costed yet
 
     def record_of_step(self, conditions: Mapping[str, Any]) -> Trace:
         """The record."""

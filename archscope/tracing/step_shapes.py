@@ -184,4 +184,6 @@ def group_norm(x: torch.Tensor, weight: Any, bias: Any, n: int, c: int, hw: int,
 
 @ON_CPU.register("aten.native_batch_norm")
 def batch_norm_on_cpu(x: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *_: Any) -> Any:
-    return _normalised(x, weight, x.shape[1:2]) if training and x.dtype != torch.float32 else None
+    if not training:
+        return _normalised(x, weight, (0,))
+    return _normalised(x, weight, x.shape[1:2]) if x.dtype != torch.float32 else None

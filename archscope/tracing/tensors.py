@@ -1,6 +1,6 @@
 """Tensors in arguments, in records and in modules."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from itertools import islice
 from typing import Any
@@ -26,6 +26,17 @@ def is_small(tensor: torch.Tensor) -> bool:
     if tensor.numel() <= most:
         return True
     return dtype == torch.bool and tensor.numel() <= EXPANDED and tensor.untyped_storage().nbytes() <= most
+
+
+_functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
+is_wrapped: Callable[[torch.Tensor], bool] = _functorch.is_functorch_wrapped_tensor
+
+
+def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor that torch.func has wrapped."""
+    while is_wrapped(tensor):
+        tensor = _functorch.get_unwrapped(tensor)
+    return tensor
 
 
 def is_lazy(tensor: torch.Tensor | None) -> bool:

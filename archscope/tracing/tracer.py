@@ -26,7 +26,7 @@ from archscope.tracing.run import LOCK, Run
 from archscope.tracing.spelling import called_as
 from archscope.tracing.tensors import SMALL, is_lazy, is_scripted, own_tensors
 from archscope.tracing.training import stand_in
-from archscope.tracing.values import MEMORY, Values, estimate, refuse
+from archscope.tracing.values import MEMORY, Values, check_mode, estimate, on_real_values, refuse
 from archscope.tracing.weightless import NAME
 
 
@@ -68,8 +68,7 @@ def trace(
     """
     by_name = _understood(model, inputs, kwargs, named)
     kwargs = {**(kwargs or {}), **by_name}
-    if values not in ("auto", "never", "always"):
-        raise SpecError(f"values={values!r}: it is 'auto', 'never' or 'always'")
+    check_mode(values)
     once = RunSetup(inputs, kwargs, name or getattr(model, NAME, type(model).__name__), train, rules, bound, memory)
     if values == "always":
         return once.real(model)
@@ -90,13 +89,12 @@ def trace(
             stopped = error
     if values == "never":
         raise stopped
-    try:
+
+    def real() -> Trace:
         refuse(estimate(stopped.failure.trace), memory)
         return once.real(model)
-    except ArchscopeError as second:
-        first = type(stopped)(f"{stopped}. On real values: {second}")
-        first.failure = stopped.failure
-        raise first from stopped.__cause__
+
+    return on_real_values(real, stopped)
 
 
 class RunSetup(NamedTuple):
@@ -148,7 +146,7 @@ class RunSetup(NamedTuple):
 
     def with_values(self, model: nn.Module, kind: type[Run]) -> Trace:
         """The record of a run on real values, of a copy of the model."""
-        source = Values(model)
+        source = Values(model, self.memory)
         given = prepared(model, self.inputs, self.kwargs, source.input)
         model = source.model()
         modules = list(model.named_modules(remove_duplicate=False))

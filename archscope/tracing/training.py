@@ -15,6 +15,7 @@ from archscope.core.errors import SpecError
 from archscope.core.registry import Registry
 from archscope.core.table import unknown
 from archscope.tracing.casts import cast_now
+from archscope.tracing.devices import real_devices
 from archscope.tracing.memory_order import fused_on_cpu
 from archscope.tracing.recurrent import recurrent_on_cpu
 from archscope.tracing.weightless import META
@@ -187,13 +188,14 @@ def check_conditions(
 
 
 def stand_in(
-    modules: Mapping[nn.Module, str], dtype: torch.dtype | None, frozen: Sequence[str], channels_last: bool, most: int
-) -> list[nn.Parameter]:
+    modules: Mapping[nn.Module, str], dtype: torch.dtype | None, frozen: Sequence[str], channels_last: bool, most: int,
+    real: bool = False,
+) -> list[nn.Parameter]:  # fmt: skip
     """Put tensors of the same shape on the meta device in place of every parameter and large buffer, in these modules.
 
     The caller gives the modules back as they were. dtype: of what has a floating-point one; None: its own. frozen:
-    patterns of the names of parameters that are not trained. most: elements of a buffer that keeps its values.
-    Returns the parameters, each once, in the model's order.
+    patterns of the names of parameters that are not trained. most: elements of a buffer that keeps its values. real:
+    all keep their values. Returns the parameters, each once, in the model's order.
     """
     made: dict[int, Any] = {}
     kept: list[Any] = []  # an id is unique only while its tensor lives
@@ -204,13 +206,15 @@ def stand_in(
         kept.append(value)
         to = dtype if dtype is not None and value.is_floating_point() else value.dtype
         is_parameter = isinstance(value, nn.Parameter)
-        if not is_parameter and value.device.type == "cpu" and value.numel() <= most:
+        if real:
+            copy = value.detach().to(to)
+        elif not is_parameter and value.device.type == "cpu" and value.numel() <= most:
             copy = value.detach().clone().to(to)
         else:
             with torch.no_grad():
                 copy = torch.empty_strided(value.shape, value.stride(), dtype=to, device=META)
-            if channels_last and copy.dim() == 4:
-                copy = copy.contiguous(memory_format=torch.channels_last)
+        if channels_last and copy.dim() == 4:
+            copy = copy.contiguous(memory_format=torch.channels_last)
         if is_parameter:
             trained = value.requires_grad and not any(fnmatchcase(name, pattern) for pattern in frozen)
             copy = nn.Parameter(copy, trained)
@@ -350,6 +354,7 @@ def as_on(device: str, attention: str) -> Iterator[None]:
     kernels, which keep different tensors for the backward.
     """
     attend, drop, fast = functional.scaled_dot_product_attention, torch._VF.dropout, torch.dropout
+    pad = torch._VF._pad_packed_sequence
     backend = BACKENDS[attention]
 
     def attention_of(*args: Any, **kwargs: Any) -> torch.Tensor:
@@ -360,7 +365,12 @@ def as_on(device: str, attention: str) -> Iterator[None]:
             return fast(input, p, train)
         return torch.native_dropout(input, p, train)[0]
 
+    def padded(*args: Any) -> Any:
+        with real_devices():  # it writes the lengths into a tensor that it makes on the CPU
+            return pad(*args)
+
     try:
+        torch._VF._pad_packed_sequence = padded
         if attention != "math":
             functional.scaled_dot_product_attention = attention_of
         if device == "cuda":
@@ -369,4 +379,4 @@ def as_on(device: str, attention: str) -> Iterator[None]:
             yield
     finally:
         functional.scaled_dot_product_attention, torch.dropout = attend, fast
-        torch._VF.dropout = drop
+        torch._VF.dropout, torch._VF._pad_packed_sequence = drop, pad

@@ -5,14 +5,14 @@ copied; others are drawn with a fixed seed, integers in the range that was given
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import sqrt
 from typing import Any
 
 import torch
 from torch import nn
 
-from archscope.core.errors import TraceError
+from archscope.core.errors import ArchscopeError, SpecError, TraceError
 from archscope.core.record import Trace
 from archscope.tracing.devices import is_meta
 from archscope.tracing.tensors import is_lazy
@@ -20,6 +20,7 @@ from archscope.tracing.tensors import is_lazy
 SEED = 0
 BELOW = "archscope_below"  # attribute of an input without values: those that are drawn for it are below
 MEMORY = 4 << 30  # bytes that a run on real values may take
+MODES = ("auto", "never", "always")
 
 _Tensor = torch.Tensor
 
@@ -35,13 +36,34 @@ def refuse(needed: int, limit: int) -> None:
     """Raises TraceError where a run on real values needs more memory than it may take."""
     if needed > limit:
         text = f"a run on real values needs {needed / 2**30:.1f} GiB and more; it may take {limit / 2**30:.1f} GiB"
-        raise TraceError(f"{text}: trace(…, memory=…) sets another limit in bytes")
+        raise TraceError(f"{text}: memory=… sets another limit in bytes, in Python")
+
+
+def check_mode(values: str) -> None:
+    """Raises SpecError for what `values` cannot be."""
+    if values not in MODES:
+        raise SpecError(f"values={values!r}: it is 'auto', 'never' or 'always'")
+
+
+def on_real_values(run: Callable[[], Trace], stopped: Any) -> Trace:
+    """The record of a run on real values, after one without stopped. Raises the error of both where it stops, too."""
+    try:
+        return run()
+    except ArchscopeError as second:
+        first = type(stopped)(f"{stopped}. On real values: {second}")
+        first.failure = stopped.failure
+        raise first from stopped.__cause__
 
 
 class Values:
-    """Where real values come from. drawn: how many inputs had none. made: how many weights had none."""
+    """Where real values come from. drawn: how many inputs had none. made: how many weights had none.
 
-    def __init__(self, model: nn.Module) -> None:
+    Raises TraceError where the weights alone take more bytes than `limit`.
+    """
+
+    def __init__(self, model: nn.Module, limit: int) -> None:
+        held = {id(t): t for t in (*model.parameters(), *model.buffers()) if not is_lazy(t)}
+        refuse(sum(t.numel() * t.element_size() for t in held.values()), limit)
         self.original = model
         self.drawn = self.made = 0
         self.generator = torch.Generator().manual_seed(SEED)
