@@ -32,9 +32,9 @@ from torch import nn
 class Net(nn.Module):
     example_inputs = (1, 3, 32, 32)
 
-    def __init__(self):
+    def __init__(self, width=8):
         super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3)
+        self.conv = nn.Conv2d(3, width, 3)
 
     def forward(self, x):
         return self.conv(x)
@@ -124,7 +124,7 @@ def test_a_package_of_python_does_not_hide_a_file(folder: Path) -> None:
     ("text", "said"),
     [
         ("class Net:\n    pass\n", "defines no model"),
-        (NET.replace("self):\n        super", "self, width):\n        super"), "write one.py:Net@width=…"),
+        (NET.replace("width=8", "width"), "write one.py:Net@width=…"),
         ("import sys\nsys.exit(0)\n", "the model's code ends the process, by exit(0) at"),
     ],
 )

@@ -36,6 +36,12 @@ def is_installed(path: str) -> bool:
     )
 
 
+def file_of(module: object) -> str:
+    """The file of a module, empty where it has none. Asking one of SpeechBrain for an attribute would load it."""
+    file = getattr(module, "__dict__", {}).get("__file__")
+    return file if isinstance(file, str) else ""
+
+
 def user_files() -> dict[str, str]:
     """The files of the modules that are loaded and not installed, by module. `__main__` is left out."""
     return dict(_user_files(len(sys.modules), next(reversed(sys.modules))))
@@ -46,9 +52,9 @@ def _user_files(number: int, last: str) -> dict[str, str]:
     """Looked up once for as long as nothing is imported."""
     found = {}
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if name in ("__main__", "__mp_main__") or not isinstance(file, str) or not os.path.isabs(file):
-            continue  # torch.ops calls its file `_ops.py`
+        file = file_of(module)
+        if name in ("__main__", "__mp_main__") or not os.path.isabs(file):
+            continue
         if not is_installed(file):
             found[name] = file
     return found

@@ -103,7 +103,8 @@ def forward_arguments(
     if not texts and batch is None and (example := spec.source.example(spec.name, model)) is not None:
         return placed(example, model.forward)
     if not given and spec.source.guesses:
-        given = parse_inputs(texts, spec.source.guess(model, texts[0] if len(texts) == 1 else ""), batch)
+        one = bool(texts) and all("=" in text for text in texts[1:])  # the others go by name, in full
+        given = parse_inputs(texts, spec.source.guess(model, texts[0] if one else ""), batch)
         if not given:
             raise SpecError(
                 f"{spec.name} has no default input: give --input 1x3x224x224, or write example_inputs() beside it"

@@ -92,7 +92,25 @@ def in_full(factory: Any, typed: Mapping[str, Any]) -> dict[str, Any]:
         else:
             base = _NONE if isinstance(default, Mapping) else default  # a whole dict replaces the default
         made[key] = _value(value, hint, base, key, top=not from_file)
-    return made
+    alone = [key for key, p in parameters.items() if key not in made and p.default is _NONE and _alone(hints.get(key))]
+    return made | {key: hints[key]() for key in alone}
+
+
+def required(factory: Any) -> list[str]:
+    """The arguments of a builder that have to be given. One that is annotated with a dataclass need not be, where every
+    field of that has a default."""
+    hints = _hints(factory)
+    keyless = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(factory).parameters.values()
+    needed = [p.name for p in parameters if p.default is _NONE and p.kind not in keyless]
+    return [name for name in needed if not _alone(hints.get(name))]
+
+
+def _alone(hint: Any) -> bool:
+    """Whether it is a dataclass that is built without arguments."""
+    if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
+        return False
+    return all(p.default is not _NONE for p in inspect.signature(hint).parameters.values())
 
 
 def _enter(held: dict[str, Any], path: list[str], value: Any, key: str) -> None:

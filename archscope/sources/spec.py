@@ -5,6 +5,7 @@
     torchvision:resnet50   timm:vit_base_patch16_224   transformers:LlamaConfig@hidden_size=4096
     nets.py:Net   package.models:build@width=2         a user's own class, function or module
     nets.py:Net@layers=[64,128]   nets.py:Net@config=cfg.yaml@config.hidden=512   see `sources/nested.py`
+    "package:Net('small', width=2).encoder"            a call of such, with values of Python, and an attribute
     nets.py                                            the only model of a file
     trace.json   program.pt2                           a saved trace, an exported program
     alexnet,vgg*,torchvision:resnet*                   several, with wildcards (in lists)
@@ -24,7 +25,7 @@ from archscope.core.errors import SpecError
 from archscope.core.table import did_you_mean
 from archscope.sources.nested import FILE, Quoted
 from archscope.sources.other_names import called, elsewhere, no_code, not_installed, question, translated
-from archscope.sources.source import Keys, Source, source_and_name
+from archscope.sources.source import Keys, Source, prefixes, source_and_name
 from archscope.sources.watch import loading
 from archscope.zoo.catalogue import entries
 
@@ -58,7 +59,13 @@ def parse(text: str) -> Spec:
     typed, pairs = _head_and_pairs(text)
     text = "@".join((typed, *pairs))
     head, note = _full(typed)
-    if written := called(head):
+    builder, given = _call(head)
+    if given is not None:
+        head, texts = builder, [f"{key}={value!r}" for key, value in given.items()]
+        if "(" not in head and not any(key.isdigit() for key in given) and "@" not in "".join(texts):
+            pairs, given = [*texts, *pairs], {}
+            note = f"{typed} is {'@'.join((head, *pairs))}"
+    elif written := called(head):
         why = "arguments of a model are written behind an @" if "@" in written else "no weights are needed"
         raise SpecError(f"{why}: write {written}")
     source, typed_name = source_and_name(head)
@@ -78,9 +85,40 @@ def parse(text: str) -> Spec:
         asked = question(name, names) if zoo else did_you_mean(name, names)
         own = "" if asked or not zoo else f"; a model of your own is nets.py:Net or package.models:Net{not_installed()}"
         raise SpecError(_with_question(what, asked, _how_to_list(source)) + own)
-    if note or only:
+    if (note or only) and not given:
         text = "@".join((head.removesuffix(typed_name) + name, *pairs))
-    return Spec(text, source, name, _arguments(text, name, pairs, source.keys(name)), only or note)
+    arguments = _arguments(text, name, pairs, source.keys(name))
+    return Spec(text, source, name, {**(given or {}), **arguments}, only or note)
+
+
+def _call(head: str) -> tuple[str, dict[str, Any] | None]:
+    """`package:Net`, and the arguments, for a call of what stands in a file or package: `package:Net(3, width=2)`.
+
+    An argument by place has its number as its key. An attribute of what the call gives stays in the name,
+    `package:Net().encoder`. None in place of the arguments where it is no such call.
+    """
+    found = re.fullmatch(r"([^\s(]+)\((.*)\)((?:\.[^\W\d]\w*)*)", head, re.DOTALL)
+    name = translated(found[1]) if found is not None else ""
+    if found is None or ":" not in name or name.partition(":")[0] in prefixes():
+        return head, None
+    _, inside, attributes = found.groups()
+    try:
+        call = ast.parse(f"f({inside})", mode="eval").body
+        if not isinstance(call, ast.Call) or not all(one.arg for one in call.keywords):
+            raise ValueError
+        given = {str(i): _quoted(ast.literal_eval(one)) for i, one in enumerate(call.args)}
+        given |= {str(one.arg): _quoted(ast.literal_eval(one.value)) for one in call.keywords}
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        raise SpecError(
+            f"({inside[:60]}) is not a list of values: numbers, text in quotes, lists and dicts; "
+            "for anything else write a function into a file, nets.py:make"
+        ) from None
+    return f"{name}{'()' if attributes else ''}{attributes}", given
+
+
+def _quoted(value: Any) -> Any:
+    """A value of Python as it is: a text stays one, also where it looks like the name of a file."""
+    return Quoted(value) if isinstance(value, str) else value
 
 
 def _full(typed: str) -> tuple[str, str]:
@@ -101,7 +139,7 @@ def expand(texts: Iterable[str]) -> list[Spec]:
     for text in [part for each in texts for part in _models_in(each)]:
         head, pairs = _head_and_pairs(text)
         head = "*" if head == "all" else head
-        if not re.search(r"[*?\[]", head):
+        if not re.search(r"[*?\[]", head.partition("(")[0]):
             found.setdefault(text, parse(text))
             continue
         source, pattern = source_and_name(head)

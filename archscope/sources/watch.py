@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from typing import Any
 
-from archscope.sources.dependencies import HOME, File, digest_of, is_installed, user_files
+from archscope.sources.dependencies import HOME, File, digest_of, file_of, is_installed, user_files
 
 READS, LISTS = ("open",), ("os.listdir", "os.scandir")
 OUTSIDE = {  # audit events of what no later process can compare
@@ -217,7 +217,7 @@ def _names_in(code: Any) -> set[str]:
 def _native() -> set[str]:
     """Packages that have native modules loaded. A module is looked at once in the life of a process."""
     for name in sys.modules.keys() - _LOOKED_AT:
-        if str(getattr(sys.modules[name], "__file__", "")).endswith((".so", ".pyd")):
+        if file_of(sys.modules[name]).endswith((".so", ".pyd")):
             _NATIVE.add(name.partition(".")[0])
         _LOOKED_AT.add(name)
     return _NATIVE

@@ -5,7 +5,7 @@ Importing a file is running it. Its folder is on the import path while it is, as
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from glob import glob
 from importlib.util import module_from_spec, spec_from_file_location
@@ -17,12 +17,13 @@ from archscope.core.errors import ArchscopeError, SpecError, TraceError
 from archscope.core.table import did_you_mean
 from archscope.sources.arguments import givens_in, has_tensors, outcome
 from archscope.sources.guard import user_code
-from archscope.sources.inputs import Argument, Input, of_shape, parse_input, shape_and_dtype
-from archscope.sources.nested import in_full
+from archscope.sources.inputs import LAYOUTS, Argument, Input, of_shape, parse_input, shape_and_dtype
+from archscope.sources.nested import in_full, required
 from archscope.sources.source import SOURCES, Source
 
 EXAMPLE = "example_inputs"  # beside the model, or an attribute of it
 
+LISTED = 12  # names in a message
 LIGHTNING = "example_input_array"  # attribute of a module of Lightning
 
 _FILES: dict[Path, ModuleType] = {}
@@ -110,9 +111,9 @@ def models_in(holder: ModuleType) -> list[str]:
             continue
         elif isinstance(value, type):
             own = issubclass(value, nn.Module) and "forward" in {k for c in value.__mro__[:-1] for k in vars(c)}
-            if own and not _required(value):
+            if own and not required(value):
                 found.append(name)
-        elif _returns_module(value, nn.Module) and not _required(value):
+        elif _returns_module(value, nn.Module) and not required(value):
             found.append(name)
     return found
 
@@ -123,7 +124,7 @@ def _no_model(holder: ModuleType, where: str) -> str:
 
     for name, value in vars(holder).items():
         if isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == holder.__name__:
-            wants = "".join(f"@{key}=…" for key in _required(value))
+            wants = "".join(f"@{key}=…" for key in required(value))
             return f"no model in {where} can be built without arguments; write {where}:{name}{wants}"
     makers = [
         name for name, one in vars(holder).items() if inspect.isfunction(one) and one.__module__ == holder.__name__
@@ -131,13 +132,6 @@ def _no_model(holder: ModuleType, where: str) -> str:
     what = f"if {makers[-1]} returns one, write {where}:{makers[-1]}" if makers else (
         "archscope looks for subclasses of torch.nn.Module, and for modules")  # fmt: skip
     return f"{where} defines no model: {what}"
-
-
-def _required(factory: Any) -> list[str]:
-    """Arguments without a default."""
-    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = inspect.signature(factory).parameters.values()
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in kinds]
 
 
 def _returns_module(function: Any, module: type) -> bool:
@@ -151,29 +145,66 @@ def made(holder: ModuleType, where: str, attribute: str, arguments: dict[str, An
     """The module that a name of a file stands for, built with arguments."""
     from torch import nn
 
-    value: Any = holder
-    for part in attribute.split("."):
-        if not hasattr(value, part):
-            raise SpecError(_absent(holder, where, attribute))
-        value = getattr(value, part)
+    builder, call, rest = attribute.partition("().")
+    value = _within(holder, builder, lambda: _absent(holder, where, builder))
+    if call:
+        value = _built(value, builder, holder, where, arguments)
+        value = _within(value, rest, lambda: f"what {builder} gives has no {rest!r}")
+        arguments = {}
     if isinstance(value, nn.Module):
         if arguments:
             raise SpecError(f"{attribute} in {where} is a module, not a class: it takes no arguments")
         return value
+    model = _built(value, attribute, holder, where, arguments)
+    if not isinstance(model, nn.Module):
+        raise SpecError(f"{attribute} in {where} gives {_a(type(model).__name__)}, not a module")
+    return model
+
+
+def _within(value: Any, path: str, absent: Callable[[], str]) -> Any:
+    """What stands at a path of attributes."""
+    for part in path.split("."):
+        if not hasattr(value, part):
+            raise SpecError(absent())
+        value = getattr(value, part)
+    return value
+
+
+def _built(value: Any, attribute: str, holder: ModuleType, where: str, arguments: dict[str, Any]) -> Any:
+    """What a builder gives for arguments."""
     if not callable(value):
         raise SpecError(f"{attribute} in {where} is neither a module nor something that builds one")
+    arguments = _by_name(value, attribute, arguments)
     _fits(value, attribute, {key.partition(".")[0]: given for key, given in arguments.items()})
     arguments = in_full(value, arguments)
     try:
-        model = value(**arguments)
+        return value(**arguments)
     except ArchscopeError:
         raise
     except Exception as error:
         line = _line(error, getattr(holder, "__file__", None) or "")
         raise TraceError(f"{attribute} could not be built: {type(error).__name__}: {error}{line}") from error
-    if not isinstance(model, nn.Module):
-        raise SpecError(f"{attribute} in {where} gives {_a(type(model).__name__)}, not a module")
-    return model
+
+
+def _by_name(factory: Any, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, with the names of those that are given by place, whose key is their number."""
+    by_place = [key for key in arguments if key.isdigit()]
+    if not by_place:
+        return arguments
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        raise SpecError(f"{name} does not say how its arguments are called: write {name}@NAME=VALUE") from None
+    names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if len(by_place) > len(names):
+        raise SpecError(f"{name} takes {len(names)} arguments by place, not {len(by_place)}")
+    found = {names[int(key)]: arguments[key] for key in by_place}
+    for key, value in arguments.items():
+        if key in found:
+            raise SpecError(f"{key} of {name} is set twice")
+        if not key.isdigit():
+            found[key] = value
+    return found
 
 
 def _a(noun: str) -> str:
@@ -181,10 +212,19 @@ def _a(noun: str) -> str:
 
 
 def _absent(holder: ModuleType, where: str, attribute: str) -> str:
-    known = models_in(holder)
-    there = f"it has {', '.join(known)}" if known else "nothing in it is a model"
+    known = models_in(holder) or _classes_in(holder)
+    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
+    there = f"it has {', '.join(known[:LISTED])}{more}" if known else "nothing in it is a model"
     question = did_you_mean(attribute, known)
     return f"{where} has no {attribute!r}{f': {question} ({there})' if question else f'; {there}'}"
+
+
+def _classes_in(holder: ModuleType) -> list[str]:
+    """The classes of modules that a package has from elsewhere."""
+    from torch import nn
+
+    found = [name for name, one in vars(holder).items() if isinstance(one, type) and issubclass(one, nn.Module)]
+    return [name for name in found if not name.startswith("_")]
 
 
 def _fits(factory: Any, name: str, arguments: dict[str, Any]) -> None:
@@ -199,7 +239,7 @@ def _fits(factory: Any, name: str, arguments: dict[str, Any]) -> None:
             has = f"it has {', '.join(parameters)}" if parameters else "it has none"
             question = did_you_mean(key, parameters)
             raise SpecError(f"{name} has no argument {key!r}{f': {question} ({has})' if question else f'; {has}'}")
-    missing = [key for key in _required(factory) if key not in arguments]
+    missing = [key for key in required(factory) if key not in arguments]
     if missing:
         wants = "".join(f"@{key}=…" for key in missing)
         raise SpecError(f"{name} needs {', '.join(missing)}: write {name}{wants}")
@@ -221,7 +261,7 @@ def examples(holder: ModuleType, attribute: str) -> tuple[Argument, ...]:
 @cache  # a sweep asks for it at each point
 def example(holder: ModuleType, attribute: str) -> Any:
     """What `example_inputs` gives, a function or a value, on the model's class or beside it; None without one."""
-    owner = getattr(holder, attribute.split(".")[0], None)
+    owner = getattr(holder, attribute.split(".")[0].removesuffix("()"), None)
     value = getattr(owner, EXAMPLE, None)
     if value is None:
         value = getattr(holder, EXAMPLE, None)
@@ -271,6 +311,9 @@ def guess(model: Any, text: str) -> tuple[Argument, ...]:
         return (Argument(Input((1, sides[0])), "n?", as_model=True),)
     if isinstance(first, nn.Embedding) and len(sides) == 1:
         return (Argument(Input((1, sides[0]), "int64"), "nt"),)
+    with_batch = (1, *sides)
+    if len(sides) in (2, 3) and ":" not in text and not _runs(model, tuple(sides)) and _runs(model, with_batch):
+        return (Argument(Input(with_batch), LAYOUTS[len(with_batch)], as_model=True),)
     return ()
 
 
