@@ -63,6 +63,23 @@ def as_written() -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if NAME in sys.modules else nullcontext()
 
 
+@contextmanager
+def scripted_calls() -> Iterator[list[str]]:
+    """Within this block the list that it yields gets the names of TorchScript's functions as they are called."""
+    kind, found = torch.jit.ScriptFunction, list[str]()
+    original = kind.__call__
+
+    def called(function: Any, *args: Any, **kwargs: Any) -> Any:
+        found.append(function.name)
+        return original(function, *args, **kwargs)
+
+    kind.__call__ = called  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        kind.__call__ = original  # type: ignore[method-assign]
+
+
 class _UtilsStub(ModuleType):
     """What stands for `torch._dynamo.utils` while torchvision is imported, which wants a single function of it."""
 

@@ -151,7 +151,7 @@ def _starts() -> Replaced:
     factories = [(torch, name, _started(getattr(torch, name))) for name in _FACTORIES]
     methods = [(torch.Tensor, name, _started(getattr(torch.Tensor, name))) for name in _METHODS]
     factories += [(torch.fft, name, _started(getattr(torch.fft, name))) for name in _FREQUENCIES]
-    return [*factories, *methods, (torch.Tensor, "cuda", _cuda)]
+    return [*factories, *methods, (torch.Tensor, "cuda", _cuda), (torch, "Generator", _Generator)]
 
 
 def _there(value: Any) -> Any:
@@ -171,6 +171,21 @@ def _started(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(*args, **kwargs)
 
     return make
+
+
+_generator = torch.Generator
+
+
+class _Generators(type(torch.Generator)):
+    def __instancecheck__(cls, value: Any) -> bool:
+        return type.__instancecheck__(_generator, value)
+
+
+class _Generator(torch.Generator, metaclass=_Generators):
+    """One of a device that is not there draws on the CPU."""
+
+    def __new__(cls, device: Any = CPU) -> "_Generator":
+        return super().__new__(cls, _there(device))  # pyright: ignore[reportCallIssue]
 
 
 def _cuda(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:

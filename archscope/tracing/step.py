@@ -8,6 +8,7 @@ Each operator is recorded with its phase, and each storage with the operators at
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Trace
 from archscope.tracing.casts import Casts, autocast
 from archscope.tracing.collector import gc_paused
-from archscope.tracing.compiler import as_written, no_compiler
+from archscope.tracing.compiler import as_written, no_compiler, scripted_calls
 from archscope.tracing.failure import Rerun, explained
 from archscope.tracing.gradients import differentiable
 from archscope.tracing.guard import untouched
@@ -104,6 +105,10 @@ def trace_step(
         return on_real_values(lambda: step.real(model), stopped)
 
 
+Attempt = tuple[StepRun, Trace | None]  # None: it is to be made once more
+MOST = 5  # attempts at a step with functions of TorchScript
+
+
 class StepSetup(NamedTuple):
     """What a step is made of, besides the model."""
 
@@ -126,33 +131,46 @@ class StepSetup(NamedTuple):
 
     def without_values(self, model: nn.Module) -> Trace:
         """The record of a step in which nothing is computed."""
-        unused: set[str] = set()
-        constants = True  # small ones keep their values, so that a forward may count and branch
-        while True:
-            take = small_values if constants else differentiable
-            given = prepared(model, self.inputs, self.kwargs, lambda tensor, take=take: self.placed(take(tensor)))
-            try:
-                if (record := self.ran(StepRun, model, given, unused, constants)[1]) is not None:
-                    return record
-            except ArchscopeError as error:
-                if not constants or error.failure is None or "device" not in str(error.__cause__):
-                    raise
-                constants = False
+        try:
+            return self.attempts(lambda unused: self.computing_nothing(model, unused, True))
+        except ArchscopeError as error:
+            if error.failure is None or "device" not in str(error.__cause__):
+                raise
+            return self.attempts(lambda unused: self.computing_nothing(model, unused, False))
+
+    def computing_nothing(self, model: nn.Module, unused: set[str], constants: bool) -> Attempt:
+        """constants: small ones keep their values, so that a forward may count and branch."""
+        take = small_values if constants else differentiable
+        given = prepared(model, self.inputs, self.kwargs, lambda tensor: self.placed(take(tensor)))
+        return self.ran(StepRun, model, given, unused, constants)
 
     def real(self, model: nn.Module) -> Trace:
         """The record of a step on real values, of a copy of the model."""
+        return self.attempts(lambda unused: self.computing(model, unused))
+
+    def computing(self, model: nn.Module, unused: set[str]) -> Attempt:
+        source = Values(model, self.memory)
+        given = prepared(model, self.inputs, self.kwargs, lambda tensor: self.placed(source.input(tensor)))
+        run, record = self.ran(RealStepRun, source.model(), given, unused, drawn=bool(source.drawn))
+        if record is None:
+            return run, None
+        note = source.sentence(run.decided)
+        if self.device != "cpu":
+            note += "; the forward saw a CPU, and kernels of a CPU say what is kept for the backward"
+        return run, replace(record, notes=(*record.notes, note))
+
+    @staticmethod
+    def attempts(attempt: Callable[[set[str]], Attempt]) -> Trace:
+        """The record of the last attempt. TorchScript makes other code of a function in its first two calls, so that a
+        step which calls one is run until its record stays the same."""
         unused: set[str] = set()
-        while True:
-            source = Values(model, self.memory)
-            given = prepared(model, self.inputs, self.kwargs, lambda tensor, s=source: self.placed(s.input(tensor)))
-            run, record = self.ran(RealStepRun, source.model(), given, unused, drawn=bool(source.drawn))
-            if record is not None:
-                here = (
-                    ""
-                    if self.device == "cpu"
-                    else "; the forward saw a CPU, and kernels of a CPU say what is kept for the backward"
-                )
-                return replace(record, notes=(*record.notes, source.sentence(run.decided) + here))
+        before: Trace | None = None
+        for number in count(1):
+            run, record = attempt(unused)
+            if record is not None and (not run.scripted or record == before or number >= MOST):
+                return record
+            before = record
+        raise AssertionError
 
     def placed(self, made: torch.Tensor) -> torch.Tensor:
         """An input in the step's precision and memory format."""
@@ -165,7 +183,7 @@ class StepSetup(NamedTuple):
     def ran(
         self, kind: type[StepRun], model: nn.Module, given: Inputs, unused: set[str], constants: bool = True,
         drawn: bool = False,
-    ) -> tuple[StepRun, Trace | None]:  # fmt: skip
+    ) -> Attempt:  # fmt: skip
         """Run the step, and leave the model as it was. unused: the names of parameters that no gradient reaches; where
         there are more of them, they are added, there is no record, and the step is to be run once more."""
         arguments, named, optimizer = given.arguments, given.named, self.optimizer
@@ -188,6 +206,7 @@ class StepSetup(NamedTuple):
             stack.enter_context(as_on(self.device, self.attention))
             stack.enter_context(run.around())
             stack.enter_context(run.watch())
+            run.scripted = stack.enter_context(scripted_calls())
             stack.enter_context(run)
             try:
                 if optimizer is None:

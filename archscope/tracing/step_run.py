@@ -78,6 +78,7 @@ class StepRun(Run):
         self.running: list[int] = []  # indices of the layer calls that are running
         self.output: Any = None  # of a forward without a backward
         self.targets: dict[tuple[int, ...], torch.Tensor] = {}
+        self.scripted: list[str] = []  # functions of TorchScript that were called
         self.again: list[int] = []  # operators that a checkpoint ran again
         super().__init__(modules, name, True, False, False)
         self.homes: dict[int, str] = {}  # the module of each parameter, by its id()

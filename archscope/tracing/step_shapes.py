@@ -187,3 +187,17 @@ def batch_norm_on_cpu(x: torch.Tensor, weight: Any, bias: Any, mean: Any, var: A
     if not training:
         return _normalised(x, weight, (0,))
     return _normalised(x, weight, x.shape[1:2]) if x.dtype != torch.float32 else None
+
+
+@ON_CPU.register("aten._embedding_bag")
+def embedding_bag(
+    weight: torch.Tensor, indices: torch.Tensor, offsets: torch.Tensor, scale: bool = False, mode: int = 0,
+    sparse: bool = False, per_sample: Any = None, last: bool = False, padding: int = -1,
+) -> Any:  # fmt: skip
+    """`make_offset2bag_out` and its like in EmbeddingBag.cpp: the bags of indices have memory for one index more, and
+    sums are made without them; the sizes of bags have memory for each offset."""
+    n, bags = indices.numel(), offsets.numel() - last
+    summed = mode == 0 and padding < 0 and weight.dtype.itemsize < 8
+    bag, size = _of((0 if summed else n + 1,), offsets), _of(offsets.shape, offsets)
+    output = _of((bags, weight.shape[1]), weight)
+    return output, bag[:n], size[:bags], _of(output.shape if mode == 2 else (bags,), offsets)
