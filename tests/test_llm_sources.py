@@ -220,6 +220,7 @@ def test_llama_4_sees() -> None:
     spec = "transformers:Llama4Config" + "".join(f"@{name}={json.dumps(values)}" for name, values in parts)
     seen, blind = LanguageModel(spec).prefill(12), LanguageModel(spec, image=0).prefill(12)
     assert "4 of the tokens are an image of 28×28 pixels" in seen.notes
+    assert any("image_outputs" in note and "None was taken" in note for note in seen.notes)
     rows = 16 + 1
     image = 16 * 32 * (3 * 7 * 7) + 2 * (rows * (4 * 32 * 32 + 2 * 32 * 128) + 2 * rows * rows * 32)
     image += 4 * (128 * 64 + 64 * 64 + 64 * 64)

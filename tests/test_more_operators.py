@@ -46,6 +46,11 @@ def zeros(shape: int = 3) -> torch.Tensor:
         (lambda x: (x * 1).index_copy_(0, zeros(1), x[:1]), [(4, 3)], 0, 4 * 3),
         (lambda x: x.masked_scatter(x > 0, x), [(4, 3)], 0, 0),
         (torch.subtract, [(4, 3), (4, 3)], 0, 4 * 3),
+        # rows 0 to 3 take 0 + 1 + 2 + 3 products for each of 5 columns, and one division each
+        (lambda a, b: torch.linalg.solve_triangular(a, b, upper=False), [(2, 4, 4), (2, 4, 5)], 2 * 5 * (0 + 1 + 2 + 3),
+         2 * 5 * (2 * (0 + 1 + 2 + 3) + 4)),
+        (lambda a, b: torch.linalg.solve_triangular(a, b, upper=True, left=False, unitriangular=True),
+         [(4, 4), (2, 5, 4)], 2 * 5 * 6, 2 * 5 * 2 * 6),
         (lambda x: x * (torch.promote_types(x.dtype, torch.float64) is torch.float64), [(4, 3)], 0, 4 * 3),
     ],
 )  # fmt: skip

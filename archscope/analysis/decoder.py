@@ -69,16 +69,17 @@ _MASKED = ("local",)  # GPT-Neo: a window that is a mask
 STATES_IN_MODEL = ("recurrent_gemma",)  # its states are attributes of its layers, and not in the cache
 _BOTH = ("hybrid", "hybrid_sliding")  # attention and a state side by side
 _NONE = ("moe", "mlp")
-_OTHER = ("xlnet", "reformer", "mimo_v2_flash", "xlstm")  # they cache otherwise
+_OTHER = ("xlnet", "reformer")  # they cache otherwise
 # their attention has other products than queries with keys and weights with values
-_OTHER_PRODUCTS = ("diffllama", "doge", "big_bird", "hrm_text")
+_OTHER_PRODUCTS = ("diffllama", "doge", "big_bird", "hrm_text", "prophetnet")
+NOT_CAUSAL = ("prophetnet",)  # streams of several tokens ahead see more than the tokens before them
 _ENCODERS = (  # each token sees all others, unless `is_decoder` is set
     "bert bert-generation big_bird camembert data2vec-text "
     "electra ernie roberta roberta-prelayernorm roc_bert xlm-roberta "
     "xlm-roberta-xl xmod"
 ).split()
 # fields by which layers differ in ways that no closed form here knows
-_MORE = ("global_head_dim", "cross_attention_layers", "swa_head_dim", "attention_k_eq_v")
+_MORE = ("global_head_dim", "swa_head_dim", "attention_k_eq_v")
 _EVERY_EXPERT = ("llama4_text",)  # transformers multiplies each token by every expert
 
 
@@ -121,11 +122,21 @@ def _mixers(config: Config) -> list[Mixer] | str:
     kinds = layer_types(config, layers)
     if kinds is None:
         return f"layer_types that are not {layers}"
-    made = [_mixer(of_layer(config, i), one) for i, one in enumerate(kinds)]
+    beside = config.get("cross_attention_layers") or ()  # Mllama: layers that attend to an image, and not to the text
+    made = [_beside(config) if i in beside else _mixer(of_layer(config, i), one) for i, one in enumerate(kinds)]
     if None in made:
         return f"layers of type {kinds[made.index(None)]!r}" + (f" of model_type {kind!r}" if kind else "")
     shared = number(config, "num_kv_shared_layers") or 0  # the last layers read the keys and values of earlier ones
     return [m._replace(elements=0) if i >= layers - shared else m for i, m in enumerate(made) if m is not None]
+
+
+def _beside(config: Config) -> Mixer | None:
+    """A layer that attends to the rows of an image; with none it is left out."""
+    rows, heads, sizes = number(config, "cross_rows"), heads_of(config), head_sizes(config)
+    if rows is None or heads is None or sizes is None:
+        return None
+    groups, key, value = sizes
+    return Mixer("cross", groups * (key + value), None, heads * (key + value), source=rows) if rows else Mixer("none")
 
 
 def of_layer(config: Config, layer: int) -> Config:
@@ -170,7 +181,7 @@ def layer_types(config: Config, layers: int | None) -> list[str] | None:
         return None
     if any(key in config for key in ("state_size", "ssm_state_size")) and "num_attention_heads" not in config:
         return ["mamba"] * layers
-    if config.get("model_type") == "rwkv":
+    if config.get("model_type") in ("rwkv", "xlstm"):
         return ["linear_attention"] * layers
     period, offset = number(config, "attn_layer_period"), number(config, "attn_layer_offset")
     if period and offset is not None:
@@ -192,7 +203,8 @@ def head_sizes(config: Config) -> tuple[int, int, int] | None:
     if width is None and hidden % heads:
         return None
     width = width or hidden // heads
-    groups = number(config, "num_key_value_heads", "num_kv_heads") or heads
+    inner = config.get("attn_config") or {}  # DBRX
+    groups = number(inner, "kv_n_heads") or number(config, "num_key_value_heads", "num_kv_heads") or heads
     if config.get("multi_query") and not config.get("new_decoder_architecture"):
         groups = 1
     return groups, width, number(config, "v_head_dim") or width
@@ -223,12 +235,15 @@ def _mixer(config: Config, kind: str) -> Mixer | None:
         value = number(config, "v_head_dim")
         if rope is None or nope is None or value is None:
             return None
-        expand, keys = latent * heads * (nope + value), number(config, "index_head_dim") or 0  # an indexer's own keys
+        expand, indexed = latent * heads * (nope + value), kind not in _SLIDING  # an indexer keeps keys of its own
+        keys = number(config, "index_head_dim") or 0 if indexed else 0
         return Mixer("latent", latent + rope + keys, window, heads * (nope + rope + value), expand)
     sizes = head_sizes(config)
     if sizes is None:
         return None
     groups, key, value = sizes
+    if config.get("model_type") == "mimo_v2_flash" and kind in _SLIDING:
+        groups *= 2  # layers with a window have twice the heads of keys (modeling_mimo_v2_flash.py)
     masked = kind in _MASKED
     name = "full" if window is None or masked else "chunked" if kind in _CHUNKED else "sliding"
     return Mixer(name, groups * (key + value), window, heads * (key + value), masked=masked)
@@ -275,7 +290,7 @@ def cache_formula(layers: list[Mixer], paged: bool = False) -> str:
 def experts_per_token(config: Config) -> int | None:
     """How many experts a token takes."""
     names = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts", "moe_top_k")
-    return number(config, *names)
+    return number(config, *names) or number(config.get("ffn_config") or {}, *names)
 
 
 def largest(cost: Any, most: int, limit: int = 1 << 40) -> int:

@@ -8,9 +8,19 @@ from fractions import Fraction
 from math import prod
 from typing import NamedTuple
 
-from archscope.analysis.decoder import Config, Mixer, crosses, encoder_scores, experts_per_token, mixers, without_macs
+from archscope.analysis.decoder import (
+    NOT_CAUSAL,
+    Config,
+    Mixer,
+    crosses,
+    encoder_scores,
+    experts_per_token,
+    mixers,
+    without_macs,
+)
 from archscope.analysis.metrics import totals
 from archscope.analysis.observed import cached, works
+from archscope.analysis.states import number
 from archscope.core.record import Layer, Op, Param, Tensor, Trace
 
 PARTS: tuple[str, ...] = (
@@ -21,7 +31,7 @@ PARTS: tuple[str, ...] = (
 ADAPTER = re.compile(r"(^|\.)(lora_\w+|modules_to_save)(\.|$)")  # parameters that an adapter of peft brings
 _WRAPPED = re.compile(r"\.(base_layer|original_module|modules_to_save\.[^.]+)(?=\.|$)")
 
-_EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
+_EXPERTS = re.compile(r"^(|.*\.)experts(\.|$)(expert_)?(\d+\b)?")  # its groups: where they are, which one it is
 _ROUTER = re.compile(r"(^|\.)(router|gate|classifier)(\.|$)")
 _STATE = re.compile(r"(^|\.)(temporal_block|mamba|mixer|linear_attn|ssm|time_mix\w*|rglru|short_conv|conv)(\.|$)")
 _ATTENTION = re.compile(
@@ -87,6 +97,21 @@ def plain_name(name: str) -> str:
 
 
 @cached
+def of_experts(trace: Trace) -> dict[int, Param]:
+    """The parameters of routed experts by id: each expert's own, or all in one tensor, beside a router (JetMoE)."""
+    routers = {name.rpartition(".router.")[0] for p in trace.params if ".router." in (name := plain_name(p.name))}
+    found = {}
+    for param in parameters(trace):
+        name, axes = plain_name(param.name), len(param.tensor.shape)
+        where = _EXPERTS.search(name)
+        if where is not None and (where[4] or axes > 1 and ".router." not in name):
+            found[param.tensor.id] = param
+        elif axes == 3 and name.rpartition(".")[0].rpartition(".")[0] in routers:
+            found[param.tensor.id] = param
+    return found
+
+
+@cached
 def of_adapter(trace: Trace) -> frozenset[int]:
     """Ids of the parameters that an adapter brings: low ranks, and modules that are trained whole."""
     return frozenset(p.tensor.id for p in trace.params if ADAPTER.search(p.name))
@@ -103,7 +128,7 @@ def part_of(trace: Trace, param: Param) -> str:
         return "image"
     if key in looked_up(trace):
         return "embedding"
-    if _EXPERTS.search(name):
+    if key in of_experts(trace):
         return "experts"
     module = name.rpartition(".")[0]
     inside = bool(re.search(r"\.\d+\.", name))
@@ -143,23 +168,27 @@ class Routing(NamedTuple):
         return self.params - self.params * self.taken // self.experts
 
 
-@cached
-def expert_count(trace: Trace) -> int | None:
-    """Experts of a layer: the leading axis of their weights, or how many modules `experts.0`, `experts.1`, … are."""
-    numbers = [re.search(r"(?:^|\.)experts\.(\d+)\.", p.name) for p in trace.params]
-    if found := [int(n[1]) for n in numbers if n]:
-        return max(found) + 1
-    leading = {p.tensor.shape[0] for p in trace.params if _EXPERTS.search(p.name) and len(p.tensor.shape) == 3}
-    return leading.pop() if len(leading) == 1 else None
+def expert_count(trace: Trace, config: Config) -> int | None:
+    """Experts of a layer: how many modules `experts.0`, `experts.1`, … are, or the leading axis of their weights; where
+    that is no axis of its own, as configured. None without experts, and where layers differ."""
+    numbers: dict[str, set[str]] = {}
+    for param in of_experts(trace).values():
+        if (where := _EXPERTS.search(plain_name(param.name))) and where[4]:
+            numbers.setdefault(where[1], set()).add(where[4])
+    leading = {p.tensor.shape[0] for p in of_experts(trace).values() if len(p.tensor.shape) == 3}
+    counts = {len(found) for found in numbers.values()} or leading
+    if not counts and of_experts(trace):
+        return number(config.get("ffn_config") or {}, "moe_num_experts")  # DBRX
+    return counts.pop() if len(counts) == 1 else None
 
 
 def routing(trace: Trace, config: Config) -> Routing | None:
     """How experts are chosen; None where there are none, or where it is not known how many a token takes."""
-    count = expert_count(trace)
+    count = expert_count(trace, config)
     taken = experts_per_token(config) or _top_k(trace)
     if count is None or taken is None:
         return None
-    return Routing(count, taken, sum(p.tensor.numel for p in parameters(trace) if _EXPERTS.search(p.name)))
+    return Routing(count, taken, sum(p.tensor.numel for p in of_experts(trace).values()))
 
 
 def _top_k(trace: Trace) -> int | None:
@@ -183,7 +212,7 @@ class ActiveParameters(NamedTuple):
 def active(trace: Trace, config: Config) -> ActiveParameters | None:
     """Active parameters. None where experts are there and nobody says how many a token takes."""
     total = totals(trace)["params"] - parts(trace).get("replaced by the adapter", 0)
-    if expert_count(trace) is not None:
+    if of_experts(trace):
         how = routing(trace, config)
         if how is None:
             return None
@@ -197,8 +226,8 @@ def active(trace: Trace, config: Config) -> ActiveParameters | None:
 def matrices(trace: Trace, config: Config) -> int | None:
     """Parameters that each token is multiplied by: all matrices but tables, of the experts those that it takes."""
     used = [p for p in parameters(trace) if p.tensor.id in multiplied(trace)]
-    dense = sum(p.tensor.numel for p in used if not _EXPERTS.search(p.name))
-    routed = sum(p.tensor.numel for p in used if _EXPERTS.search(p.name))
+    dense = sum(p.tensor.numel for p in used if p.tensor.id not in of_experts(trace))
+    routed = sum(p.tensor.numel for p in used if p.tensor.id in of_experts(trace))
     if not routed:
         return dense
     how = routing(trace, config)
@@ -251,8 +280,8 @@ def _upper_bounds(trace: Trace) -> dict[int, list[int]]:
     """The products of experts that ran on the largest number of tokens that could be theirs."""
     if not any("taken at their largest" in note for note in trace.notes):
         return {}
-    ids = {p.tensor.id for p in trace.params if _EXPERTS.search(p.name)}
-    return {i: keys for i, keys in products(trace).items() if ids.intersection(keys)}
+    experts = of_experts(trace).keys()
+    return {i: keys for i, keys in products(trace).items() if not experts.isdisjoint(keys)}
 
 
 def causal_macs(prefill: Trace, config: Config, decode: Trace | None = None) -> int | Fraction | None:
@@ -262,7 +291,7 @@ def causal_macs(prefill: Trace, config: Config, decode: Trace | None = None) -> 
     """
     layers, full = mixers(config), macs(prefill, config)
     tokens = prefill.inputs[0].shape[-1]
-    if layers is None or full is None:
+    if layers is None or full is None or config.get("model_type") in NOT_CAUSAL:
         return None
     steps = None if decode is None else {*score_products(decode).values()}
     for index, path in score_products(prefill).items():

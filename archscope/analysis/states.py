@@ -5,6 +5,7 @@ and a matrix for each head.
 """
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
 Config = Mapping[str, Any]
@@ -17,7 +18,7 @@ def number(config: Config, *names: str) -> int | None:
 
 def state_elements(config: Config) -> int | None:
     """Elements of the state of one layer; None where the configuration is not recognised."""
-    forms = (_delta_net, _kimi, _mamba2, _mamba, _rwkv, _lightning, _griffin)
+    forms = (_delta_net, _kimi, _mamba2, _mamba, _rwkv, _lightning, _griffin, _mlstm, _compressed_convolution)
     return next((found for form in forms if (found := form(config)) is not None), None)
 
 
@@ -94,3 +95,24 @@ def _griffin(config: Config) -> int | None:
     kernel, width = number(config, "conv1d_width"), number(config, "lru_width")
     hidden = number(config, "hidden_size")
     return None if kernel is None or width is None or hidden is None else hidden * (kernel - 1) + width
+
+
+def _mlstm(config: Config) -> int | None:
+    """mLSTM (arXiv:2405.04517, equations 19 to 27): a memory of d_qk × d_v, a normalizer of d_qk and a stabilizer of
+    1 a head. Both widths are rounded up to 64 over all heads."""
+    heads, hidden = number(config, "num_heads"), number(config, "hidden_size")
+    factors = [config.get(key) for key in ("qk_dim_factor", "v_dim_factor")]
+    if config.get("model_type") != "xlstm" or heads is None or hidden is None or None in factors:
+        return None
+    key, value = (ceil(hidden * factor / 64) * 64 // heads for factor in factors)
+    return heads * (key * value + key + 1)
+
+
+def _compressed_convolution(config: Config) -> int | None:
+    """Compressed convolutional attention (arXiv:2510.04476): the last inputs of two convolutions over queries and keys,
+    and the half of the values that is taken one token late."""
+    heads, groups = number(config, "num_attention_heads"), number(config, "num_key_value_heads")
+    width, first, second = number(config, "head_dim"), number(config, "cca_time0"), number(config, "cca_time1")
+    if heads is None or groups is None or width is None or first is None or second is None:
+        return None
+    return (heads + groups) * width * (first - 1 + second - 1) + groups * width // 2

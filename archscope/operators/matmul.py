@@ -184,3 +184,11 @@ def einsum(operator: Op) -> Work | None:
     cost = prod(m for c, m in sides.items() if c in shared or c in out)
     summed = sum(t.numel for t, s in zip(operator.inputs, letters, strict=True) if s - shared - set(out))
     return Work(None, cost, 2 * cost + summed) if shared - set(out) else Work(None, 0, cost + summed)
+
+
+@by_output("aten.linalg_solve_triangular")
+def solve_triangular(operator: Op) -> Work:
+    # [*, n, k] by substitution: row i takes i products, and a division where the diagonal is not 1 (LAPACK's trtrs)
+    outputs, n = operator.outputs[0].numel, operator.inputs[0].shape[-1]
+    macs = outputs * (n - 1) // 2
+    return Work(None, macs, 2 * macs + (0 if operator.args.get("unitriangular") else outputs))

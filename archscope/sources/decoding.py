@@ -17,7 +17,15 @@ from typing import Any, NamedTuple
 from archscope.core.errors import ArchscopeError, ShapeError, SpecError, TraceError
 from archscope.core.record import Trace
 from archscope.sources.loading import LoadedModel, built
-from archscope.sources.prompts import PromptExtras, PromptRequest, beside, encoder_output, needs_image, text_alone
+from archscope.sources.prompts import (
+    PromptExtras,
+    PromptRequest,
+    beside,
+    encoder_output,
+    needs_image,
+    rows_beside,
+    text_alone,
+)
 from archscope.sources.records import traced
 from archscope.sources.source import Source, source_of
 from archscope.sources.spec import Spec, parse
@@ -78,7 +86,10 @@ class LanguageModel:
     def config(self) -> Mapping[str, Any]:
         """The configuration of the decoder as plain values, under the names that transformers has for all of them."""
         own = getattr(self.model, "config", None)
-        return self._home.settings(own) if own is not None else {}
+        plain = self._home.settings(own) if own is not None else {}
+        if "cross_attention_layers" in plain:
+            plain = {**plain, "cross_rows": rows_beside(self.model, self._wanted)}
+        return plain
 
     @property
     def _home(self) -> Source:

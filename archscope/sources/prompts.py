@@ -97,6 +97,8 @@ def _image(model: Any, tokens: int, batch: int, wanted: PromptRequest, features:
     import torch
 
     config, name = model.config, type(model).__name__
+    if "aspect_ratio_ids" in inspect.signature(model.forward).parameters:
+        return _beside_the_text(model, tokens, batch, wanted.image)
     marker = next((m for key in ("image_token_id", "image_token_index") if type(m := _own(config, key)) is int), None)
     read = getattr(model, "get_image_features", None)
     try:
@@ -126,6 +128,32 @@ def _image(model: Any, tokens: int, batch: int, wanted: PromptRequest, features:
     if "token_type_ids" in names:
         note += "; they see one another, and the causal figure counts them as text"
     return PromptExtras(pixels, ids=ids, note=note)
+
+
+def _beside_the_text(model: Any, tokens: int, batch: int, asked: int | None) -> PromptExtras:
+    """Mllama: the image is no part of the text, some layers attend to it. Its tiles are padded to as many as there may
+    be, and all of them are read."""
+    import torch
+
+    vision = model.config.vision_config
+    side, tiles = vision.image_size, vision.max_num_tiles
+    if asked and asked > side:
+        raise SpecError(f"{type(model).__name__} is given one tile here: --image {side} or less")
+    named = {
+        "pixel_values": torch.empty(batch, 1, tiles, vision.num_channels, side, side, device="meta"),
+        "aspect_ratio_ids": torch.ones(batch, 1, dtype=torch.int64),
+        "aspect_ratio_mask": (torch.arange(tiles) < 1).long().expand(batch, 1, tiles),
+        "cross_attention_mask": (torch.arange(tiles) < 1).long().expand(batch, tokens, 1, tiles),
+    }
+    size = f"{asked or side}×{asked or side} pixels"
+    return PromptExtras(named, note=f"beside the text is an image of {size}, padded to {tiles} tiles of {side}×{side}")
+
+
+def rows_beside(model: Any, wanted: PromptRequest) -> int:
+    """Rows of an image beside the text, which some layers attend to: those of all tiles."""
+    if "aspect_ratio_ids" not in inspect.signature(model.forward).parameters or wanted.image == 0:
+        return 0
+    return model.config.vision_config.max_num_tiles * model.model.vision_model.num_patches
 
 
 def needs_image(model: Any) -> bool:

@@ -5,7 +5,7 @@ source is its file and nothing else. A file is imported when it is needed, and i
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib import import_module
@@ -98,7 +98,7 @@ class Source:
         """What the source says of a model: "params", "macs", "paper"."""
         return {}
 
-    def running(self, name: str) -> AbstractContextManager[tuple[str, ...]]:
+    def running(self, name: str) -> AbstractContextManager[Sequence[str]]:
         """The circumstances that a run needs, with the notes that they add to the record."""
         return nullcontext(())
 

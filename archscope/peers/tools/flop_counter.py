@@ -33,7 +33,7 @@ def convention(trace: Trace) -> Account:
 
 
 # products of which it has no formula, and which PyTorch does not take apart
-_NO_FORMULA = frozenset("mv dot vdot addmv addbmm deform_conv2d _trilinear einsum".split())
+_NO_FORMULA = frozenset("mv dot vdot addmv addbmm deform_conv2d _trilinear einsum linalg_solve_triangular".split())
 
 
 def _vanishes(name: str, axes: list[int]) -> bool:

@@ -5,6 +5,7 @@ adapter's own, where a `config.json` is in it. Nothing is downloaded, and no wei
 """
 
 import warnings
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from glob import glob
@@ -46,7 +47,7 @@ class Adapters(Source):
         base = base_of(name, arguments)
         return base.source.inputs(base.name, base.arguments)
 
-    def running(self, name: str) -> AbstractContextManager[tuple[str, ...]]:
+    def running(self, name: str) -> AbstractContextManager[Sequence[str]]:
         return transformers.running() if find_spec("transformers") else nullcontext(())
 
     def decoder(self, spec: Any) -> Any:

@@ -6,7 +6,7 @@ folder brings along (`auto_map`) is not run.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import lru_cache
@@ -43,7 +43,7 @@ class HubFolders(Source):
     def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Argument, ...]:
         return transformers.inputs_of_config(*class_and_config(name, arguments))
 
-    def running(self, name: str) -> AbstractContextManager[tuple[str, ...]]:
+    def running(self, name: str) -> AbstractContextManager[Sequence[str]]:
         return transformers.running()
 
     def decoder(self, spec: Any) -> Any:

@@ -7,7 +7,7 @@ named to the builder, and their loading is left out.
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from typing import Any
@@ -46,7 +46,7 @@ class Torchvision(Source):
         meta = weights.meta
         return {"params": meta.get("num_params"), "macs": round(meta["_ops"] * 1e9) if "_ops" in meta else None}
 
-    def running(self, name: str) -> AbstractContextManager[tuple[str, ...]]:
+    def running(self, name: str) -> AbstractContextManager[Sequence[str]]:
         return _running(name)
 
 
@@ -169,7 +169,7 @@ def _nms(boxes: Any, scores: Any, threshold: float) -> Any:
 
 
 @contextmanager
-def _running(name: str) -> Iterator[tuple[str, ...]]:
+def _running(name: str) -> Iterator[Sequence[str]]:
     """Detectors end in loops over the boxes found, which multiply by no weight. At its upper bound such a loop would
     go over tens of thousands. They are left out, and a note of the record says so."""
     if _family(name) != "detection":

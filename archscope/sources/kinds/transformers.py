@@ -5,7 +5,7 @@ configuration is the default one), or a model type (`bert`). Nothing is looked u
 """
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cache
@@ -44,7 +44,7 @@ class Transformers(Source):
     def inputs(self, name: str, arguments: dict[str, Any]) -> tuple[Argument, ...]:
         return _inputs(name, arguments)
 
-    def running(self, name: str) -> AbstractContextManager[tuple[str, ...]]:
+    def running(self, name: str) -> AbstractContextManager[Sequence[str]]:
         return running()
 
     def notes(self, model: Any) -> tuple[str, ...]:
@@ -119,9 +119,10 @@ def _two_sides(own: Keys) -> dict[str, Any]:
     """Layers, heads and width of a head of decoder and encoder, by the names that older models give them."""
     layers = (
         own.get("decoder_layers") or own.get("num_decoder_layers"),
-        own.get("encoder_layers") or own.get("num_layers"),
+        own.get("encoder_layers") or own.get("num_encoder_layers") or own.get("num_layers"),
     )
-    heads = [own.get(f"{side}_attention_heads") or own.get("num_heads") for side in ("decoder", "encoder")]
+    heads = [own.get(f"{side}_attention_heads") or own.get(f"num_{side}_attention_heads") or own.get("num_heads")
+             for side in ("decoder", "encoder")]  # fmt: skip
     if None in (*layers, *heads):
         return {"encoder": {}}
     width = {"head_dim": own["d_kv"]} if own.get("d_kv") else {}
@@ -258,20 +259,32 @@ def inputs_of_config(found: Any, config: Any) -> tuple[Argument, ...]:
     raise SpecError(f"{made.__name__} has no forward; name a part of it that has one: {parts}")
 
 
+class _ForgottenField:
+    """A field that a class of outputs lacks: None, and a note where it is read."""
+
+    def __init__(self, notes: list[str]) -> None:
+        self.notes = notes
+
+    def __get__(self, output: Any, owner: type | None = None) -> None:
+        note = "the text model's output has no image_outputs in this version of transformers: None was taken for it"
+        if output is not None and note not in self.notes:
+            self.notes.append(note)
+
+
 @contextmanager
-def running() -> Iterator[tuple[str, ...]]:
+def running() -> Iterator[Sequence[str]]:
     """Without the warning that looks for padding among the tokens: it would read their values."""
     owner, name = transformers_library().PreTrainedModel, "warn_if_padding_and_no_attention_mask"
     # Llama 4 with its image part reads a field of its text model's output that 5.24 forgot to give it
     output = transformers_library().modeling_outputs.MoeCausalLMOutputWithPast
-    original = getattr(owner, name, None)
+    original, notes = getattr(owner, name, None), list[str]()
     if original is not None:
         setattr(owner, name, lambda self, input_ids, attention_mask: None)
     forgotten = not hasattr(output, "image_outputs")
     if forgotten:
-        output.image_outputs = None
+        output.image_outputs = _ForgottenField(notes)
     try:
-        yield ()
+        yield notes
     finally:
         if original is not None:
             setattr(owner, name, original)
