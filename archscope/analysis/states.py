@@ -101,10 +101,10 @@ def _mlstm(config: Config) -> int | None:
     """mLSTM (arXiv:2405.04517, equations 19 to 27): a memory of d_qk × d_v, a normalizer of d_qk and a stabilizer of
     1 a head. Both widths are rounded up to 64 over all heads."""
     heads, hidden = number(config, "num_heads"), number(config, "hidden_size")
-    factors = [config.get(key) for key in ("qk_dim_factor", "v_dim_factor")]
-    if config.get("model_type") != "xlstm" or heads is None or hidden is None or None in factors:
+    wide, tall = config.get("qk_dim_factor"), config.get("v_dim_factor")
+    if config.get("model_type") != "xlstm" or heads is None or hidden is None or wide is None or tall is None:
         return None
-    key, value = (ceil(hidden * factor / 64) * 64 // heads for factor in factors)
+    key, value = (ceil(hidden * factor / 64) * 64 // heads for factor in (wide, tall))
     return heads * (key * value + key + 1)
 
 

@@ -185,7 +185,7 @@ def _config(name: str, arguments: dict[str, Any]) -> Any:
 def known_arguments(config: Any, arguments: dict[str, Any]) -> None:
     """Raises SpecError for an argument that a configuration does not have."""
     for key in arguments:
-        if key == "head_dim" and hasattr(config, "num_attention_heads"):
+        if key == "head_dim" and _has(config, "num_attention_heads"):
             continue  # its own field for each model, and some classes do not declare it
         if not _has(config, key):
             question = did_you_mean(key, [k for k in config.to_dict() if not k.startswith("_")])
