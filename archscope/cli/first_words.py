@@ -28,6 +28,7 @@ OPTIONS = {  # another option, with - for _ -> what to write
     **dict.fromkeys("--dtype --dtypes --precision --half --fp16 --bf16 --amp".split(),
                     "the dtype with the input, --input 1x3x224x224:float16"),
     **dict.fromkeys("--out --output-file --save-path --file --export --show".split(), "--output FILE"),
+    **dict.fromkeys(("--output", "-o"), "--out FOLDER, or --html page.html"),
     **{f"--{form}": f"--format {form}" for form in ("json", "csv", "md", "latex", "html")},
     **{f"--{form}": f"--output FILE.{form}" for form in ("svg", "png", "pdf")},
     "--markdown": "--format md", "--mode": "--train or --eval", "--optim": "--optimizer NAME",
