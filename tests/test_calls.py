@@ -67,6 +67,7 @@ def test_arguments_by_place_and_by_name(nets: str) -> None:
     assert params(f"{nets}:made([6, 4], 'relu', bias=False)", "6") == 6 * 4
     assert params(f"{nets}::made(sizes=(6, 4))@bias=false", "6") == 6 * 4
     assert params("torch.nn.Linear(6, 4)", "6") == 6 * 4 + 4
+    assert params("torch.nn.LSTM(6, 4, bias=False)", "5x6") == 4 * (6 * 4 + 4 * 4)  # its constructor takes *args
     assert parse("torch.nn:Linear(6, out_features=4)").arguments == {"0": 6, "out_features": 4}
     assert parse("torch:Net(sizes=(6, 4), path='a.yaml')").text == "torch:Net@sizes=(6, 4)@path='a.yaml'"
 

@@ -174,11 +174,12 @@ def _built(value: Any, attribute: str, holder: ModuleType, where: str, arguments
     """What a builder gives for arguments."""
     if not callable(value):
         raise SpecError(f"{attribute} in {where} is neither a module nor something that builds one")
-    arguments = _by_name(value, attribute, arguments)
-    _fits(value, attribute, {key.partition(".")[0]: given for key, given in arguments.items()})
+    by_place, arguments = _by_place(value, attribute, arguments)
+    if not by_place:
+        _fits(value, attribute, {key.partition(".")[0]: given for key, given in arguments.items()})
     arguments = in_full(value, arguments)
     try:
-        return value(**arguments)
+        return value(*by_place, **arguments)
     except ArchscopeError:
         raise
     except Exception as error:
@@ -186,25 +187,26 @@ def _built(value: Any, attribute: str, holder: ModuleType, where: str, arguments
         raise TraceError(f"{attribute} could not be built: {type(error).__name__}: {error}{line}") from error
 
 
-def _by_name(factory: Any, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments, with the names of those that are given by place, whose key is their number."""
-    by_place = [key for key in arguments if key.isdigit()]
-    if not by_place:
-        return arguments
+def _by_place(factory: Any, name: str, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments that have no name, `*args` of the builder, and those with a name. One that is given by place, whose
+    key is its number, has the name that the builder has for it."""
+    given = [value for key, value in arguments.items() if key.isdigit()]
+    named = {key: value for key, value in arguments.items() if not key.isdigit()}
+    if not given:
+        return [], named
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):
-        raise SpecError(f"{name} does not say how its arguments are called: write {name}@NAME=VALUE") from None
+        return given, named
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return given, named
     names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    if len(by_place) > len(names):
-        raise SpecError(f"{name} takes {len(names)} arguments by place, not {len(by_place)}")
-    found = {names[int(key)]: arguments[key] for key in by_place}
-    for key, value in arguments.items():
-        if key in found:
-            raise SpecError(f"{key} of {name} is set twice")
-        if not key.isdigit():
-            found[key] = value
-    return found
+    if len(given) > len(names):
+        raise SpecError(f"{name} takes {len(names)} arguments by place, not {len(given)}")
+    found = dict(zip(names, given, strict=False))
+    if twice := next((key for key in found if key in named), None):
+        raise SpecError(f"{twice} of {name} is set twice")
+    return [], found | named
 
 
 def _a(noun: str) -> str:
