@@ -99,7 +99,7 @@ def legal_sizes(
     is. Raises SpecError for a model whose input has no side that can be set, and what its forward raises at every size.
     """
     if not model.letters:
-        raise SpecError(f"{model.name} takes {'×'.join(map(str, model.shape))}: no side of it can be set")
+        raise SpecError(model.immovable)
     asked, limit = limit, limit or max(LIMIT, 2 * model.side)
     walk = closed_form(model)
     found = _by_formula(model, walk, limit)

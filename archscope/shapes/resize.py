@@ -53,7 +53,7 @@ class ResizableModel:
         self.running = running if running is not None else nullcontext()
         first = self._first()
         self.shape: tuple[int, ...] = tuple(first.shape) if first is not None else ()
-        self.layout = layout or layout_of(self.shape, str(first.dtype) if first is not None else "")
+        self.layout = (layout or layout_of(self.shape, str(first.dtype))) if first is not None else ""
         if model is not None and self.layout in ("nct", "nchw", "ncdhw"):  # as long as the run does not say otherwise
             self.letters, self.layout = "", self._laid_out()
         moves = [letter for letter in self.layout if letter in SIDES] or [x for x in self.layout if x == "t"]
@@ -73,11 +73,20 @@ class ResizableModel:
         return self.layout
 
     def _first(self) -> Any:
-        for value in (*self.arguments, *self.named.values()):
-            value = value[0] if isinstance(value, list | tuple) and value else value
+        ahead: list[Any] = [*self.arguments, *self.named.values()]
+        while ahead:
+            value = ahead.pop(0)
             if hasattr(value, "new_empty"):
                 return value
+            if isinstance(value, list | tuple | dict):
+                ahead[:0] = value.values() if isinstance(value, dict) else value
         return None
+
+    @property
+    def immovable(self) -> str:
+        """That no side can be set, as a sentence."""
+        takes = "×".join(map(str, self.shape)) if self.shape else "no tensor outside of an object"
+        return f"{self.name} takes {takes}: no side of it can be set"
 
     def at(self, sides: Mapping[str, int] | int, batch: int | None = None) -> ResizedRun:
         """Run with these sides; one number sets all that move. Every input of the first one's shape follows it."""
@@ -125,7 +134,10 @@ class ResizableModel:
 
     def _set(self, value: Any, shape: tuple[int, ...]) -> Any:
         if isinstance(value, list | tuple):
-            return type(value)(self._set(one, shape) for one in value)
+            changed = [self._set(one, shape) for one in value]
+            return getattr(type(value), "_make", type(value))(changed)  # a named tuple is made of its fields
+        if type(value) is dict:
+            return {key: self._set(one, shape) for key, one in value.items()}
         if hasattr(value, "new_empty") and tuple(value.shape) == self.shape:
             return value if shape == self.shape else value.new_empty(shape, device="meta")
         return value

@@ -74,7 +74,7 @@ class SymbolicSizes:
 def in_letters(model: ResizableModel) -> SymbolicSizes:
     """The closed expressions of a model. Raises Unsupported, naming the operator, where there are none."""
     if not model.letters and "n" not in model.layout:
-        raise Unsupported(f"{model.name} takes {'×'.join(map(str, model.shape))}: no side of it can be set")
+        raise Unsupported(model.immovable)
     walk = closed_form(model)
     trace = walk.trace
     if walk.refused is not None or walk.stopped is not None:

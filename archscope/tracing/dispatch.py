@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from archscope.operators import BY_OUTPUT, CONSTANT, DENSE, RULES, VIEWS, ZERO, Work
+from archscope.tracing.bounds import BOUNDS
 from archscope.tracing.memory_order import ORDERS, Order
 
 
@@ -27,6 +28,7 @@ class Overload(NamedTuple):
     dense: bool  # the output is contiguous whatever the memory format of the input
     draws: bool  # random numbers
     order: Callable[..., Order] | None  # that of its output in memory, where the meta kernel does not tell
+    bounds: Callable[..., None] | None  # refuses known indices that are out of bounds
 
 
 _TAGS = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
@@ -60,6 +62,7 @@ def overload_of(func: Any) -> Overload:
         draws=torch.Tag.nondeterministic_seeded in func.tags,
         order=ORDERS.get(name),
         constant=name in CONSTANT,
+        bounds=BOUNDS.get(name),
     )
 
 

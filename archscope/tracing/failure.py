@@ -55,6 +55,13 @@ def first_line(error: Exception) -> str:
         return "the forward hands a tensor to NumPy, which a trace, whose tensors hold no values, cannot follow"
     if said and (found := re.search(r"HigherOrderOperator (\w+)", said[0])):
         return f"the forward calls {found[1]}, an operator on functions, which a trace does not follow"
+    if said and (found := re.search(r"(\w+)::(\w+): attempted to run this operator with Meta tensors", said[0])):
+        return f"PyTorch gives no shape of {found[1]}.{found[2]} without values: only a trace on real values follows it"
+    if said and "returned an invalid gradient" in said[0]:
+        return (
+            "the forward trains tensors that are no parameters of the model (layers in a plain list or dict), and a"
+            " step would leave them on another device: hold them in nn.ModuleList, nn.ModuleDict or nn.ParameterList"
+        )
     if said and "NestedTensor" in said[0]:
         return "the forward makes a nested tensor, which a trace does not follow: give it padded, with a mask"
     if isinstance(error, KeyError) or not said:
@@ -100,7 +107,10 @@ _NO_AUTOGRAD = (
     "gradient",
 )
 _VALUE = (DataDependentOutputException,)
-_WANTS_VALUES = ("meta tensor", "data-dependent", "data-independent", "item()", "not allocated yet")
+_WANTS_VALUES = (
+    *("meta tensor", "data-dependent", "data-independent", "item()", "not allocated yet", "unallocated storage"),
+    "1D CPU int64 tensor, but got 1D meta",  # lengths of a packed sequence
+)
 # what PyTorch says of tensors without values, where it has no kernel for them
 _NO_KERNEL = (
     "Meta",

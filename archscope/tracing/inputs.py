@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import nn
 
+from archscope.core.errors import SpecError
 from archscope.tracing.devices import CPU, chosen, device_of, is_meta
 from archscope.tracing.layer_cache import META
 from archscope.tracing.modules import PLAIN
@@ -58,6 +59,8 @@ def prepared(
     found: list[torch.Tensor] = []
 
     def taken(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_nested:
+            raise SpecError("an input is a nested tensor, which a trace does not follow: give it padded, with a mask")
         made = (take or without_values)(tensor)
         found.append(made)
         return made

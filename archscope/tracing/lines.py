@@ -27,7 +27,11 @@ def line_now() -> str:
 def _line(frame: FrameType, number: int) -> str:
     here, torch_home = Path(__file__).parent.parent, Path(str(sys.modules["torch"].__file__)).parent
     code = Path(frame.f_code.co_filename)
-    if code.is_relative_to(torch_home) or (code.is_relative_to(here) and code.parent.name != "zoo"):
+    if (
+        code.is_relative_to(torch_home)
+        or code.name == "_meta_registrations.py"
+        or (code.is_relative_to(here) and code.parent.name != "zoo")
+    ):
         return ""
     return f"{code.name if code.is_relative_to(here) else _near(code)}:{number}"
 

@@ -27,6 +27,7 @@ from archscope.core.record import Composite, Layer, Op, Param, Tensor, Trace
 from archscope.core.version import __version__
 from archscope.operators import UPPER_BOUNDS, VIEWS, ZERO, Work, of_complex, work
 from archscope.tracing.autocast import Autocast
+from archscope.tracing.bounds import with_values
 from archscope.tracing.checks import ASKS, holding
 from archscope.tracing.compiler import no_compiler
 from archscope.tracing.devices import CPU, answers, device_of, is_meta, real_devices
@@ -188,6 +189,8 @@ class Run(TorchDispatchMode):
                     args, kwargs = self.casts(func, args, kwargs or {})
             if self.sparse and any(t.layout in SPARSE for t in tensors_in((args, kwargs or {}))):
                 return self.with_sparse(overload, func, args, kwargs or {})
+            if overload.bounds is not None:
+                overload.bounds(self.known, *args, **(kwargs or {}))
             if overload.rule is not None and self.rules:
                 return self.ruled(overload, func, args, kwargs)
             return self.kernel(overload, func, args, kwargs or {})
@@ -408,9 +411,7 @@ class Run(TorchDispatchMode):
             return False
         if tensor.layout in SPARSE:
             return True
-        if not is_small(tensor):
-            return False
-        return not self.stale or tensor.untyped_storage().data_ptr() not in self.stale
+        return is_small(tensor) and (not self.stale or tensor.untyped_storage().data_ptr() not in self.stale)
 
     def on_meta(self, overload: Overload, func: Any, args: Any, kwargs: Any) -> Any:
         """Run PyTorch's meta kernel, or, where a size depends on values, what gives its largest."""
@@ -424,7 +425,7 @@ class Run(TorchDispatchMode):
         except Exception:
             if not any([self.known(t) for t in tensors_in(args)]):
                 raise
-            return func(*args, **kwargs)  # it wants the values of a small constant: lengths, sizes
+            return with_values(func, args, kwargs)  # it wants the values of a small constant: lengths, sizes
 
     def keep(self, overload: Overload, named: dict[str, Any], output: Any) -> None:
         """Write an operator down."""
@@ -439,8 +440,7 @@ class Run(TorchDispatchMode):
 
     def held(self) -> bool | None:
         """The answer with which the check that is made at this moment holds, noted down; None where it is none."""
-        answer = holding()
-        if answer is not None:
+        if (answer := holding()) is not None:
             self.checked.setdefault(self.here())
         return answer
 

@@ -18,6 +18,7 @@ from torch import nn
 from archscope.core.errors import SpecError
 from archscope.core.record import Layer, Op, Phase, Storage, Tensor, Trace
 from archscope.operators import VIEWS
+from archscope.tracing.bounds import with_values
 from archscope.tracing.casts import Casts, autocast, followed
 from archscope.tracing.checks import ASKS
 from archscope.tracing.devices import CPU, answers, believed, device_of, is_meta, real_devices
@@ -220,6 +221,8 @@ class StepRun(Run):
         """
         if overload.name == "aten._local_scalar_dense" and not is_meta(args[0]) and self.optimizing:
             return func(*args)  # a counter of an optimizer: one for each parameter
+        if overload.bounds is not None:
+            overload.bounds(self.known, *args, **kwargs)
         tensors = tensors_in((*args, *kwargs.values()))
         on_meta = [is_meta(t) for t in tensors]
         if overload.name in ASKS and any(on_meta) and (answer := self.held()) is not None:
@@ -272,7 +275,7 @@ class StepRun(Run):
         except Exception:
             if not any([self.known(t) for t in tensors]):
                 raise
-            return func(*args, **kwargs)  # it wants the values of a small constant: lengths, sizes
+            return with_values(func, args, kwargs)  # it wants the values of a small constant: lengths, sizes
         return args[0] if overload.in_place and output is not None else output
 
     def runs_again(self) -> bool:

@@ -50,6 +50,8 @@ def on_real_values(run: Callable[[], Trace], stopped: Any) -> Trace:
     try:
         return run()
     except ArchscopeError as second:
+        if str(second) == str(stopped):
+            raise
         first = type(stopped)(f"{stopped}. On real values: {second}")
         first.failure = stopped.failure
         raise first from stopped.__cause__
