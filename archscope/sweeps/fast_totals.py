@@ -57,12 +57,13 @@ class CallTotals(NamedTuple):
 class FieldStep(NamedTuple):
     """What a layer does to a field: size + grow·jump and jump·scale on each side, whatever size and jump are.
 
-    axes, windowed: of the field behind it. inner: the growth up to the last feature map inside a chain, None where the
-    field behind it is one itself.
+    shift: by how many jumps its middle moves. axes, windowed: of the field behind it. inner: the growth up to the last
+    feature map inside a chain, None where the field behind it is one itself.
     """
 
     grow: tuple[int | Fraction, ...]
     scale: tuple[int | Fraction, ...]
+    shift: tuple[int | Fraction, ...]
     axes: tuple[tuple[tuple[int, int], ...], ...]
     windowed: bool
     inner: tuple[int | Fraction, ...] | None
@@ -371,6 +372,7 @@ class TotalsRun(MemoRun):
             step.axes,
             step.windowed,
             field.coarse,
+            receptive.moved(field.shift, [far * j for far, j in zip(step.shift, jump, strict=False)]),
         )
 
 
@@ -401,7 +403,7 @@ def _field_step(call: CallTotals, start: Field) -> FieldStep | None:
     maps = [one for one in between[1:] if one is not None and one.windowed]
     grow = tuple([size - 1 for size in after.size])
     inner = None if not maps or after.windowed else tuple([size - 1 for size in maps[-1].size])
-    return FieldStep(grow, after.jump, after.axes, after.windowed, inner)
+    return FieldStep(grow, after.jump, after.shift, after.axes, after.windowed, inner)
 
 
 # ----------------------------------------------------------------------------------------------------- many runs
