@@ -83,6 +83,8 @@ def _check(row: Row, params: int, work: tuple[int | None, int | None], train: bo
     if derived is None:
         return UNCHECKED
     if isinstance(derived, str):
+        if "around" in row.config:
+            return UNCHECKED
         return Check(None, False, (derived,))
     found = []
     seen = tuple([t.shape for t in row.outputs[: len(derived.shapes)]])
@@ -97,6 +99,8 @@ def _check(row: Row, params: int, work: tuple[int | None, int | None], train: bo
     for name, expected, observed in counts:
         if expected is not None and observed is not None and expected != observed:
             found.append(f"{expected:,} {name} by formula, {observed:,} observed")
+    if found and "around" in row.config:  # a hook changes what comes out, or torch.func differentiates
+        return UNCHECKED
     return Check(derived, not found, tuple(found))
 
 

@@ -96,10 +96,10 @@ def of_module(
     """The record of a module and every check but that of published figures. Raises TraceError where it cannot run."""
     from archscope.tracing.tracer import trace
 
-    def run(rules: bool) -> Trace:
+    def run(rules: bool, values: str = "") -> Trace:
         with user_code():
             how: dict[str, Any] = {"name": name, "train": train, "rules": rules, "bound": bound}
-            return trace(model, inputs, named, **how, values=current().values)
+            return trace(model, inputs, named, **how, values=values or current().values)
 
     try:
         record, stopped = run(rules=True), ""
@@ -113,7 +113,10 @@ def of_module(
         if stopped:
             return record, ModelCheck(record.model, error=stopped)  # PyTorch refuses it too
         raise
-    shapes = Tally(sum(len(op.outputs) for op in record.ops), tuple(same_run(record, kernels)))
+    # PyTorch's kernels may need values where the rules do not, and such a run takes other operators apart
+    alike = kernels.notes == record.notes or stopped
+    compared = record if alike else run(rules=True, values="always")
+    shapes = Tally(sum(len(op.outputs) for op in record.ops), tuple(same_run(compared, kernels)))
     if stopped:
         return record, ModelCheck(record.model, kernels=shapes, error=stopped)
     result = _run_tools(against, record, model, inputs, named or {}, train)

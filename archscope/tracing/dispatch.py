@@ -36,7 +36,7 @@ _TAGS = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
 OVERLOADS: dict[Any, Overload] = {}  # by overload, filled as they are met
 
 # recorded whole, though PyTorch could take them apart: a view with a name that a reader knows
-_WHOLE = (VIEWS - {"aten.reshape", "aten.flatten"}) | {"aten.contiguous"}
+_WHOLE = (VIEWS - {"aten.reshape", "aten.flatten"}) | {"aten.contiguous", "aten.one_hot"}  # whose checks cost nothing
 
 
 def overload_of(func: Any) -> Overload:

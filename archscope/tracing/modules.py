@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from archscope.layers import LAYERS
@@ -48,7 +49,8 @@ def _kind(cls: type) -> tuple[str, tuple[str, ...]]:
 
 
 def describe(module: nn.Module) -> tuple[str, dict[str, Any]]:
-    """Kind and configuration of a module: the arguments it was built with, as plain values."""
+    """Kind and configuration of a module: the arguments it was built with, as plain values. around: whether hooks or a
+    transform of torch.func may have done more in the call than the module does."""
     kind, names = _kind(type(module))
     config: dict[str, Any] = {}
     own = module.__dict__
@@ -68,7 +70,12 @@ def describe(module: nn.Module) -> tuple[str, dict[str, Any]]:
             config["add_bias_kv"] = module._parameters.get("bias_k") is not None
     if "parametrizations" in module._modules or module._forward_pre_hooks:
         config |= _reparametrized(module)
+    if module._forward_hooks or module._forward_pre_hooks or _transforms() is not None:
+        config["around"] = True
     return kind, config
+
+
+_transforms: Callable[[], Any] = torch._C._functorch.peek_interpreter_stack  # type: ignore[attr-defined]
 
 
 def _reparametrized(module: nn.Module) -> dict[str, Any]:
