@@ -1,6 +1,5 @@
 """trace(model, inputs) -> Trace: the one place that runs a model. How it runs stands in `run.py`."""
 
-import copy
 import inspect
 import types
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from archscope.tracing.autocast import Autocast
 from archscope.tracing.caches import held_by
 from archscope.tracing.collector import gc_paused
 from archscope.tracing.compiler import as_written
+from archscope.tracing.copies import copied
 from archscope.tracing.devices import believed
 from archscope.tracing.failure import Rerun, explained
 from archscope.tracing.gradients import GradientRun, differentiable, refused, scripted, taken
@@ -121,7 +121,7 @@ class RunSetup(NamedTuple):
         modules = list(model.named_modules(remove_duplicate=False))
         lazy = _any_lazy(modules)
         if lazy:  # a first run makes another class of a lazy module: not of the user's
-            model = copy.deepcopy(model)
+            model = copied(model)
             modules = list(model.named_modules(remove_duplicate=False))
         run = Run(modules, self.name, self.rules, lazy, self.bound)
         return self.ran(run, model, given)

@@ -4,7 +4,6 @@ Weights that have values are copied; others are made by the initialisers of thei
 copied; others are drawn with a fixed seed, integers in the range that was given or that of the smallest embedding.
 """
 
-import copy
 from collections.abc import Callable, Iterable
 from math import sqrt
 from typing import Any
@@ -14,6 +13,7 @@ from torch import nn
 
 from archscope.core.errors import ArchscopeError, SpecError, TraceError
 from archscope.core.record import Trace
+from archscope.tracing import copies
 from archscope.tracing.devices import is_meta
 from archscope.tracing.tensors import is_lazy
 
@@ -95,7 +95,7 @@ class Values:
         _Tensor.__deepcopy__ = nn.Parameter.__deepcopy__ = copied  # type: ignore[method-assign]
         try:
             with torch.no_grad():
-                model = copy.deepcopy(self.original, memo)
+                model = copies.copied(self.original, memo)
         finally:
             _Tensor.__deepcopy__, nn.Parameter.__deepcopy__ = originals  # type: ignore[method-assign]
         self.made = len(fresh)
