@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 import archscope
+from archscope.analysis.step_work import work_table
 from archscope.analysis.training import after_forward, after_step, peak, peak_within
 from archscope.peers.cpu_step import real_step
-from archscope.tracing.step_shapes import ON_CPU
+from archscope.tracing.step_shapes import ON_CPU, REFUSED
 
 
 def four(trace: archscope.Trace) -> tuple[int, ...]:
@@ -155,3 +157,89 @@ def test_a_generator_of_the_device(device: str, values: str) -> None:
     assert after_forward(trace) == 4 * 28 + 4 * 30 + 8 * 5 + 4 * 30 + 4 * 20
     assert type(torch.Generator()) is torch.Generator
     assert archscope.trace(Noisy(), ((5, 6),)).ops[-1].name == "aten.linear"
+
+
+class Grouped(nn.Module):
+    """Two of four experts for each token in one product, as transformers has them: where they go changes no shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.experts = nn.Linear(8, 4), nn.Parameter(torch.randn(4, 12, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, chosen = self.gate(x).softmax(-1).topk(2)
+        sorted_, order = chosen.flatten().sort()
+        ends = torch.histc(sorted_.float(), bins=4, min=0, max=3).cumsum(0).to(torch.int32)
+        if x.device.type == "cuda":
+            assert torch.cuda.get_device_capability(x.device) >= (8, 0)
+        rows = functional.grouped_mm(x[order // 2], self.experts.transpose(1, 2), offs=ends)
+        return (rows[order.argsort()].unflatten(0, (-1, 2)) * weights[..., None]).sum(1)
+
+
+@pytest.mark.parametrize("values", ["never", "always"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_experts_in_one_product(device: str, values: str) -> None:
+    x = torch.randn(10, 8)
+    trace = archscope.trace_step(Grouped(), (x,), device=device, optimizer="adamw", values=values)
+    assert four(trace) == real_step(Grouped(), (x,), optimizer="adamw")
+    totals = work_table(trace).totals
+    # the gate and 20 rows of 8·12, and the gradients of the weights of both
+    assert totals is not None and totals["training_macs"] == 2 * (10 * 8 * 4 + 20 * 8 * 12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("groups", ["rows", "columns", "inner", "none"])
+def test_the_output_of_grouped_products(groups: str, dtype: torch.dtype) -> None:
+    """Beside PyTorch's kernel, which wants rows of whole 16 bytes, and makes such of 12 columns."""
+    matrices = torch.randn(3, 12, 8, dtype=dtype).transpose(1, 2)
+    a, b, ends = {
+        "rows": (torch.randn(10, 8, dtype=dtype), matrices, [4, 4, 10]),
+        "columns": (torch.randn(3, 4, 8, dtype=dtype), torch.randn(12, 8, dtype=dtype).t(), [4, 4, 12]),
+        "inner": (torch.randn(16, 8, dtype=dtype).t(), torch.randn(16, 8, dtype=dtype), [4, 4, 16]),
+        "none": (torch.randn(3, 4, 8, dtype=dtype), matrices, None),
+    }[groups]
+    offsets = None if ends is None else torch.tensor(ends, dtype=torch.int32)
+    real = torch.ops.aten._grouped_mm(a, b, offsets)
+    made = REFUSED["aten._grouped_mm"](a.to("meta"), b.to("meta"), offsets)
+    assert (made.shape, made.stride()) == (real.shape, real.stride())
+    assert made.untyped_storage().nbytes() == real.untyped_storage().nbytes()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16-mixed"])
+@pytest.mark.parametrize("attention", ["flash", "efficient"])
+def test_kernels_that_a_cpu_has_not(attention: str, precision: str) -> None:
+    """A step on real values takes their memory, and decides by the values of attention."""
+    outputs: list[Tensor] = []
+
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv = nn.Linear(16, 48)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.qkv(x).view(2, 8, 3, 4, 4).permute(2, 0, 3, 1, 4).unbind()
+            outputs.append(functional.scaled_dot_product_attention(q, k, v, is_causal=True))
+            return outputs[-1]
+
+    model, x = Attending(), torch.randn(2, 8, 16)
+    conditions: dict[str, Any] = {"attention": attention, "precision": precision}
+    without, real = (archscope.trace_step(model, (x,), values=v, **conditions) for v in ("never", "always"))
+    assert [op.name for op in real.ops] == [op.name for op in without.ops] and real.storages == without.storages
+    outputs = [outputs[-1].detach()]
+    with torch.no_grad():
+        model(x)
+    assert torch.allclose(outputs[0].float(), outputs[1], atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["Mixtral", "Qwen2Moe", "GptOss"])
+def test_mixtures_of_experts_of_transformers(name: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4,
+             "num_key_value_heads": 2, "vocab_size": 99, "head_dim": 8}  # fmt: skip
+    experts = {"num_experts": 4, "moe_intermediate_size": 16} if name == "Qwen2Moe" else {"num_local_experts": 4}
+    config = getattr(transformers, f"{name}Config")(**sizes, **experts, num_experts_per_tok=2)
+    model = getattr(transformers, f"{name}ForCausalLM")(config)
+    ids = {"input_ids": torch.randint(0, 99, (2, 12), generator=torch.Generator().manual_seed(0))}
+    trace = archscope.trace_step(model, (), ids, device="cpu")
+    assert trace.notes == () and four(trace) == real_step(model, (), ids)
+    assert archscope.trace_step(model, (), ids).ops

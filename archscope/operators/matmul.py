@@ -68,15 +68,19 @@ def bmm(self: Tensor, mat2: Tensor) -> Work:
 
 @op("aten._grouped_mm")
 def grouped_mm(self: Tensor, mat2: Tensor, offs: Maybe = None, **more: Any) -> Work:
-    # [n, p] = mm([n, m], [g, m, p]), each row by the matrix of its group; [g, n, p] = bmm without groups of rows
-    if offs is None or len(self.shape) != 2 or len(mat2.shape) != 3:
-        if len(self.shape) == len(mat2.shape) == 3:
-            return bmm(self, mat2)
-        raise ShapeError(f"expects rows [n, m] and matrices [g, m, p], gets {by_x(self.shape)} and {by_x(mat2.shape)}")
-    n, m = self.shape
-    _, rows, p = mat2.shape
+    # groups of rows: [n, p] = mm([n, m], [g, m, p]), of columns: [n, p] = mm([g, n, m], [m, p]), and of what is summed
+    # over, as for the gradient of the matrices: [g, n, p] = mm([n, m], [m, p]); without groups [g, n, p] = bmm
+    a, b = self.shape, mat2.shape
+    if not {len(a), len(b)} <= {2, 3}:
+        raise ShapeError(f"expects matrices or batches of them, gets {by_x(a)} and {by_x(b)}")
+    if len(a) == len(b) == 3:
+        return bmm(self, mat2)
+    if offs is None:
+        raise ShapeError(f"expects the ends of groups for {by_x(a)} and {by_x(b)}")
+    (n, m), (rows, p) = a[-2:], b[-2:]
     _inner(m, rows)
-    return Work(((n, p),), n * m * p, 2 * n * m * p)
+    groups = offs.shape if len(a) == len(b) else ()
+    return Work(((*groups, n, p),), n * m * p, 2 * n * m * p)
 
 
 @op("aten.mv")

@@ -151,7 +151,8 @@ def _starts() -> Replaced:
     factories = [(torch, name, _started(getattr(torch, name))) for name in _FACTORIES]
     methods = [(torch.Tensor, name, _started(getattr(torch.Tensor, name))) for name in _METHODS]
     factories += [(torch.fft, name, _started(getattr(torch.fft, name))) for name in _FREQUENCIES]
-    return [*factories, *methods, (torch.Tensor, "cuda", _cuda), (torch, "Generator", _Generator)]
+    return [*factories, *methods, (torch.Tensor, "cuda", _cuda), (torch, "Generator", _Generator),
+            (torch.cuda, "get_device_capability", _capability)]  # fmt: skip
 
 
 def _there(value: Any) -> Any:
@@ -171,6 +172,11 @@ def _started(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(*args, **kwargs)
 
     return make
+
+
+def _capability(device: Any = None) -> tuple[int, int]:
+    """That of an H100, of a graphics card that is not there."""
+    return 9, 0
 
 
 _generator = torch.Generator

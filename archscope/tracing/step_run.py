@@ -27,7 +27,7 @@ from archscope.tracing.memory_order import ordered
 from archscope.tracing.modules import calls_go_to, describe
 from archscope.tracing.run import _DTYPES, Run
 from archscope.tracing.sparse import SPARSE
-from archscope.tracing.step_shapes import ON_CPU, OUTPUTS, EqualCalls
+from archscope.tracing.step_shapes import ON_CPU, OUTPUTS, REFUSED, EqualCalls
 from archscope.tracing.tensors import SMALL, is_small, is_wrapped, records_in, tensors_in, unwrapped
 from archscope.tracing.training import (
     LOSSES,
@@ -231,6 +231,8 @@ class StepRun(Run):
             output = ON_CPU[overload.name](*args, **kwargs)
             if output is not None:
                 return output
+        if overload.name in REFUSED and on_meta[0]:
+            return REFUSED[overload.name](*args, **kwargs)
         make = OUTPUTS.get(overload.name)
         if make is not None and on_meta[0] and not overload.out:
             dtype = tensors[0].dtype

@@ -17,6 +17,7 @@ from archscope.tracing.weightless import META
 
 OUTPUTS: Registry[Callable[..., Any]] = Registry("output of")
 ON_CPU: Registry[Callable[..., Any]] = Registry("output on a CPU of")  # where PyTorch's meta kernel does as CUDA
+REFUSED: Registry[Callable[..., Any]] = Registry("output of a refused")  # where it refuses what devices take
 output_of = OUTPUTS.register
 
 _empty = torch.empty
@@ -160,6 +161,18 @@ def col2im(x: torch.Tensor, size: Any, kernel: Any, *_: Any) -> Any:
 def _as_large_as(x: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     """The kernel takes memory for as many numbers as it is given, and keeps it where its output is smaller."""
     return _of((max(prod(shape), x.numel()),), x)[: prod(shape)].view(*shape)
+
+
+@REFUSED.register("aten._grouped_mm")
+def grouped_mm(a: torch.Tensor, b: torch.Tensor, offs: Any = None, bias: Any = None, out_dtype: Any = None) -> Any:
+    """Rows begin at multiples of 16 bytes (`create_grouped_gemm_output_tensor` in GroupedMMUtils.h). The meta kernel
+    takes no full precision."""
+    dtype = out_dtype or a.dtype
+    groups = a.shape[:-2] if b.dim() == a.dim() == 3 else offs.shape if b.dim() == a.dim() else ()
+    n, p = a.shape[-2], b.shape[-1]
+    step = 16 // dtype.itemsize
+    padded = (p + step - 1) // step * step
+    return _strided((*groups, n, p), (n * padded, padded, 1)[-2 - len(groups) :], dtype=dtype, device=META)
 
 
 # ---------------------------------------------------------------------------------------------------- on a CPU
