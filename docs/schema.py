@@ -138,7 +138,7 @@ def of_models() -> dict[str, Type]:
             letters={**OBJECT, "additionalProperties": WHOLE}, sides={**OBJECT, "additionalProperties": TEXT},
             output=many(many(TEXT)), macs=TEXT, activations=TEXT,
             layers=many(whole("A layer", path=TEXT, kind=TEXT, output=many(TEXT), macs=TEXT, activations=TEXT)),
-            checked=many(SHAPE),
+            notes=many(TEXT), checked=many(SHAPE),
         ),
         "memory": rows("archscope memory", MEMORY_COLUMNS, {"macs": one("integer", "null")}),
         "fit": rows("archscope fit", fit.COLUMNS + fit.HIDDEN, {"runs": WHOLE}),

@@ -133,12 +133,15 @@ def closed_form(model: ResizableModel) -> Walk:
             base, side = ran, other
     refused = base.error.failure.op if base.error is not None else None
     best: Walk | None = None
+    furthest = (False, -1)
     for probe in model.probes(side):
         walk = Walk(base.trace, model.layout, probe, refused).run()
-        if best is None or len(walk.macs) > len(best.macs):
-            best = walk
-        if not best.stopped:
-            break
+        # behind the end of a probe a number that the forward computes from a size is taken for one of its own
+        known = all(need.at <= len(probe.ops) for need in walk.needs if need.kind == "fixed")
+        if (known, len(walk.macs)) > furthest:
+            best, furthest = walk, (known, len(walk.macs))
+            if known and not walk.stopped:
+                break
     return best if best is not None else Walk(base.trace, model.layout, None, refused).run()
 
 

@@ -116,6 +116,13 @@ class ResizableModel:
                 raise
             return ResizedRun(error.failure.trace, error)
 
+    def in_batches_of(self, batch: int) -> "ResizableModel":
+        """The same model with another batch by default."""
+        arguments, named = self.inputs({}, batch)
+        return ResizableModel(
+            self.model, arguments, named, self.layout, self.name, self.train, self.bound, self.running
+        )
+
     def on(self, shape: Sequence[int]) -> ResizedRun:
         """Run with a first input of this shape, whatever its axes mean."""
         return self._run(*self._given(tuple(shape)))
@@ -144,13 +151,15 @@ class ResizableModel:
 
     def probes(self, side: int | None = None) -> Iterator[Trace]:
         """The model on other inputs, that nothing be the same by chance: other sides and another batch; then, for a
-        forward that refuses what is not square, square ones; then the batch alone. side: in the place of its own."""
+        forward that refuses what is not square, square ones; then each side alone, and the batch alone. side: in the
+        place of its own."""
         sides = {x: side or self.shape[self.layout.index(x)] for x in self.letters}
-        batch = self.shape[self.layout.index("n")] + 2 if "n" in self.layout else None
-        apart = {x: side * (3 if i % 2 == 0 else 2) for i, (x, side) in enumerate(sides.items())}
+        batch = another_batch(self.shape[self.layout.index("n")]) if "n" in self.layout else None
+        apart = {x: side * factor for (x, side), factor in zip(sides.items(), (3, 2, 4), strict=False)}
         if "t" in apart:
             apart["t"] = 2 * sides["t"] + 1
-        for each in (apart, {x: 2 * side for x, side in sides.items()}, sides):
+        alone = [{**sides, x: apart[x]} for x in sides] if len(sides) > 1 else []
+        for each in (apart, {x: 2 * side for x, side in sides.items()}, *alone, sides):
             ran = self.at(each, batch)
             if ran.trace.ops:
                 yield ran.trace
@@ -209,6 +218,11 @@ class ResizableModel:
             yield
         finally:
             handle.remove()
+
+
+def another_batch(batch: int) -> int:
+    """A batch that is no such multiple of the first as the sides of a probe are of theirs."""
+    return next(n for n in range(batch + 2, 4 * batch + 3) if n not in (2 * batch, 3 * batch))
 
 
 @contextmanager

@@ -9,7 +9,8 @@ operator, before they are shown: output shapes, multiply–accumulates and bytes
 
 import json as json_format
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from archscope.analysis.observed import parameter_ids, works
@@ -17,6 +18,7 @@ from archscope.analysis.observed import stored_bytes as observed
 from archscope.analysis.row import Row, rows, visible
 from archscope.analysis.texts import versions
 from archscope.analysis.verification import WHOLE
+from archscope.core.errors import ArchscopeError
 from archscope.core.formats import escaped, text_of
 from archscope.core.record import BYTES
 from archscope.core.table import Column, Table
@@ -45,7 +47,8 @@ class Part(NamedTuple):
 class SymbolicSizes:
     """A model in letters. letters: those of the input, with their defaults. sides: each named side in them. parts: the
     rows. output, macs, activations: of the model. checked: the inputs it was compared with runs on. fixed: the
-    layers that take one size only; behind them the expressions hold where they run."""
+    layers that take one size only; behind them the expressions hold where they run. alone: what is otherwise in a batch
+    of one, "" where nothing is."""
 
     model: str
     input: Dims
@@ -58,6 +61,7 @@ class SymbolicSizes:
     checked: tuple[tuple[int, ...], ...]
     versions: Mapping[str, str]
     fixed: tuple[str, ...] = ()
+    alone: str = ""
 
     def at(self, **letters: int) -> dict[str, Any]:
         """The numbers for an input: `at(N=1, H=227, W=227)["macs"]`; a letter left out is as it is by default."""
@@ -72,7 +76,21 @@ class SymbolicSizes:
 
 
 def in_letters(model: ResizableModel) -> SymbolicSizes:
-    """The closed expressions of a model. Raises Unsupported, naming the operator, where there are none."""
+    """The closed expressions of a model. Raises Unsupported, naming the operator, where there are none.
+
+    A batch of one copies less than any other: where there are none for one and more alike, there may be for two.
+    """
+    try:
+        return _in_letters(model)
+    except Unsupported:
+        if "n" not in model.layout or model.shape[model.layout.index("n")] != 1:
+            raise
+        with suppress(ArchscopeError):
+            return _in_letters(model.in_batches_of(2))
+        raise
+
+
+def _in_letters(model: ResizableModel) -> SymbolicSizes:
     if not model.letters and "n" not in model.layout:
         raise Unsupported(model.immovable)
     walk = closed_form(model)
@@ -90,7 +108,7 @@ def in_letters(model: ResizableModel) -> SymbolicSizes:
         for row in table
     )  # fmt: skip
     sides = dict(walk.defined)
-    return SymbolicSizes(
+    closed = SymbolicSizes(
         model=trace.model,
         input=walk.of(trace.inputs[0]),
         letters={name: value for name, value in walk.values.items() if name not in sides},
@@ -103,6 +121,21 @@ def in_letters(model: ResizableModel) -> SymbolicSizes:
         versions=trace.versions,
         fixed=tuple(dict.fromkeys(layers_of(trace)[need.at].path for need in walk.needs if need.kind == "fixed")),
     )
+    return replace(closed, alone=_alone(model, closed))
+
+
+def _alone(model: ResizableModel, closed: SymbolicSizes) -> str:
+    """What is otherwise in a batch of one, as a run shows."""
+    ran = model.at({}, 1) if "N" in closed.letters else None
+    if ran is None or ran.error is not None:
+        return ""
+    said, seen = closed.at(N=1), sum(observed(ran.trace))
+    macs = sum(done.macs for done in works(ran.trace) if done is not None)
+    if macs != said["macs"]:
+        return f"for N = 1 the forward does otherwise: {macs:,} MACs and {seen:,} bytes"
+    if seen != said["activations"]:
+        return f"for N = 1 activations are {seen:,} bytes and not {said['activations']:,}: some copies are views then"
+    return ""
 
 
 def _stopped(model: ResizableModel, walk: Walk) -> str:
@@ -238,11 +271,12 @@ def _paired(closed: SymbolicSizes) -> list[str]:
 
 
 def _holds(closed: SymbolicSizes) -> list[str]:
+    alone = [closed.alone] if closed.alone else []
     if not closed.fixed:
-        return []
+        return alone
     first, *more = closed.fixed
     also = f" and {len(more)} more" if more else ""
-    return [f"{first}{also} takes one size only: `archscope sizes {closed.model}` says which inputs give it"]
+    return [f"{first}{also} takes one size only: `archscope sizes {closed.model}` says which inputs give it", *alone]
 
 
 def _caption(closed: SymbolicSizes) -> str:
@@ -291,6 +325,7 @@ def json(closed: SymbolicSizes) -> str:
             }
             for part in closed.parts
         ],
+        "notes": _holds(closed),
         "checked": [list(shape) for shape in closed.checked],
     }
     return json_format.dumps(body, indent=2, ensure_ascii=False) + "\n"
@@ -348,6 +383,7 @@ def latex(closed: SymbolicSizes) -> str:
         *(rf"  ${_index(name)} = {text}$\par" for name, text in sides(closed, _maths)),
         rf"  MACs: ${summed(closed.macs, _maths, ' ')}$\par",
         rf"  Activations in bytes: ${summed(closed.activations, _maths, ' ')}$\par",
+        *(rf"  {escaped(text, 'latex')}\par" for text in _holds(closed)),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"

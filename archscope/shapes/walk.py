@@ -308,7 +308,7 @@ class Walk:
 
     def integer(self, one: int, two: int | None, near: Sequence[Poly]) -> Poly:
         """A number that was `one` in the run and `two` in the probe, in letters: a multiple of a side or of a product
-        of sides, or a side and a constant more."""
+        of sides, a part of one, or a side and a constant more."""
         if two is None or one == two:
             return number(one)
         sides = [*near, *(product(near[i:j]) for i in range(len(near)) for j in range(i + 2, len(near) + 1))]
@@ -325,6 +325,10 @@ class Walk:
         for side, a, b in known:
             ratio = a // one if one else 0
             if ratio and (a, b) == (ratio * one, ratio * two) and all(not count % ratio for _, count in side.terms):
+                return side // ratio
+        for side, a, b in known:
+            ratio = round(a / one) if one else 0
+            if ratio > 1 and (a // ratio, b // ratio) == (one, two):
                 return side // ratio
         for side, a, b in known:
             if one - a == two - b:

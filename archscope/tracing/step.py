@@ -22,6 +22,7 @@ from archscope.tracing.compiler import as_written, no_compiler, scripted_calls
 from archscope.tracing.failure import Rerun, explained
 from archscope.tracing.gradients import differentiable
 from archscope.tracing.guard import untouched
+from archscope.tracing.higher_order import functions_called
 from archscope.tracing.inputs import Array, Inputs, prepared, without_values
 from archscope.tracing.run import LOCK
 from archscope.tracing.step_run import StepRun
@@ -192,7 +193,7 @@ class StepSetup(NamedTuple):
         modules = list(model.named_modules(remove_duplicate=False))
         paths = {module: path for path, module in reversed(modules)}
         paths = {module: paths[module] for _, module in modules}
-        with LOCK, gc_paused(), as_written(), no_compiler(), ExitStack() as stack:
+        with LOCK, gc_paused(), as_written(), functions_called(), no_compiler(), ExitStack() as stack:
             stack.enter_context(untouched(paths, optimizer is not None))
             params = stand_in(paths, dtype, self.frozen, self.channels_last, SMALL, kind.real)
             if optimizer is not None and not any(p.requires_grad for p in params):

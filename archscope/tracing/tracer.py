@@ -21,6 +21,7 @@ from archscope.tracing.devices import believed
 from archscope.tracing.failure import Rerun, explained
 from archscope.tracing.gradients import GradientRun, differentiable, refused, scripted, taken
 from archscope.tracing.guard import materialized_apart, untouched
+from archscope.tracing.higher_order import functions_called
 from archscope.tracing.inputs import Array, Inputs, prepared
 from archscope.tracing.run import LOCK, Run
 from archscope.tracing.spelling import called_as
@@ -169,6 +170,7 @@ class RunSetup(NamedTuple):
         with LOCK, gc_paused(), ExitStack() as stack:
             stack.enter_context(untouched(run.paths, self.train))
             stack.enter_context(as_written())
+            stack.enter_context(functions_called())
             stack.enter_context(believed(given.device))
             if not run.real:
                 run.casts = Autocast(given.device)
