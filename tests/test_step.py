@@ -347,3 +347,50 @@ def test_an_equal_call_of_an_operator_is_made_without_its_kernel() -> None:
         shared = calls(aten._unsafe_view.default, (x, (3, 2)), {})
         assert shared.untyped_storage()._cdata == x.untyped_storage()._cdata
     assert len(calls.known) == 3
+
+
+@pytest.mark.skipif(not hasattr(torch, "_grouped_mm"), reason="this PyTorch has no grouped product")
+def test_experts_as_one_grouped_product() -> None:
+    """6 rows of 16 numbers by 3 matrices 16·12; the gradient of x is asked for too, by the layer before."""
+
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before = nn.Linear(16, 16, bias=False)
+            self.weight = nn.Parameter(torch.randn(3, 16, 12))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            ends = torch.tensor([2, 4, 6], dtype=torch.int32, device=x.device)
+            return torch._grouped_mm(self.before(x), self.weight, offs=ends)  # type: ignore[attr-defined]
+
+    model, x = Experts(), torch.randn(6, 16)
+    derived = archscope.trace_step(model, x, device="cpu", optimizer="adamw", loss="mean-square")
+    work = work_table(derived).totals
+    assert work is not None and work["training_macs"] == 3 * (6 * 16 * 12) + 2 * (6 * 16 * 16)
+    found = after_forward(derived), peak_within(derived, "backward"), peak(derived).nbytes, after_step(derived)
+    assert found == tuple(real_step(model, (x,), optimizer="adamw", loss="mean-square"))
+
+
+@pytest.mark.parametrize(("columns", "row"), [(7, 8), (10, 12), (12, 12)])
+def test_a_row_of_a_grouped_product_takes_a_multiple_of_16_bytes(columns: int, row: int) -> None:
+    """The last row of 6 is not filled up."""
+    weight = torch.zeros(3, columns, 8).transpose(1, 2)
+    ends = torch.tensor([2, 4, 6], dtype=torch.int32)
+
+    def grouped(x: torch.Tensor) -> torch.Tensor:
+        return torch._grouped_mm(x, weight, offs=ends)  # type: ignore[attr-defined]
+
+    made = archscope.trace_step(Fn(lambda y: (grouped(y.detach()), y)[1]), (6, 8), loss=torch.sum)
+    (product,) = [op for op in made.ops if op.name == "aten._grouped_mm"]
+    (storage,) = [s for s in made.storages if product.outputs[0].id in s.tensors]
+    assert storage.nbytes == (5 * row + columns) * 4
+
+
+def test_a_forward_that_asks_which_card_it_is_on() -> None:
+    def asks(y: torch.Tensor) -> torch.Tensor:
+        return torch.cat([y, y]) if torch.cuda.get_device_capability(y.device) >= (8, 0) else y
+
+    made = archscope.trace_step(Fn(asks), (4, 8), loss=torch.sum)
+    assert any(op.name == "aten.cat" for op in made.ops)
+    if not torch.cuda.is_available():
+        assert any("that of an H100 was taken" in note for note in made.notes)

@@ -39,6 +39,7 @@ class _State:
 
     thread = 0
     device = CPU
+    assumed: dict[str, None] = {}  # what was answered for a device that is not there, in sentences
 
 
 def chosen(tensors: Iterable[torch.Tensor]) -> torch.device:
@@ -64,10 +65,13 @@ class real_devices:
 
 
 @contextmanager
-def believed(device: torch.device) -> Iterator[None]:
-    """Within this block, in this thread, tensors on the meta device say that they are on `device`."""
-    kept = _State.thread, _State.device
-    _State.thread, _State.device = get_ident(), device
+def believed(device: torch.device, assumed: dict[str, None] | None = None) -> Iterator[None]:
+    """Within this block, in this thread, tensors on the meta device say that they are on `device`.
+
+    assumed: takes a sentence where a forward asks what kind of card that is.
+    """
+    kept = _State.thread, _State.device, _State.assumed
+    _State.thread, _State.device, _State.assumed = get_ident(), device, {} if assumed is None else assumed
     replaced = _answers() if _has_cuda() else _answers() + _starts()
     saved = [(owner, name, vars(owner).get(name)) for owner, name, _ in replaced]
     for owner, name, value in replaced:
@@ -75,7 +79,7 @@ def believed(device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
-        _State.thread, _State.device = kept
+        _State.thread, _State.device, _State.assumed = kept
         for owner, name, value in saved:
             if value is None:
                 delattr(owner, name)  # it is inherited
@@ -176,6 +180,7 @@ def _started(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _capability(device: Any = None) -> tuple[int, int]:
     """That of an H100, of a graphics card that is not there."""
+    _State.assumed.setdefault("the forward asks for the card's compute capability: that of an H100 was taken, 9.0")
     return 9, 0
 
 

@@ -374,7 +374,7 @@ class StepRun(Run):
             if name == "optimizer":
                 yield
             else:  # code of the model runs, which may ask for its device and switch autocast on
-                with believed(self.device), followed(self.device.type):
+                with believed(self.device, self.assumed), followed(self.device.type):
                     yield
         finally:
             self.phases.append(Phase(name, start, len(self.ops)))

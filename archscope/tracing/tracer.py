@@ -171,7 +171,7 @@ class RunSetup(NamedTuple):
             stack.enter_context(untouched(run.paths, self.train))
             stack.enter_context(as_written())
             stack.enter_context(functions_called())
-            stack.enter_context(believed(given.device))
+            stack.enter_context(believed(given.device, run.assumed))
             if not run.real:
                 run.casts = Autocast(given.device)
                 stack.enter_context(run.casts.instead())
