@@ -183,6 +183,16 @@ def test_the_lock_has_a_step_where_the_config_asks_for_one(archscope: Callable[.
     ran = archscope("check")
     wider = TRAINING + 3 * 4 * 20
     assert ran.code == 1 and f"training_macs {TRAINING:,} → {wider:,} (+{wider - TRAINING}" in ran.out
+    # 20 weights and a bias more: they and their gradient are of the layer, two moments and the denominators are not
+    more = 4 * (20 + 1)
+    peak = f"at the peak: (optimizer) +{3 * more} B, 2 +{2 * more} B"
+    assert f"peak_memory {PEAK_ADAMW:,} → {PEAK_ADAMW + 5 * more:,}" in ran.out and peak in ran.out
+    assert peak in archscope("check", "--format", "md").out
+    entry = lock.parse(text)["net.py:Net"]
+    assert sum(entry.totals.pop("at_peak").values()) == PEAK_ADAMW  # pyright: ignore[reportAttributeAccessIssue]
+    (net / "archscope.lock").write_text(lock.text_of({"net.py:Net": entry}))
+    ran = archscope("check")  # an older lock says the total alone
+    assert "peak_memory" in ran.out and "at the peak" not in ran.out
     edit(net, "", "")
     config(net)
     assert archscope("check", "--update").code == 0

@@ -13,7 +13,7 @@ from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
 from archscope.analysis.metrics import METRICS, STEP_METRICS
-from archscope.gate.lock import DEFAULTS, STEP_KEYS, TOTALS, Entry, Line
+from archscope.gate.lock import AT_PEAK, DEFAULTS, STEP_KEYS, TOTALS, Entry, Line
 
 
 class LayerChange(NamedTuple):
@@ -202,6 +202,7 @@ def _how(old: Line, new: Line) -> str:
 # ---------------------------------------------------------------------------------------------------------- words
 
 EVERY = {**METRICS, **STEP_METRICS}
+SHOWN = 3  # layers of a peak
 UNITS = {key: one.amount for key, one in EVERY.items()} | {"params": "params"}
 
 
@@ -345,7 +346,21 @@ def totals_text(drift: Drift) -> list[str]:
             out.append(f"operators of unknown cost: {_names(before)} → {_names(after)}")
         else:
             out.append(f"{key} {_value(before)} → {_value(after)}")
+        if key == "peak_memory" and (layers := at_peak_text(drift)):
+            out.append(layers)
     return out
+
+
+def at_peak_text(drift: Drift) -> str:
+    """The layers whose bytes at the peak of a training step changed most, "" where that is not known."""
+    before, after = (entry.totals.get(AT_PEAK) for entry in (drift.before, drift.after))
+    if not before or not after:
+        return ""
+    deltas = {path: after.get(path, 0) - before.get(path, 0) for path in (after | before)}
+    changed = sorted((path for path in deltas if deltas[path]), key=lambda path: -abs(deltas[path]))
+    rest = f", {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    each = ", ".join(f"{path or '(model)'} {signed(deltas[path])} B" for path in changed[:SHOWN])
+    return f"at the peak: {each}{rest}" if each else ""
 
 
 def _names(unknown: Mapping[str, int]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from archscope.analysis.metrics import METRICS, step_totals, totals
 from archscope.analysis.row import rows, visible
+from archscope.analysis.training import shares
 from archscope.analysis.verification import WHOLE
 from archscope.core.errors import ArchscopeError, SpecError
 from archscope.core.record import Tensor, Trace
@@ -58,8 +59,9 @@ def entry_of(record: Trace, model: str, asked: Mapping[str, Any] | None = None, 
 
 
 def with_step(entry: Entry, record: Trace) -> Entry:
-    """An entry with the totals of a training step too. record: of the step."""
-    return replace(entry, totals={**entry.totals, **_plain(step_totals(record))})
+    """An entry with the totals of a training step too, and the bytes of each layer at its peak. record: of the step."""
+    at_peak = {share.path: sum(share.bytes.values()) for share in shares(record) if share.bytes}
+    return replace(entry, totals={**entry.totals, **_plain(step_totals(record)), lock.AT_PEAK: at_peak})
 
 
 def locked_config(config: Mapping[str, Any]) -> dict[str, Any]:

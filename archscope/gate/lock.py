@@ -42,6 +42,7 @@ METRIC_KEYS = tuple(
     sorted((key for key, one in METRICS.items() if one.locked), key=("depth", "receptive_field").__contains__)
 )
 STEP_KEYS = tuple(STEP_METRICS)  # of a training step: only where the config asks for them
+AT_PEAK = "at_peak"  # beside them: the bytes of each layer at the step's peak
 TOTALS = (*METRIC_KEYS, "unknown")
 
 # value of an argument that is left out of a lock
@@ -130,7 +131,7 @@ def _objects(entry: Entry) -> Iterator[dict[str, Any]]:
     yield {"counting": entry.counting, **entry.made}
     yield from (
         {key: entry.totals[key]}
-        for key in (*TOTALS, *STEP_KEYS)
+        for key in (*TOTALS, *STEP_KEYS, AT_PEAK)
         if key in entry.totals and (key != "unknown" or entry.totals[key])
     )
     for line in entry.lines:
@@ -276,7 +277,7 @@ class _LockReader:
                 layers.append(_line(self.read(i, _Layer)))
                 continue
             total = self.read(i, _Total)
-            if len(total) != 1 or not total.keys() <= {*TOTALS, *STEP_KEYS}:
+            if len(total) != 1 or not total.keys() <= {*TOTALS, *STEP_KEYS, AT_PEAK}:
                 self.refuse(i, "this is not a line of a lock")
             totals |= total
         entry = Entry(

@@ -18,7 +18,7 @@ from archscope.core.formats import escaped, text_of
 from archscope.core.formats.base import inert, json_text
 from archscope.core.registry import Registry
 from archscope.gate.changes import layers_table, totals_table
-from archscope.gate.drift import Drift, LayerChange, following, sentence, totals_text
+from archscope.gate.drift import Drift, LayerChange, at_peak_text, following, sentence, totals_text
 from archscope.gate.judge import CheckOutcome, Plan, Result
 from archscope.gate.lock import shown
 
@@ -265,7 +265,8 @@ def md(result: Result) -> str:
 
 def _details(model: str, drift: Drift) -> str:
     tables = [text_of(table, "md").strip() for table in (totals_table([drift]), layers_table([drift])) if table.rows]
-    inner = "\n\n".join(tables)
+    peak = [escaped(at_peak_text(drift), "md")] if "peak_memory" in drift.totals else []
+    inner = "\n\n".join([*tables, *filter(None, peak)])
     name = model.replace("&", "&amp;").replace("<", "&lt;")
     return f"<details><summary>{name}: {headline(drift)}</summary>\n\n{inner}\n\n</details>"
 
