@@ -9,7 +9,7 @@ from archscope.gate.lock import Entry
 
 MODEL_COLUMNS = (
     Column("model", "Model"),
-    Column("how", "LayerChange"),
+    Column("how", "Change"),
     Column("params", "Parameters", "count"),
     Column("macs", "MACs", "count"),
 )
@@ -18,12 +18,12 @@ TOTAL_COLUMNS = (
     Column("total", "Total"),
     Column("before", "Before", "count", priority=2),
     Column("after", "After", "count"),
-    Column("change", "LayerChange", "change"),
+    Column("change", "Change", "change"),
     Column("share", "Share", "share", priority=1),
 )
 LAYER_COLUMNS = (
     Column("model", "Model"),
-    Column("how", "LayerChange"),
+    Column("how", "Change"),
     Column("path", "Layer"),
     Column("what", "What"),
     Column("params", "Parameters", "change", priority=1),
