@@ -244,7 +244,9 @@ def _mixer(config: Config, kind: str) -> Mixer | None:
     groups, key, value = sizes
     if config.get("model_type") == "mimo_v2_flash" and kind in _SLIDING:
         groups *= 2  # layers with a window have twice the heads of keys (modeling_mimo_v2_flash.py)
-    masked = kind in _MASKED
+    if config.get("new_decoder_architecture"):
+        groups = heads  # keys and values are broadcast to all heads before they are cached (modeling_falcon.py)
+    masked = kind in _MASKED or window == 1  # of which transformers keeps `rows[-1 + 1:]`, and that is all
     name = "full" if window is None or masked else "chunked" if kind in _CHUNKED else "sliding"
     return Mixer(name, groups * (key + value), window, heads * (key + value), masked=masked)
 
@@ -333,7 +335,8 @@ def closed_matrices(config: Config, every_expert: bool = False) -> int | None:
         return None
     if not (hidden and words and layers and each and attention):
         return None
-    total = words * hidden + layers * attention
+    table = number(config, "word_embed_proj_dim") or hidden  # OPT-350m: projected to and from a narrow table
+    total = words * table + layers * attention + (2 * table * hidden if table != hidden else 0)
     experts = number(config, "num_local_experts", "n_routed_experts", "num_experts")
     inner = number(config, "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size") or 4 * hidden
     if config.get("model_type") == "olmoe" or experts is None:

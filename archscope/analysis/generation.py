@@ -183,9 +183,10 @@ def expert_count(trace: Trace, config: Config) -> int | None:
 
 
 def routing(trace: Trace, config: Config) -> Routing | None:
-    """How experts are chosen; None where there are none, or where it is not known how many a token takes."""
+    """How experts are chosen; None where there are none, or where it is not known how many a token takes: with experts
+    that do nothing (LongCat) the text decides."""
     count = expert_count(trace, config)
-    taken = experts_per_token(config) or _top_k(trace)
+    taken = None if config.get("zero_expert_num") else experts_per_token(config) or _top_k(trace)
     if count is None or taken is None:
         return None
     return Routing(count, taken, sum(p.tensor.numel for p in of_experts(trace).values()))
@@ -259,7 +260,7 @@ def macs(trace: Trace, config: Config) -> int | Fraction | None:
 
     None where an operator is unknown, or where it is not known how many experts a token takes.
     """
-    if any(done is None for done in works(trace)):
+    if any(done is None for done in works(trace)) or config.get("zero_expert_num"):
         return None
     total = totals(trace)["macs"]
     largest = _upper_bounds(trace)

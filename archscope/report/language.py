@@ -176,10 +176,11 @@ class Usage:
         yield from self._trained()
         active = generation.active(record, config)
         how = generation.routing(record, config)
-        if how is not None:
-            working = f"{total:,} − {how.params:,}·({how.experts} − {how.taken})/{how.experts}"
+        experts = bool(generation.of_experts(record))
+        if experts:
+            working = "" if how is None else f"{total:,} − {how.params:,}·({how.experts} − {how.taken})/{how.experts}"
             yield Figure("active", "Active a token, with both tables", "", active and active.whole, None, working)
-        word = "Active a token" if how is not None else "Parameters"
+        word = "Active a token" if experts else "Parameters"
         yield Figure("active_without_input", f"{word}, without the input table", "", active and active.without_input)
         yield Figure("active_without_either", f"{word}, without table and head", "", active and active.without_either)
         step = record if self.decode is None else self.decode
@@ -350,6 +351,8 @@ class Usage:
             note = (*note, f"no closed form of the MACs: {why}")
         elif generation.has_norms(self.prefill):
             note = (*note, "no closed form of the MACs: DoRA makes the norms of its weights anew in each run")
+        if self.config.get("zero_expert_num"):
+            note = (*note, "some experts do nothing, so how many parameters are active depends on the text")
         if self.config.get("model_type") in decoder.STATES_IN_MODEL:
             note = (*note, "the model keeps its states to itself, so the cache is derived and not observed")
         if self.absent is not None:

@@ -58,17 +58,20 @@ class Transformers(Source):
         return settings(config)
 
     def cache(self, model: Any, kind: str, length: int) -> Any:
-        library = transformers_library()
-        if getattr(model.config, "model_type", "") in OWN_CACHES:
+        library, config = transformers_library(), model.config
+        if getattr(config, "model_type", "") in OWN_CACHES:
             return None
+        encodes = getattr(config, "is_encoder_decoder", False)
+        if encodes:  # T5's decoder has a configuration of its own, with as many layers as the decoder
+            config = getattr(model.get_decoder(), "config", config)
         try:
-            own = library.DynamicCache(config=model.config)
+            own = library.DynamicCache(config=config)
         except AttributeError as error:  # of a model that divides its text by values, such as BLT
-            raise SpecError(f"transformers makes no cache of {type(model.config).__name__}: {error}") from error
+            raise SpecError(f"transformers makes no cache of {type(config).__name__}: {error}") from error
         if kind == "static":
-            own = library.StaticCache(config=model.config, max_cache_len=length)
-        if getattr(model.config, "is_encoder_decoder", False):
-            return library.EncoderDecoderCache(own, library.DynamicCache(config=model.config))
+            own = library.StaticCache(config=config, max_cache_len=length)
+        if encodes:
+            return library.EncoderDecoderCache(own, library.DynamicCache(config=config))
         return own
 
 
@@ -110,6 +113,8 @@ def settings(config: Any) -> Keys:
     plain = text.to_dict()
     for common in getattr(text, "attribute_map", {}):
         plain[common] = getattr(text, common, None)
+    if type(layers := getattr(text, "num_hidden_layers", None)) is int:
+        plain.setdefault("num_hidden_layers", layers)  # LongCat computes it: two in each of its layers
     if getattr(config, "is_encoder_decoder", False):
         plain |= _two_sides(config.to_dict())
     return plain
