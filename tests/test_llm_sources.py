@@ -250,6 +250,16 @@ def test_a_context_is_no_longer_than_the_positions(archscope: Callable[..., Ran]
     assert ran.code == 0 and rows["cache_elements"] == 2 * 2 * 64 * (12 + 20)
 
 
+def test_a_text_that_is_longer_than_the_table_of_positions(archscope: Callable[..., Ran]) -> None:
+    """A real run of GPT-2 refuses position 12 of 12; figures are functions of the length, and a note says so."""
+    plain = "transformers:GPT2Config@n_layer=1@n_embd=64@n_head=4@vocab_size=97@n_positions=12"
+    for context, ends in (("11", False), ("12", True), ("20", True)):
+        ran = archscope("llm", plain, "--context", context, "--format", "md")
+        assert ran.code == 0 and ("transformer.wpe" in ran.out and "too short" in ran.out) is ends
+        found = {one.key: one for one in Usage(plain, Setting(context=int(context))).figures()}
+        assert found["cache_elements"].observed == found["cache_elements"].derived == 2 * 64 * int(context)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "code", "said"),
     [("num_hidden_layers", -2, 2, "num_hidden_layers is -2, which no model has"), ("vocab_size", 0, 0, "")],

@@ -344,6 +344,7 @@ class Usage:
         most = self.positions
         longer = most is not None and self.setting.context > most
         note = (f"the configuration has {most:,} positions, fewer than the context",) if longer else ()
+        note = (*note, *self.model.beyond)
         unknown = decoder.unrecognised(self.config)
         if unknown is not None:
             note = (*note, f"no closed form of the cache, because this is not recognised: {unknown}")

@@ -81,6 +81,7 @@ class LanguageModel:
             self._wanted = PromptRequest(source if self.encodes else None, image if sees else None)
         self._filled: dict[tuple[int, int], DecodeState] = {}
         self._prompts: dict[tuple[int, int], Trace] = {}
+        self.beyond: dict[str, None] = {}  # where a real run would end: sentences, in their order
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -207,9 +208,24 @@ class LanguageModel:
 
         hook = model.register_forward_hook(left, with_kwargs=True)
         try:
-            return traced(self.spec, LoadedModel(model, first, named))
+            return self._traced(LoadedModel(model, first, named))
         finally:
             hook.remove()
+
+    def _traced(self, model: LoadedModel) -> Trace:
+        """A record, also of a text that is longer than a table of positions: figures are functions of its length."""
+        try:
+            return traced(self.spec, model)
+        except ShapeError as error:
+            text = str(error)
+            if "out of bounds" not in text:
+                raise
+            from archscope.tracing.bounds import unchecked
+
+            note = f"{text.partition(':')[0]}: its table is too short for the text and one more token, as in a real run"
+            self.beyond[f"{note}; the figures are those of a longer one"] = None
+            with unchecked():
+                return traced(self.spec, model)
 
     def _features(self, read: Any, pixels: dict[str, Any]) -> int:
         """Rows that the model makes of its images: the part that reads them is run."""

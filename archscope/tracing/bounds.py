@@ -3,7 +3,9 @@
 PyTorch's kernels refuse an index that is out of bounds, its meta kernels do not look.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -13,8 +15,23 @@ Known = Callable[[torch.Tensor], bool]
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8)
 
 
+_CHECKED: ContextVar[bool] = ContextVar("checked", default=True)
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Indices out of bounds are let through, as PyTorch's meta kernels do."""
+    token = _CHECKED.set(False)
+    try:
+        yield
+    finally:
+        _CHECKED.reset(token)
+
+
 def _held(known: Known, index: Any, size: int, axis: int, below: bool = False) -> None:
     """Raises IndexError for an index that is not among `size`. below: whether one may count from the end."""
+    if not _CHECKED.get():
+        return
     if not isinstance(index, torch.Tensor) or index.dtype not in _WHOLE or not index.numel() or not known(index):
         return
     with torch._C._DisableTorchDispatch():
