@@ -19,7 +19,7 @@ import archscope
 from archscope.analysis.row import rows
 from archscope.analysis.verification import WHOLE
 from archscope.core.record import Trace
-from archscope.learn.explain import seen
+from archscope.learn.explain import compared_rows
 from archscope.sources.records import record_of
 
 AIM = 0.99
@@ -42,7 +42,7 @@ def coverage(trace: Trace) -> Coverage:
     total: Counter[str] = Counter()
     rest: Counter[str] = Counter()
     disagree = 0
-    for one in seen(trace):
+    for one in compared_rows(trace):
         amounts = {"params": one.values["params"], "macs": one.values["macs"] or 0}
         by_form = one.check.derived is not None and one.check.agrees is True
         by_shape = one.check.derived is not None and one.check.agrees is None and one.kind == "parameter"
@@ -58,7 +58,7 @@ def coverage(trace: Trace) -> Coverage:
     def share(key: str, of: str) -> float:
         return derived[key] / total[of] if total[of] else 1.0
 
-    known = all(one.values["macs"] is not None for one in seen(trace))
+    known = all(one.values["macs"] is not None for one in compared_rows(trace))
     macs = share("macs", "macs") if known else None
     return Coverage(share("params", "params"), share("own", "params"), macs, disagree, tuple(rest))
 

@@ -23,7 +23,7 @@ from archscope.core.expression import Expr
 from archscope.core.formats import WRITERS, writer
 from archscope.core.table import Column, Table
 from archscope.layers import LAYERS, REFERENCES, derive
-from archscope.learn.explain import LETTERS, explanation, seen
+from archscope.learn.explain import LETTERS, compared_rows, explanation
 from archscope.tracing.modules import describe
 from archscope.zoo.catalogue import entries
 
@@ -223,7 +223,7 @@ def test_every_depthwise_pair_of_mobilenet(traced: Traced) -> None:
 def test_small_kernels_in_a_row(traced: Traced) -> None:
     """VGG-16: the second and the third 3×3 of 256 channels see as far as a 5×5, with 2·9/25 of its weights."""
     record = traced("vgg16")
-    convs = [one.row.path for one in seen(record) if one.kind == "Conv2d"]
+    convs = [one.row.path for one in compared_rows(record) if one.kind == "Conv2d"]
     page = explanation(record, convs[6])
     title = f"Small kernels in a row against one large: {convs[5]} to {convs[6]}"
     found = values(page, title)
@@ -370,7 +370,7 @@ def test_letters_and_references() -> None:
 def test_equal_layers_stand_once(traced: Traced) -> None:
     titles = [section.title for section in explanation(traced("vgg16")).sections]
     assert sum("more like it" in title for title in titles) >= 3
-    items = [one for one in seen(traced("vgg16")) if one.values["params"] or one.values["macs"]]
+    items = [one for one in compared_rows(traced("vgg16")) if one.values["params"] or one.values["macs"]]
     told = sum(
         1 + int(m[1]) if (m := re.search(r"and (\d+) more", t)) else 1 for t in titles if ": Conv" in t or ": Lin" in t
     )

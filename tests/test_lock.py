@@ -258,7 +258,7 @@ def test_a_process_that_died_blocks_nobody(tmp_path: Path) -> None:
 
 
 def test_a_lock_on_a_file_that_its_last_holder_deleted_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    beside, taken, calls = tmp_path / ".archscope.lock.writing", lock._taken, []
+    beside, taken, calls = tmp_path / ".archscope.lock.writing", lock._locked, []
 
     def late(handle: int) -> bool:
         calls.append(handle)
@@ -266,7 +266,7 @@ def test_a_lock_on_a_file_that_its_last_holder_deleted_is_none(tmp_path: Path, m
             beside.unlink()  # the last holder is done between our opening the file and our taking the lock
         return taken(handle)
 
-    monkeypatch.setattr(lock, "_taken", late)
+    monkeypatch.setattr(lock, "_locked", late)
     with lock.alone(str(tmp_path / "archscope.lock"), patience=5):
         assert len(calls) == 2 and beside.exists()
 

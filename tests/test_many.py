@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from archscope.shapes import many as runs
 from archscope.shapes.legal import legal_sizes
-from archscope.shapes.many import RepeatedRuns, SizeOutcome, came
+from archscope.shapes.many import RepeatedRuns, SizeOutcome, outcome_of
 from archscope.shapes.resize import ResizableModel, resized
 from archscope.tracing import memo
 from archscope.tracing.memo import MemoRun
@@ -253,7 +253,7 @@ def differ(model: ResizableModel, sides: list[int]) -> list[tuple[int, SizeOutco
     """Where a run without a record is another than one with."""
     with RepeatedRuns(model) as many:
         got = [many.at(side) for side in sides]
-    full = {side: came(model, model.at(side)) for side in set(sides)}
+    full = {side: outcome_of(model, model.at(side)) for side in set(sides)}
     return [(side, one, full[side]) for side, one in zip(sides, got, strict=True) if one != full[side]]
 
 
@@ -279,7 +279,7 @@ def by_records(model: ResizableModel, limit: int) -> tuple[Any, ...]:
     came_through = [side for side, one in ran.items() if one.error is None]
     fits = tuple(side for side in came_through if model.works(ran[side]))
     low = came_through[0]
-    whole = tuple(side for side in came_through if not came(model, ran[side]).lost)
+    whole = tuple(side for side in came_through if not outcome_of(model, ran[side]).lost)
     below = ("", str(ran[low - 1].error)) if low > 1 else None
     return low, None if fits == tuple(range(low, limit + 1)) else fits, whole, below
 

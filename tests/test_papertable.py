@@ -378,11 +378,11 @@ def test_a_table_that_is_piped_in(name: str) -> None:
 
 def test_inputs_that_are_tried_are_not_diagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
     """To explain 1.0 G the network runs at many sides; most fail, and what would mend them is nobody's question."""
-    explanations._ran.cache_clear()
+    explanations._record.cache_clear()
     explanations._judged.cache_clear()
     told: list[Any] = []
     monkeypatch.setitem(PROVIDED, "diagnosis", lambda error, spec=None: told.append(spec) or "no")
     assert verdicts("LeNet", "28", macs="1.0 G") == ["disagrees"] and not told
     assert row("LeNet", "7", macs="1.0 G")[0].because == "no" and len(told) == 1  # the table's own input is
-    explanations._ran.cache_clear()
+    explanations._record.cache_clear()
     explanations._judged.cache_clear()

@@ -8,14 +8,14 @@ _PLAIN = {"×": "x", "·": "*", "−": "-", "–": "-", "─": "-", "⌊": "[", 
           "…": "..."}  # fmt: skip
 
 
-def spelled(error: UnicodeError) -> tuple[str, int]:
+def replaced(error: UnicodeError) -> tuple[str, int]:
     """Replace characters that the encoding of the output does not have."""
     assert isinstance(error, UnicodeEncodeError)
     wrong = error.object[error.start : error.end]
     return "".join(_PLAIN.get(character, "?") for character in wrong), error.end
 
 
-codecs.register_error("archscope", spelled)
+codecs.register_error("archscope", replaced)
 
 
 def to_ascii(text: str) -> str:

@@ -375,13 +375,13 @@ def _opened(path: str, target: str) -> int | None:
             return None
         raise LockError(f"cannot write {shown(target)}: {error.strerror or error}") from error
     with suppress(FileNotFoundError):
-        if _taken(handle) and os.path.samestat(os.fstat(handle), os.stat(path)):
+        if _locked(handle) and os.path.samestat(os.fstat(handle), os.stat(path)):
             return handle
     os.close(handle)
     return None
 
 
-def _taken(handle: int) -> bool:
+def _locked(handle: int) -> bool:
     """Lock an open file, without waiting; whether that succeeded."""
     try:
         if sys.platform == "win32":

@@ -51,7 +51,7 @@ _BYTES = "the elements of the output, in the bytes of their type"
 _BUFFERS = "running mean and variance, a number a channel each, and the batches seen; kept, not learned"
 
 
-def seen(trace: Trace) -> list[ComparedRow]:
+def compared_rows(trace: Trace) -> list[ComparedRow]:
     """Every row of the run with its closed form and its observed values."""
     table = rows(trace, whole=WHOLE)
     values = {key: one.of(trace, table) for key, one in METRICS.items() if one.values is not None}
@@ -295,7 +295,7 @@ def _verdict(one: ComparedRow) -> str:
 
 def _two_two_four(trace: Trace, one: ComparedRow) -> Iterable[str]:
     """AlexNet's input: the paper says 224, and its sizes are those of 227."""
-    windows = [other for other in seen(trace) if other.kind in ("Conv2d", "MaxPool2d")]
+    windows = [other for other in compared_rows(trace) if other.kind in ("Conv2d", "MaxPool2d")]
     c, *_ = trace.inputs[0].shape[1:]
     shape: Shape = (1, c, 224, 224)
     first = None
@@ -305,7 +305,7 @@ def _two_two_four(trace: Trace, one: ComparedRow) -> Iterable[str]:
         first, shape = first or derived, derived.shapes[0]
     assert first is not None
     features = _output(one, shape)
-    fc6 = f"{next(other.config['in_features'] for other in seen(trace) if other.kind == 'Linear'):,}"
+    fc6 = f"{next(other.config['in_features'] for other in compared_rows(trace) if other.kind == 'Linear'):,}"
     plain = derive(one.kind, one.config, ((1, c, 227, 227),))
     padded = derive(one.kind, {**one.config, "padding": (2, 2)}, ((1, c, 224, 224),))
     assert plain is not None and padded is not None
@@ -359,7 +359,7 @@ def explanation(trace: Trace, layer: str | None = None) -> Document:
     Without a layer: every kind of layer with parameters or MACs briefly, the totals, and the comparisons that apply.
     Raises SpecError for a layer that is not there.
     """
-    items = seen(trace)
+    items = compared_rows(trace)
     if layer is None:
         sections = [*_overview(trace, items), *_first_of_each(trace, items)]
         about = "Each layer with parameters or MACs; `archscope explain MODEL LAYER` shows one in full."

@@ -133,14 +133,14 @@ def _csv_lines(text: str) -> list[list[str]]:
 # ------------------------------------------------------------------------------------------------- reading an answer
 
 
-def _last(text: str) -> str:
+def _after_equals(text: str) -> str:
     """What stands behind the last `=`, with full-width digits as plain ones."""
     return unicodedata.normalize("NFKC", text.rpartition("=")[2]).strip()
 
 
 def number_of(text: str) -> int | None:
     """`34,944`, `34.944`, `34 944`, `34944.0`, `11·11·3·96 + 96`, or the number behind the last `=`; None otherwise."""
-    bare = re.sub(r"[\s'’_\u00a0\u2009\u202f]+", "", _last(text))
+    bare = re.sub(r"[\s'’_\u00a0\u2009\u202f]+", "", _after_equals(text))
     if re.search(rf"\d{{{limits.DIGITS + 1}}}", bare):
         return None
     if re.fullmatch(r"\d{1,3}(?:[.,]\d{3})+", bare):
@@ -159,7 +159,7 @@ def number_of(text: str) -> int | None:
 
 def shapes_of(text: str) -> list[Shape]:
     """The shapes that an answer can mean: `1 x 96 x 55 x 55`, `96×55×55`, `(1, 96, 55, 55)`, `4,096`."""
-    text = re.sub(r"torch\.Size|[\[\](){}\"]", " ", _last(text), flags=re.IGNORECASE).strip()
+    text = re.sub(r"torch\.Size|[\[\](){}\"]", " ", _after_equals(text), flags=re.IGNORECASE).strip()
     parts = re.split(r"\s*[x×X✕⨯*·⋅]\s*", text)
     if len(parts) > 1:
         sides = tuple(side for part in parts if (side := number_of(part)) is not None)
@@ -195,7 +195,7 @@ def marked(trace: Trace, sheet: Worksheet) -> list[GradedCell]:
         if not one.asked:
             continue
         given = sheet.answers.get(one.layer, {})
-        own = _own(one, wrong)
+        own = _carried(one, wrong)
         shape = _mark(one, OUTPUT, given.get(OUTPUT, ""), own)
         out += [shape, _mark(one, PARAMS, given.get(PARAMS, ""), own)]
         if shape.verdict in (CARRIED, WRONG) and (read := shapes_of(given[OUTPUT])):
@@ -215,7 +215,7 @@ def _figure(trace: Trace, one: LanguageQuestion, answer: str) -> GradedCell:
     return mark._replace(verdict=RIGHT) if found is None else mark._replace(reason=found or UNKNOWN)
 
 
-def _own(one: Question, wrong: Mapping[str, Shape]) -> SheetInputs | None:
+def _carried(one: Question, wrong: Mapping[str, Shape]) -> SheetInputs | None:
     """The layer with the inputs that follow from the sheet; None where all of them are right."""
     rows = [name.partition(" + ")[0] for name in one.after]
     named = [name for name, row in zip(one.after, rows, strict=True) if row in wrong]

@@ -57,11 +57,11 @@ def asked(trace: Trace) -> list[LanguageQuestion]:
                 (unit, n) for unit, n in (("GiB", 3), ("MiB", 2), ("KiB", 1)) if count >= 1024**n or n == 1
             )
             heading, truth = heading.replace("bytes", unit), f"{count / 1024**power:,.3f}"
-        out.append(LanguageQuestion(heading, _given(config, record), truth))
+        out.append(LanguageQuestion(heading, _sizes(config, record), truth))
     return out
 
 
-def _given(config: decoder.Config, record: Trace) -> str:
+def _sizes(config: decoder.Config, record: Trace) -> str:
     """The sizes that a student needs and that no layer of the sheet shows."""
     layers, heads, sizes = decoder.mixers(config), decoder.heads_of(config), decoder.head_sizes(config)
     latent, rope = decoder.number(config, "kv_lora_rank"), decoder.number(config, "qk_rope_head_dim")

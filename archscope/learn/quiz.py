@@ -92,7 +92,7 @@ def worksheet(trace: Trace, format: str, header: Mapping[str, str], answers: boo
     for one in questions(trace):
         filled = answers or not one.asked
         found = (times.join(map(str, one.output)), str(one.params)) if filled else ("", "")
-        lines.append({**_given(one, times), **dict(zip(ASKED, found, strict=True))})
+        lines.append({**_configuration(one, times), **dict(zip(ASKED, found, strict=True))})
     about = figures(trace)
     for one in about:
         lines.append(dict.fromkeys((*GIVEN, *ASKED), "") | {"layer": one.heading, "more": one.given})
@@ -106,7 +106,7 @@ def worksheet(trace: Trace, format: str, header: Mapping[str, str], answers: boo
     return _md(header, task, keys, lines) if format == "md" else _csv(header, keys, lines)
 
 
-def _given(one: Question, times: str) -> dict[str, str]:
+def _configuration(one: Question, times: str) -> dict[str, str]:
     """The configuration of a layer, a cell each."""
     config = one.config
 

@@ -31,7 +31,7 @@ from archscope.peers.printed_table import Line, PrintedCell
 from archscope.peers.published import Rounded
 from archscope.peers.tools import COUNTERS
 from archscope.sources.loading import inputs_of
-from archscope.sources.records import reason, record_of, told, undiagnosed
+from archscope.sources.records import reason, record_of, undiagnosed, with_diagnosis
 from archscope.sources.spec import parse
 from archscope.zoo.catalogue import entries
 
@@ -106,7 +106,7 @@ def _judge(line: Line, cell: PrintedCell, known: Candidate, input: str) -> Judge
             cell = cell._replace(quantity=llm_figures.elsewhere(cell))
     except Exception as error:
         if isinstance(error, ShapeError) and error.failure is not None:
-            error = told(error, parse(known.spec))
+            error = with_diagnosis(error, parse(known.spec))
         return JudgedFigure(line, cell, "not run", known.spec, because=reason(error))
     total = totals(record)[_key(cell)]
     nearest_value = min(
@@ -126,14 +126,14 @@ def _judge(line: Line, cell: PrintedCell, known: Candidate, input: str) -> Judge
 
 def run(spec: str, input: str = "") -> Trace:
     """The record of a network on an input. Raises what the run raises."""
-    found = _ran(spec, input)
+    found = _record(spec, input)
     if isinstance(found, Exception):
         raise found
     return found
 
 
 @functools.lru_cache(maxsize=64)
-def _ran(spec: str, input: str) -> Trace | Exception:
+def _record(spec: str, input: str) -> Trace | Exception:
     try:
         with undiagnosed():
             return record_of(spec, input or None)

@@ -103,14 +103,14 @@ def drawn(trace: Trace, wish: RequestedSize, wide: Length | None = None) -> Draw
     text = best.scale * smallest_text(best.svg)
     raise SpecError(
         f"at {wide.text} the smallest text would have {text:.1f} pt, and less than {SMALLEST:g} cannot be read: "
-        f"--width {wide.of(wide.points * SMALLEST / text)}{_instead(trace, wish, wide)}"
+        f"--width {wide.of(wide.points * SMALLEST / text)}{_advice(trace, wish, wide)}"
     )
 
 
 ACROSS_ANY = 1200.0  # how wide a row of solids is where no width is asked for
 
 
-def _instead(trace: Trace, wish: RequestedSize, wide: Length) -> str:
+def _advice(trace: Trace, wish: RequestedSize, wide: Length) -> str:
     """What would be readable at the width."""
     if wish.right:
         other, word = wish._replace(right=False), "--direction down"

@@ -46,12 +46,12 @@ def sides(shape: Shape | None) -> tuple[int, int, int] | None:
 
 def is_figure(graph: Graph) -> bool:
     """Whether the solids say it better than a graph: a chain of feature maps, not too long."""
-    shown = _shown(graph)
+    shown = _maps(graph)
     maps = sum(len(node.shape or ()) == 4 for node in shown)
     return graph.is_chain and 2 < len(shown) <= LONGEST and maps > 1 and all(sides(node.shape) for node in shown)
 
 
-def _shown(graph: Graph) -> list[Node]:
+def _maps(graph: Graph) -> list[Node]:
     """The nodes that make a map of their own: neither the output again nor what is the same in another order."""
     return [
         n for n in graph.nodes if n.role != "output" and n.main not in ("Flatten", "flatten", "Dropout", "Unflatten")
@@ -59,7 +59,7 @@ def _shown(graph: Graph) -> list[Node]:
 
 
 def _solids(graph: Graph) -> list[Solid]:
-    shown = _shown(graph)
+    shown = _maps(graph)
     whole = [made for node in shown if (made := sides(node.shape)) is not None]
     most = max((c for c, h, w in whole if h * w > 1), default=1)
     vectors = max((c for c, h, w in whole if h * w == 1), default=1)

@@ -16,7 +16,7 @@ from archscope.analysis.row import Row, rows
 from archscope.analysis.verification import WHOLE
 from archscope.core.errors import SpecError
 from archscope.core.record import Trace
-from archscope.shapes.many import RepeatedRuns, SizeOutcome, came
+from archscope.shapes.many import RepeatedRuns, SizeOutcome, outcome_of
 from archscope.shapes.polynomial import Poly, number
 from archscope.shapes.resize import WINDOWS, ResizableModel, ResizedRun, lost_in
 from archscope.shapes.symbolic_int import Unsupported
@@ -249,8 +249,8 @@ def _by_running(
     tried = {found.minimum or limit, model.side, *_edges(found.runs, limit), *range(limit // 4, limit, limit // 4 or 1)}
     if found.lossless:
         tried |= {found.lossless[0], found.lossless[0] + 1, found.lossless[-1]}
-    if any(came(model, model.at(side)) != found.came[side] for side in tried if 1 <= side <= limit):
-        found = _ran(model, {side: came(model, model.at(side)) for side in counted(range(1, limit + 1))}, walk)
+    if any(outcome_of(model, model.at(side)) != found.came[side] for side in tried if 1 <= side <= limit):
+        found = _ran(model, {side: outcome_of(model, model.at(side)) for side in counted(range(1, limit + 1))}, walk)
     below = limit if found.minimum is None else found.minimum - 1
     error = model.at(below).error if below else None
     if found.minimum is None and error is not None:

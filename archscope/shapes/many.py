@@ -35,7 +35,7 @@ class SizeOutcome(NamedTuple):
     works: bool
 
 
-def came(model: ResizableModel, ran: ResizedRun) -> SizeOutcome:
+def outcome_of(model: ResizableModel, ran: ResizedRun) -> SizeOutcome:
     """The same of a full record."""
     ops = ran.trace.ops
     return SizeOutcome(len(ops), len(lost_in(ran.trace, model.axes)), ran.error is not None, model.works(ran))
@@ -68,7 +68,7 @@ class RepeatedRuns:
     def at(self, side: int) -> SizeOutcome:
         """Run with this side."""
         if self.in_full:
-            return came(self.resized, self.resized.at(side))
+            return outcome_of(self.resized, self.resized.at(side))
         if len(self.memo) > MOST:
             self.memo.clear()
         arguments, named = self.resized.inputs(side)

@@ -361,7 +361,7 @@ def view(case: FailureCase) -> Mismatch | None:
 
 
 @clash(*"cat concat stack add add_ sub sub_ mul mul_ div div_ where maximum minimum copy_".split())
-def joined(case: FailureCase) -> Mismatch | None:
+def joined_branches(case: FailureCase) -> Mismatch | None:
     """Branches, or a map and a table of the model's own, that are not of one shape."""
     op = case.op
     assert op is not None
@@ -376,7 +376,7 @@ def joined(case: FailureCase) -> Mismatch | None:
         dim = op.args.get("dim", 0)
         axes = [i for i in axes if len(one.shape) - i != dim % max(len(one.shape), 1)]
     own = [t for t in pair if not case.from_input(t)]
-    says = f"{case.name}: {word} cannot join {_told(case, one)} and {_told(case, other)}"
+    says = f"{case.name}: {word} cannot join {_named(case, one)} and {_named(case, other)}"
     differ = ", ".join(f"{_axis_name(one, i)} {one.shape[-i]} against {other.shape[-i]}" for i in reversed(axes))
     says += f": {differ}" if differ and len(one.shape) == len(other.shape) else ""
     if own:
@@ -444,7 +444,7 @@ def _unequal(op: Op, joins: bool) -> tuple[Tensor, Tensor] | None:
     return None
 
 
-def _told(case: FailureCase, t: Tensor) -> str:
+def _named(case: FailureCase, t: Tensor) -> str:
     name = next((p.name for p in (*case.trace.params, *case.trace.buffers) if p.tensor.id == t.id), "")
     where = name or case.origin(t)
     return (

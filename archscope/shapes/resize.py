@@ -285,7 +285,7 @@ def lost_in(trace: Trace, axes: Container[int] = range(-3, 0)) -> list[tuple[int
 
 def lost_by(op: Op, axes: Container[int] = range(-3, 0)) -> list[tuple[int, int]]:
     """(axis from the end, rows) of each side of one operator's input of which a window does not reach the end."""
-    return [(axis, rest) for axis, rest in _lost(op) if rest and axis in axes] if op.name in WINDOWS else []
+    return [(axis, rest) for axis, rest in _uncovered(op) if rest and axis in axes] if op.name in WINDOWS else []
 
 
 def windows_of(op: Op) -> Iterator[tuple[int, int, int, int, bool]]:
@@ -304,7 +304,7 @@ def windows_of(op: Op) -> Iterator[tuple[int, int, int, int, bool]]:
         yield i - n, d[i] * (k[i] - 1) + 1, s[i], p[i], bool(args.get("ceil_mode", False))
 
 
-def _lost(op: Op) -> Iterator[tuple[int, int]]:
+def _uncovered(op: Op) -> Iterator[tuple[int, int]]:
     for axis, span, stride, pad, _ in windows_of(op):
         m, o = op.inputs[0].shape[axis], op.outputs[0].shape[axis]
         yield axis, max(0, m + pad - ((o - 1) * stride + span))

@@ -26,7 +26,7 @@ def code_of(input: Any) -> str:
     return found[0].strip() if found else ""
 
 
-def called(text: str) -> Any:
+def result_of(text: str) -> Any:
     """What the function or the value `FILE.py:NAME` gives. Raises SpecError and TraceError."""
     where, _, name = text.rpartition(":")
     holder = source_of("file").holder(where)
@@ -49,7 +49,7 @@ def outcome(value: Any, what: str) -> Any:
         raise SpecError(f"{what} fails, called without arguments: {type(error).__name__}: {error}") from error
 
 
-def placed(value: Any, forward: Any) -> Placed:
+def by_position_and_name(value: Any, forward: Any) -> Placed:
     """Arguments by position and by name.
 
     A tuple goes by position, a tuple and a dict by position and by name. A dict, or what is like one, goes by name

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from archscope.core.errors import ArchscopeError, SpecError, TraceError
 from archscope.core.table import did_you_mean
 from archscope.core.version import torch_version
-from archscope.sources.arguments import as_parameter, called, code_of, givens_in, placed
+from archscope.sources.arguments import as_parameter, by_position_and_name, code_of, givens_in, result_of
 from archscope.sources.conditions import current
 from archscope.sources.guard import user_code
 from archscope.sources.inputs import Argument, Input, Text, parse_inputs, texts_of
@@ -70,7 +70,7 @@ def inputs_of(spec: Spec, input: Text = None, batch: int | None = None) -> tuple
     """The inputs that a model will be run on, empty where only the built model can say. Raises SpecError."""
     if code := code_of(input):
         _no_batch(code, batch)
-        return givens_in(called(code))
+        return givens_in(result_of(code))
     found = defaults_of(spec)
     return parse_inputs(texts_of(input), found, batch) if found or not spec.source.guesses else ()
 
@@ -98,10 +98,10 @@ def forward_arguments(
     """
     if code := code_of(input):
         _no_batch(code, batch)
-        return placed(called(code), model.forward)
+        return by_position_and_name(result_of(code), model.forward)
     texts = texts_of(input)
     if not texts and batch is None and (example := spec.source.example(spec.name, model)) is not None:
-        return placed(example, model.forward)
+        return by_position_and_name(example, model.forward)
     if not given and spec.source.guesses:
         one = bool(texts) and all("=" in text for text in texts[1:])  # the others go by name, in full
         given = parse_inputs(texts, spec.source.guess(model, texts[0] if one else ""), batch)

@@ -103,7 +103,7 @@ def no_code(name: str) -> str:
     return f"{name!r} would hold weights, not the code of a model: name the class that builds it, such as nets.py:Net"
 
 
-def called(typed: str) -> str:
+def written_with_at(typed: str) -> str:
     """`nets.py:Net@width=2` for `nets.py:Net(width=2, pretrained=True)`: a call as it is written here, else nothing."""
     found = re.fullmatch(r"([\w./-]+(?::\w+)?)\((.+)\)", typed)
     if found is None or found[2][0] in "'\"" or Path(typed).exists():

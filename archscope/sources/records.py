@@ -106,10 +106,10 @@ def record_and_model(
     except ShapeError as error:
         if not _DIAGNOSED.get():
             raise
-        raise told(error, spec) from error
+        raise with_diagnosis(error, spec) from error
 
 
-def told(error: ShapeError, spec: Spec) -> ShapeError:
+def with_diagnosis(error: ShapeError, spec: Spec) -> ShapeError:
     """The error with its diagnosis for a sentence."""
     explained = ShapeError(PROVIDED["diagnosis"](error, spec), expected=error.expected, got=error.got)
     explained.failure = error.failure

@@ -24,7 +24,7 @@ from typing import Any
 from archscope.core.errors import SpecError
 from archscope.core.table import did_you_mean
 from archscope.sources.nested import FILE, Quoted
-from archscope.sources.other_names import called, elsewhere, no_code, not_installed, question, translated
+from archscope.sources.other_names import elsewhere, no_code, not_installed, question, translated, written_with_at
 from archscope.sources.source import Keys, Source, prefixes, source_and_name
 from archscope.sources.watch import loading
 from archscope.zoo.catalogue import entries
@@ -65,7 +65,7 @@ def parse(text: str) -> Spec:
         if "(" not in head and not any(key.isdigit() for key in given) and "@" not in "".join(texts):
             pairs, given = [*texts, *pairs], {}
             note = f"{typed} is {'@'.join((head, *pairs))}"
-    elif written := called(head):
+    elif written := written_with_at(head):
         why = "arguments of a model are written behind an @" if "@" in written else "no weights are needed"
         raise SpecError(f"{why}: write {written}")
     source, typed_name = source_and_name(head)

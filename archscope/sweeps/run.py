@@ -154,7 +154,7 @@ def records(
         from archscope.sweeps.workers import in_order, on_cluster
 
         work = partial(evaluate, subject)
-        lost = partial(_lost, subject)
+        lost = partial(_died, subject)
         if scheduler is not None:
             yield from on_cluster(work, points, scheduler, lost)
         else:
@@ -168,7 +168,7 @@ def records(
         yield from evaluator.records(some)
 
 
-def _lost(subject: SweepModel, point: Mapping[str, Any]) -> Record:
+def _died(subject: SweepModel, point: Mapping[str, Any]) -> Record:
     return failed(point, subject, "the process that ran it died")
 
 

@@ -146,10 +146,10 @@ def made(holder: ModuleType, where: str, attribute: str, arguments: dict[str, An
     from torch import nn
 
     builder, call, rest = attribute.partition("().")
-    value = _within(holder, builder, lambda: _absent(holder, where, builder))
+    value = _attribute(holder, builder, lambda: _absent(holder, where, builder))
     if call:
         value = _built(value, builder, holder, where, arguments)
-        value = _within(value, rest, lambda: f"what {builder} gives has no {rest!r}")
+        value = _attribute(value, rest, lambda: f"what {builder} gives has no {rest!r}")
         arguments = {}
     if isinstance(value, nn.Module):
         if arguments:
@@ -161,7 +161,7 @@ def made(holder: ModuleType, where: str, attribute: str, arguments: dict[str, An
     return model
 
 
-def _within(value: Any, path: str, absent: Callable[[], str]) -> Any:
+def _attribute(value: Any, path: str, absent: Callable[[], str]) -> Any:
     """What stands at a path of attributes."""
     for part in path.split("."):
         if not hasattr(value, part):
