@@ -514,3 +514,22 @@ def test_the_largest_batch_is_refused_where_values_decide(
     assert step.code == 0 and "aten.index in moe.py:Some (moe.py:10)" in step.out
     never = archscope("trace", *given, "--train-step", "--values", "never")
     assert never.code and "the forward depends on the value of a tensor" in never.err
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_given_values_are_on_the_device_of_the_step(device: str) -> None:
+    """Those that are given, and what is made of them; lengths that a packed sequence takes are known all the same."""
+
+    class Asking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(6, 4)
+
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            inside = (~mask)[:, :3] & torch.ones(3, 3, dtype=torch.bool, device=mask.device)
+            assert x.device == mask.device == inside.device and x.is_cuda == mask.is_cuda == inside.is_cuda
+            assert x.device.type == device and torch.zeros(2).device.type == "cpu"
+            return self.a(x[~mask])
+
+    trace = archscope.trace_step(Asking(), (drawn(3, 5, 6), TRIANGLE), device=device, values="never")
+    assert trace.layers[-1].outputs[0].shape == (15 - 6, 4)

@@ -5,7 +5,7 @@ what they would answer in the user's own run. PyTorch's own kernels, called belo
 `device_of` and `is_meta`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from threading import get_ident
@@ -39,6 +39,7 @@ class _State:
 
     thread = 0
     device = CPU
+    storages: Container[int] = ()  # of tensors with values that are said to be on it, too
     assumed: dict[str, None] = {}  # what was answered for a device that is not there, in sentences
 
 
@@ -65,13 +66,17 @@ class real_devices:
 
 
 @contextmanager
-def believed(device: torch.device, assumed: dict[str, None] | None = None) -> Iterator[None]:
+def believed(
+    device: torch.device, assumed: dict[str, None] | None = None, storages: Container[int] = ()
+) -> Iterator[None]:
     """Within this block, in this thread, tensors on the meta device say that they are on `device`.
 
-    assumed: takes a sentence where a forward asks what kind of card that is.
+    assumed: takes a sentence where a forward asks what kind of card that is. storages: of tensors with values that say
+    so, too.
     """
-    kept = _State.thread, _State.device, _State.assumed
-    _State.thread, _State.device, _State.assumed = get_ident(), device, {} if assumed is None else assumed
+    kept = _State.thread, _State.device, _State.assumed, _State.storages
+    _State.thread, _State.device, _State.storages = get_ident(), device, storages
+    _State.assumed = {} if assumed is None else assumed
     replaced = _answers() if _has_cuda() else _answers() + _starts()
     saved = [(owner, name, vars(owner).get(name)) for owner, name, _ in replaced]
     for owner, name, value in replaced:
@@ -79,7 +84,7 @@ def believed(device: torch.device, assumed: dict[str, None] | None = None) -> It
     try:
         yield
     finally:
-        _State.thread, _State.device, _State.assumed = kept
+        _State.thread, _State.device, _State.assumed, _State.storages = kept
         for owner, name, value in saved:
             if value is None:
                 delattr(owner, name)  # it is inherited
@@ -87,12 +92,25 @@ def believed(device: torch.device, assumed: dict[str, None] | None = None) -> It
                 setattr(owner, name, value)
 
 
+def _asked(tensor: torch.Tensor) -> bool:
+    """Whether a forward asks for a device, which is answered by another one than where the tensor is."""
+    if _State.thread != get_ident():
+        return False
+    if is_meta(tensor):
+        return True
+    return bool(_State.storages) and tensor.layout is torch.strided and storage_of(tensor) in _State.storages
+
+
+def storage_of(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
 @cache
 def _answers() -> Replaced:
     """The properties of torch.Tensor that name a device, and the methods that take theirs from a tensor."""
 
     def device(tensor: torch.Tensor) -> torch.device:
-        if is_meta(tensor) and _State.thread == get_ident():
+        if _asked(tensor):
             return _State.device
         return device_of(tensor)
 
@@ -100,21 +118,21 @@ def _answers() -> Replaced:
         raw = _RAW[f"is_{kind}"].__get__
 
         def ask(tensor: torch.Tensor) -> bool:
-            if is_meta(tensor) and _State.thread == get_ident():
+            if _asked(tensor):
                 return _State.device.type == kind
             return raw(tensor)
 
         return property(ask)
 
     def index(tensor: torch.Tensor) -> int:
-        if is_meta(tensor) and _State.thread == get_ident():
+        if _asked(tensor):
             return -1 if _State.device.type == "cpu" else _State.device.index or 0
         return _RAW["get_device"](tensor)
 
     new_tensor, type_of = torch.Tensor.new_tensor, torch.Tensor.type
 
     def new(tensor: torch.Tensor, data: Any, *, dtype: Any = None, device: Any = None, **kwargs: Any) -> torch.Tensor:
-        if is_meta(tensor) and _State.thread == get_ident():
+        if _asked(tensor):
             return torch.tensor(data, dtype=dtype or tensor.dtype, device=device or CPU)
         return new_tensor(tensor, data, dtype=dtype, device=device, **kwargs)
 

@@ -21,7 +21,7 @@ from archscope.operators import VIEWS
 from archscope.tracing.bounds import with_values
 from archscope.tracing.casts import Casts, autocast, followed
 from archscope.tracing.checks import ASKS
-from archscope.tracing.devices import CPU, answers, believed, device_of, is_meta, real_devices
+from archscope.tracing.devices import CPU, answers, believed, device_of, is_meta, real_devices, storage_of
 from archscope.tracing.dispatch import OVERLOADS, Overload, elements, overload_of
 from archscope.tracing.memory_order import ordered
 from archscope.tracing.modules import calls_go_to, describe
@@ -79,6 +79,8 @@ class StepRun(Run):
         self.running: list[int] = []  # indices of the layer calls that are running
         self.output: Any = None  # of a forward without a backward
         self.targets: dict[tuple[int, ...], torch.Tensor] = {}
+        # storages of tensors with values that are said to be on the device: given ones, and what is made of them
+        self.moved: set[int] = set()
         self.scripted: list[str] = []  # functions of TorchScript that were called
         self.again: list[int] = []  # operators that a checkpoint ran again
         super().__init__(modules, name, True, False, False)
@@ -113,6 +115,7 @@ class StepRun(Run):
             def gone(_: Any, self: "StepRun" = self, key: int = key) -> None:
                 dead = self.live.pop(key)
                 self.taken -= dead.nbytes
+                self.moved.discard(key)
                 dead.reference = None
                 if self.quiet and self.phase == "":
                     if self.pieces[-1] is dead:
@@ -177,6 +180,8 @@ class StepRun(Run):
         for tensor in tensors_in(values):
             piece = self.piece(tensor)
             piece.role, piece.host = "input", False
+            if not (self.real or self.on_cpu or is_meta(tensor)):
+                self.moved.add(storage_of(tensor))
 
     def target(self, shape: Sequence[int]) -> torch.Tensor:
         """A target of class numbers, which is there before the step like an input."""
@@ -268,7 +273,12 @@ class StepRun(Run):
             piece = self.piece(tensors[0])
             if overload.in_place and self.phase == "forward" and piece.born < 0 and not piece.role:
                 return args[0]  # a tensor of the user's: not written to
-            return func(*args, **kwargs)
+            output = func(*args, **kwargs)
+            if self.moved and not self.moved.isdisjoint(map(storage_of, tensors)):
+                for tensor in tensors_in((output,)):
+                    self.piece(tensor)  # which tells when the storage is gone
+                    self.moved.add(storage_of(tensor))
+            return output
         if overload.in_place and not on_meta[0]:
             self.piece(tensors[0]).stale = True
             return args[0] if func._schema.returns else None
@@ -374,7 +384,7 @@ class StepRun(Run):
             if name == "optimizer":
                 yield
             else:  # code of the model runs, which may ask for its device and switch autocast on
-                with believed(self.device, self.assumed), followed(self.device.type):
+                with believed(self.device, self.assumed, self.moved), followed(self.device.type):
                     yield
         finally:
             self.phases.append(Phase(name, start, len(self.ops)))
