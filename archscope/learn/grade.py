@@ -278,16 +278,16 @@ CELL_COLUMNS = (
     Column("verdict", "Verdict", priority=1),
     Column("missed", "Missed", priority=1, below=True),
 )
-CELL_HIDDEN = (Column("sheet", "Worksheet"), Column("model", "Model"))
+CELL_HIDDEN = (Column("sheet", "Sheet"), Column("model", "Model"))
 SHEET_COLUMNS = (
-    Column("sheet", "Worksheet"),
+    Column("sheet", "Sheet"),
     Column("model", "Model", priority=2),
     Column("cells", "Cells", "count", priority=3),
     Column("right", "Right", "count"),
     Column("carried", "Carried over", "count", priority=2),
     Column("wrong", "Wrong", "count"),
     Column("blank", "Not answered", "count", priority=1),
-    Column("mark", "GradedCell", "share", means="Mark: right, or right by the sheet's own numbers, of all cells."),
+    Column("mark", "Mark", "share", means="Mark: right, or right by the sheet's own numbers, of all cells."),
     Column("missed", "Missed most", priority=4, below=True),
 )
 SHEET_HIDDEN = (Column("error", "Error"),)
