@@ -105,4 +105,7 @@ def _work(operator: Op) -> Work | None:
     if operator.name in ZERO:
         return Work(None)
     own = COSTS.get(operator.name)
-    return own(operator) if own is not None else None
+    if own is not None:
+        return own(operator)
+    plain = operator.name.removesuffix("_")  # in place, an operator computes what it does elsewhere
+    return _work(operator._replace(name=plain)) if plain != operator.name else None

@@ -59,7 +59,7 @@ for _name in "div div_".split():
 
 free("eq ne lt le gt ge logical_and logical_or logical_not logical_xor isnan isinf isfinite")  # comparison
 free("bitwise_and bitwise_or bitwise_not bitwise_xor bitwise_and_ bitwise_or_ bitwise_xor_ __and__ __or__")
-free("__lshift__ __rshift__")
+free("__lshift__ __rshift__ bitwise_left_shift bitwise_right_shift isneginf isposinf signbit")
 
 # one operation per element of the output; PyTorch decides shape and dtype
 _PER_OUTPUT = """clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ clip clip_ divide true_divide
@@ -67,7 +67,10 @@ _PER_OUTPUT = """clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ clip cli
     addcdiv addcdiv_ lerp lerp_ addr outer cumsum cumprod logcumsumexp logaddexp logaddexp2 tan asin acos atan sinh
     cosh asinh acosh atanh lgamma digamma logit logit_ sgn heaviside deg2rad rad2deg polar complex angle
     rrelu_with_noise _prelu_kernel xlogy hypot copysign nan_to_num nan_to_num_ sinc i0 erfc
-    fake_quantize_per_tensor_affine quantize_per_tensor diff""".split()
+    fake_quantize_per_tensor_affine fake_quantize_per_tensor_affine_cachemask quantize_per_tensor diff
+    fake_quantize_per_channel_affine_cachemask quantize_per_channel log_sigmoid_forward linalg_cross gcd lcm ldexp frexp
+    nextafter igamma igammac polygamma mvlgamma special_entr special_erfcx special_i0e special_i1 special_i1e
+    special_log_ndtr special_ndtri special_xlog1py special_zeta""".split()
 
 
 @op("aten.prelu")

@@ -30,7 +30,7 @@ free("_pack_padded_sequence _pad_packed_sequence")  # copies
 free("index_copy index_copy_ promote_types result_type masked_scatter masked_scatter_")
 free("index index_put index_put_ _unsafe_index index_select gather scatter scatter_ take take_along_dim one_hot")
 free("masked_fill masked_fill_ masked_select where tril triu triu_ tril_ slice_scatter select_scatter nonzero")
-free("index_copy index_copy_")
+free("index_fill put as_strided_scatter diagonal_scatter nonzero_static isin mode nanmedian unique_dim")
 free("sort argsort topk _unique2 median kthvalue searchsorted bucketize histc bincount cartesian_prod")
 free("max_unpool2d max_unpool3d native_dropout dropout_ feature_dropout_ alpha_dropout_")
 ZERO.update(("profiler._record_function_enter_new", "profiler._record_function_exit"))

@@ -5,8 +5,8 @@ from math import prod
 from typing import Any
 
 from archscope.core.errors import ShapeError
-from archscope.core.record import Shape, Tensor
-from archscope.operators.rule import Reach, Rule, Work, by_x, least, op, per_axis, positive, split_batch
+from archscope.core.record import Op, Shape, Tensor
+from archscope.operators.rule import Reach, Rule, Work, by_output, by_x, least, op, per_axis, positive, split_batch
 
 
 def pooled(m: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
@@ -97,3 +97,9 @@ for _n in (1, 2, 3):
     op(f"aten.avg_pool{_n}d")(_avg_pool(_n))
     op(f"aten.adaptive_avg_pool{_n}d")(_adaptive(_n, "avg"))
     op(f"aten.adaptive_max_pool{_n}d")(_adaptive(_n, "max"))
+
+
+@by_output("aten.fractional_max_pool2d", "aten.fractional_max_pool3d")
+def fractional(operator: Op) -> Work:
+    # k − 1 comparisons per output, where the windows lie by chance
+    return Work(None, 0, operator.outputs[0].numel * (prod(operator.args["kernel_size"]) - 1))

@@ -35,7 +35,8 @@ def softmax(self: Tensor, dim: int, dtype: str | None = None) -> Work:
     *"aten.logsumexp aten.norm aten.linalg_vector_norm aten.var aten.std aten.var_mean aten.std_mean".split(),
     *"aten.nansum aten.count_nonzero aten.cummax aten.cummin aten.aminmax aten.trace".split(),
     *"aten.nll_loss_forward aten.nll_loss2d_forward aten.mse_loss aten.smooth_l1_loss aten.huber_loss".split(),
-    *"aten.binary_cross_entropy aten.binary_cross_entropy_with_logits".split(),
+    *"aten.binary_cross_entropy aten.binary_cross_entropy_with_logits aten.soft_margin_loss".split(),
+    *"aten.multi_margin_loss aten.multilabel_margin_loss_forward aten.segment_reduce aten.dist".split(),
 )
 def reduction(operator: Op) -> Work:
     # 1 per element of the input
@@ -55,7 +56,7 @@ def five(operator: Op) -> Work:
 
 
 @by_output("aten.scatter_add", "aten.scatter_add_", "aten.index_add", "aten.index_add_", "aten.scatter_reduce",
-           "aten.scatter_reduce_")  # fmt: skip
+           "aten.scatter_reduce_", "aten.index_reduce")  # fmt: skip
 def added(operator: Op) -> Work:
     # 1 per element that is added
     return Work(None, 0, operator.args.get("src", operator.args.get("source", operator.outputs[0])).numel)

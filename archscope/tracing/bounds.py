@@ -81,11 +81,25 @@ BOUNDS: dict[str, Callable[..., None]] = {
 }  # fmt: skip
 
 
-def with_values(func: Any, args: Sequence[Any], kwargs: Any) -> Any:
-    """The output of an operator that wants the values of a small constant, which are there."""
-    if func is not torch.ops.aten.masked_select.default:
-        return func(*args, **kwargs)
-    tensor, mask = args
+def _selected(tensor: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     with torch._C._DisableTorchDispatch():
         count = int(mask.expand(torch.broadcast_shapes(tensor.shape, mask.shape)).sum())
     return torch.empty(count, dtype=tensor.dtype, device="meta")
+
+
+def _quantised(tensor: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.empty_like(tensor, device="meta"), torch.empty_like(tensor, dtype=torch.bool, device="meta")
+
+
+_aten = torch.ops.aten
+# outputs of operators that PyTorch has no meta kernel for, where the values that decide are there
+_MADE: dict[Any, Callable[..., Any]] = {
+    _aten.masked_select.default: _selected,
+    _aten.fake_quantize_per_channel_affine_cachemask.default: _quantised,
+}
+
+
+def with_values(func: Any, args: Sequence[Any], kwargs: Any) -> Any:
+    """The output of an operator that wants the values of a small constant, which are there."""
+    made = _MADE.get(func)
+    return func(*args, **kwargs) if made is None else made(*args, **kwargs)

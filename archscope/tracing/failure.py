@@ -55,7 +55,7 @@ def first_line(error: Exception) -> str:
         return "the forward hands a tensor to NumPy, which a trace, whose tensors hold no values, cannot follow"
     if said and (found := re.search(r"HigherOrderOperator (\w+)", said[0])):
         return f"the forward calls {found[1]}, an operator on functions, which a trace does not follow"
-    if said and (found := re.search(r"(\w+)::(\w+): attempted to run this operator with Meta tensors", said[0])):
+    if said and (found := re.search(r"(\w+)::([\w.]+): attempted to run this operator with Meta tensors", said[0])):
         return f"PyTorch gives no shape of {found[1]}.{found[2]} without values: only a trace on real values follows it"
     if said and "returned an invalid gradient" in said[0]:
         return (
@@ -66,7 +66,7 @@ def first_line(error: Exception) -> str:
         return "the forward makes a nested tensor, which a trace does not follow: give it padded, with a mask"
     if isinstance(error, KeyError) or not said:
         return ": ".join([type(error).__name__, *said])
-    return said[0]
+    return re.sub(r"\bMeta(\w+)Type\b", r"torch.\1Tensor", said[0])
 
 
 def of_shapes(text: str) -> bool:

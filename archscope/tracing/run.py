@@ -63,6 +63,7 @@ class Run(TorchDispatchMode):
 
     gradients = False  # whether it runs with autograd
     real = False  # whether every tensor has values
+    literal = False  # whether a constant is made where it is said to be
     bounds = True  # whether it can be asked to take the largest size where values decide
 
     def __init__(self, modules: list[tuple[str, nn.Module]], name: str, rules: bool, lazy: bool, bound: bool) -> None:
@@ -98,8 +99,7 @@ class Run(TorchDispatchMode):
         self.metas: dict[int, torch.Tensor] = {}
         self.inputs: tuple[Tensor, ...] = ()
         self.cache: tuple[Param, ...] = ()
-        self.params = self.state("_parameters")
-        self.buffers = self.state("_buffers")
+        self.params, self.buffers = self.state("_parameters"), self.state("_buffers")
         # weights whose values are there, and what is computed from them
         self.learned = {id(t) for t in self.alive if type(t) is nn.Parameter and not is_meta(t)}
 
@@ -235,10 +235,7 @@ class Run(TorchDispatchMode):
                 raise ShapeError(f"an in-place operation cannot make {list(shapes[0])} of {list(inputs[0].shape)}")
             if not is_meta(first) and (self.real or id(first) in self.born):
                 return self.kernel(overload, func, args, kwargs or {})
-            self.ops.append(Op(overload.name, tuple(inputs), (inputs[0],), named))
-            self.works.append(done)
-            return first
-        if overload.name == "aten.dropout" and not (named["train"] and named["p"]):
+        if overload.in_place or (overload.name == "aten.dropout" and not (named["train"] and named["p"])):
             self.ops.append(Op(overload.name, tuple(inputs), (inputs[0],), named))
             self.works.append(done)
             return first  # PyTorch gives the input back
@@ -281,7 +278,7 @@ class Run(TorchDispatchMode):
             given = kwargs.get("device")
             on = given.type if given is not None else device_of(tensors[0]).type if tensors else "cpu"
             asked = given is not None and answers()  # `torch.empty(n, device=x.device)`: for what is not known yet
-            real = self.real or (small and ((on == "cpu" and not asked) or overload.constant))
+            real = self.real or (small and ((on == "cpu" and not asked) or (overload.constant and not self.literal)))
             if "device" in overload.arguments and (on != "cpu" or not real):
                 kwargs = {**kwargs, "device": CPU if real else META}
         elif real:  # known values stay so on the device of an unknown input
@@ -397,7 +394,10 @@ class Run(TorchDispatchMode):
                 if "device" not in str(error):
                     raise
                 del self.composites[index + 1 :], self.ops[start:], self.works[start:]
+                self.literal = True
                 output = func.decompose(*map(self.meta, args), **{k: self.meta(v) for k, v in kwargs.items()})
+            finally:
+                self.literal = False
         if output is not NotImplemented:
             if overload.name == "aten.einsum" or any([w is not None and w.macs for w in self.works[start:]]):
                 self.composites[index] = Composite(
