@@ -179,7 +179,8 @@ def _compared(model: ResizableModel, walk: Walk, made: list[Poly]) -> Iterable[t
     """Run the model on other inputs; yields their shapes, raises Unsupported at the first operator that differs."""
     side, sides = model.side, len(model.letters)
     batch = {"n": 3} if "n" in model.layout else {}
-    tried = [dict.fromkeys(model.letters, m) for m in (side + 1, side + side // 3, 2 * side - 1)] if sides else []
+    others = (side + 1, side + side // 3, 2 * side - 1, side - side // 4)
+    tried = [dict.fromkeys(model.letters, m) for m in others] if sides else []
     if sides > 1:
         tried.append({x: side + 5 * i + 2 for i, x in enumerate(model.letters)})
     for each in (*tried, {}):

@@ -1,8 +1,10 @@
 """The user's model is left as it was."""
 
+import sys
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from operator import is_, itemgetter
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -12,6 +14,7 @@ from torch import nn
 from torch._C._autograd import _unsafe_set_version_counter  # type: ignore[import]
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
+from archscope.tracing.copies import copied
 from archscope.tracing.devices import is_meta, real_devices
 from archscope.tracing.tensors import is_lazy, is_scripted
 
@@ -22,6 +25,7 @@ _ATOMS = frozenset(
     (int, bool, float, str, type(None), bytes, complex, torch.dtype, torch.device, torch.Size, torch.Tensor)
 ) | {nn.Parameter, type, FunctionType, MethodType, BuiltinFunctionType, torch.nn.parameter.Buffer}
 _CONTAINERS = frozenset((dict, list, set, OrderedDict, defaultdict, deque, Counter))
+_CACHED = type(lru_cache(lambda: None))
 _OTHERS = (nn.Module, torch.Tensor, type, ModuleType)
 
 FIRST = tuple(vars(nn.Module()))  # attributes of every module
@@ -98,7 +102,10 @@ def _same(value: Any, before: Any) -> bool:
 @contextmanager
 def untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[None]:
     """Set the mode, and give the modules back as they were: flags, attributes, parameters, buffers, random state."""
+    modules = list(modules)
     kept, held = [], AttributeContents()
+    remembering = _caches(modules, held)
+    modes = _modes(modules, train)
     scripted = [(m, m.training) for m in modules if is_scripted(m)]
     if train is not None:
         for module, _ in scripted:
@@ -109,7 +116,7 @@ def untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[None
         own = module.__dict__
         kept.append((own, own.copy()))
         if train is not None:
-            own["training"] = train
+            own["training"] = modes.get(id(module), train)
         held.add(own)
         if own.get("_compiled_call_impl") is not None:
             own["_compiled_call_impl"] = None  # `module.compile()`: it runs as it was written
@@ -132,6 +139,50 @@ def untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[None
             own.clear()
             own.update(attributes)
         held.restore()
+        for function, known in remembering:
+            if function.cache_info().currsize != known:  # it remembers tensors of this run
+                function.cache_clear()
+
+
+def _caches(modules: Iterable[nn.Module], held: AttributeContents) -> list[tuple[Any, int]]:
+    """The functions with a cache that the classes of modules and the files of these classes name, and how much each
+    remembers; lists, dicts and sets among their names are held."""
+    classes = {base for module in modules for base in type(module).__mro__ if not _of_torch(base)}
+    spaces = [vars(one) for one in classes]
+    spaces += [vars(sys.modules[name]) for name in {one.__module__ for one in classes} if name in sys.modules]
+    found: dict[int, tuple[Any, int]] = {}
+    for space in spaces:
+        for name, value in list(space.items()):
+            value = getattr(value, "__func__", value)  # of a static method
+            if type(value) is _CACHED:
+                found[id(value)] = value, value.cache_info().currsize
+            elif type(value) in _CONTAINERS and not name.startswith("__") and len(value) < MANY:
+                held.hold(value, DEEP)
+    return list(found.values())
+
+
+def _of_torch(one: type) -> bool:
+    return one is object or one.__module__.partition(".")[0] in ("torch", "typing", "abc", "builtins")
+
+
+def _modes(modules: Sequence[nn.Module], train: bool | None) -> dict[int, bool]:
+    """Whether each module trains, by its id(), where one has its own `train()`: which keeps a part in evaluation mode,
+    say. It is asked of a copy without values."""
+    own = [module for module in modules if type(module).train is not nn.Module.train and not is_scripted(module)]
+    if train is None or not own:
+        return {}
+    root = max(modules[0], modules[-1], key=lambda module: sum(1 for _ in module.modules()))
+    tensors = [t for t in (*root.parameters(), *root.buffers()) if not is_lazy(t)]
+    try:
+        with torch._C._DisableTorchDispatch(), torch.no_grad():
+            like = {
+                id(t): nn.Parameter(t.to("meta"), False) if type(t) is nn.Parameter else t.to("meta") for t in tensors
+            }
+            other = copied(root, like)
+            other.train(train)
+    except Exception:  # code of the user's, which may want anything
+        return {}
+    return {id(module): its.training for module, its in zip(root.modules(), other.modules(), strict=False)}
 
 
 @contextmanager

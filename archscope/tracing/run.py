@@ -51,6 +51,7 @@ from archscope.tracing.values import refuse
 from archscope.tracing.weightless import KIND, META
 
 _ENLARGED = ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")  # are asked for one of several output sizes
+DROPOUTS = frozenset(f"aten.{kind}dropout" for kind in ("", "feature_", "alpha_", "feature_alpha_"))
 SHOWN = 3  # places in a note
 
 _DTYPES = {d: str(d).removeprefix("torch.") for d in vars(torch).values() if isinstance(d, torch.dtype)}
@@ -235,7 +236,7 @@ class Run(TorchDispatchMode):
                 raise ShapeError(f"an in-place operation cannot make {list(shapes[0])} of {list(inputs[0].shape)}")
             if not is_meta(first) and (self.real or id(first) in self.born):
                 return self.kernel(overload, func, args, kwargs or {})
-        if overload.in_place or (overload.name == "aten.dropout" and not (named["train"] and named["p"])):
+        if overload.in_place or (overload.name in DROPOUTS and not (named["train"] and named["p"])):
             self.ops.append(Op(overload.name, tuple(inputs), (inputs[0],), named))
             self.works.append(done)
             return first  # PyTorch gives the input back
