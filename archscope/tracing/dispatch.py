@@ -33,6 +33,8 @@ class Overload(NamedTuple):
 
 _TAGS = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
 
+# in evaluation mode PyTorch gives their input back
+DROPOUTS = frozenset(f"aten.{kind}dropout" for kind in ("", "feature_", "alpha_", "feature_alpha_"))
 OVERLOADS: dict[Any, Overload] = {}  # by overload, filled as they are met
 
 # recorded whole, though PyTorch could take them apart: a view with a name that a reader knows

@@ -31,7 +31,7 @@ from archscope.tracing.bounds import with_values
 from archscope.tracing.checks import ASKS, holding
 from archscope.tracing.compiler import no_compiler
 from archscope.tracing.devices import CPU, answers, device_of, is_meta, real_devices
-from archscope.tracing.dispatch import OVERLOADS, Overload, by_value, elements, overload_of
+from archscope.tracing.dispatch import DROPOUTS, OVERLOADS, Overload, by_value, elements, overload_of
 from archscope.tracing.lines import line_now
 from archscope.tracing.memory_order import ordered
 from archscope.tracing.modules import PLAIN, calls_go_to, describe, kind_of
@@ -51,7 +51,6 @@ from archscope.tracing.values import refuse
 from archscope.tracing.weightless import KIND, META
 
 _ENLARGED = ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")  # are asked for one of several output sizes
-DROPOUTS = frozenset(f"aten.{kind}dropout" for kind in ("", "feature_", "alpha_", "feature_alpha_"))
 SHOWN = 3  # places in a note
 
 _DTYPES = {d: str(d).removeprefix("torch.") for d in vars(torch).values() if isinstance(d, torch.dtype)}
@@ -291,7 +290,7 @@ class Run(TorchDispatchMode):
             self.keep(overload, self.named(overload, args, kwargs), ())
             return answer
         as_view = overload.joins and isinstance(args[0], torch.Tensor) and args[0].is_contiguous()
-        whole = real and overload.priced and not overload.joins and (overload.decides or not self.real)
+        whole = real and overload.priced and not overload.joins and overload.decides and by_value(overload, args)
         if overload.composite and not as_view and not whole:
             taken_apart = self.taken_apart(overload, func, args, kwargs, CPU if real else META)
             if taken_apart is not NotImplemented:
