@@ -60,6 +60,16 @@ class OfEdges(nn.Module):
         return adjacency @ self.layer(x)
 
 
+class Slopes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(self.layer(x).sum(), x)[0]
+
+
 def _nested() -> Tensor:
     return torch.nested.nested_tensor([torch.rand(3, 4), torch.rand(5, 4)], layout=torch.jagged)
 
@@ -75,6 +85,8 @@ def test_what_is_not_followed_is_said_in_one_sentence() -> None:
         ),
         (lambda: archscope.trace_step(InAPlainList(), (x,), values="never"), "hold them in nn.ModuleList"),
         (lambda: archscope.trace_step(OfEdges(), (x, torch.eye(6).to_sparse_csr())), "sparse tensor cannot be"),
+        (lambda: archscope.trace_step(Slopes(), (x,), optimizer=None), "takes gradients, which inference without"),
+        (lambda: archscope.trace_step(nn.Upsample(scale_factor=2), ((0, 3, 8, 8),), optimizer=None), "takes no empty"),
         (lambda: archscope.trace(nn.Linear(4, 2), (_nested(),)), "give it padded, with a mask"),
         (lambda: archscope.trace_step(nn.Linear(4, 2), (_nested(),)), "give it padded, with a mask"),
     ):

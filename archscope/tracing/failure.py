@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from archscope.core.errors import ArchscopeError, ShapeError, TraceError
@@ -151,6 +152,10 @@ def explained(run: "Run", error: Exception, rerun: Rerun) -> ArchscopeError:
                 f" constant or an argument{most if run.bounds and op is not None and op.name in UPPER_BOUNDS else ''}"
                 f" ({op.name if op is not None else text[:80]})"
             )
+        elif hasattr(run, "phases") and not torch.is_grad_enabled() and any(word in text for word in _NO_AUTOGRAD):
+            text = "the forward takes gradients, which inference without autograd has not: ask for a step of training"
+        elif op is not None and "cond must be a bool" in text:
+            text = f"PyTorch's own shape rule of {op.name} takes no empty tensor: give at least one example"
         elif isinstance(error, TypeError) and "forward()" in text:
             text = f"the forward was called with other inputs than it takes: {text}"
         elif isinstance(error, TypeError) and "must be Tensor, not tuple" in text:

@@ -70,9 +70,15 @@ def describe(module: nn.Module) -> tuple[str, dict[str, Any]]:
             config["add_bias_kv"] = module._parameters.get("bias_k") is not None
     if "parametrizations" in module._modules or module._forward_pre_hooks:
         config |= _reparametrized(module)
-    if module._forward_hooks or module._forward_pre_hooks or _transforms() is not None:
+    others = [hook for hook in module._forward_pre_hooks.values() if not _of_weights(hook)]
+    if module._forward_hooks or others or _transforms() is not None:
         config["around"] = True
     return kind, config
+
+
+def _of_weights(hook: Any) -> bool:
+    """Whether a hook is one of PyTorch's that computes a weight before each run."""
+    return type(hook).__module__.startswith("torch.nn.utils.")
 
 
 _transforms: Callable[[], Any] = torch._C._functorch.peek_interpreter_stack  # type: ignore[attr-defined]
@@ -86,7 +92,7 @@ def _reparametrized(module: nn.Module) -> dict[str, Any]:
     for name, steps in getattr(module._modules.get("parametrizations"), "_modules", {}).items():
         ways.setdefault(name, []).extend(steps.children() if steps is not None else ())
     for hook in module._forward_pre_hooks.values():
-        if type(hook).__module__.startswith("torch.nn.utils."):
+        if _of_weights(hook):
             ways.setdefault(getattr(hook, "name", "weight"), []).append(hook)
     if not ways:
         return {}
