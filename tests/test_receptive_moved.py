@@ -57,6 +57,9 @@ MOVED: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, int]]] = {
     "the first row beside all": (lambda y: y + y[..., :1, :], (3 + SIDE - 1, 3)),
     # coarse position ⌊i/2⌋ sees 2⌊i/2⌋ − 2 to 2⌊i/2⌋ + 2, which is i − 3 to i + 1 of an odd i; beside it i − 2 to i + 2
     "down and up beside a window": (down_and_up, (6, 6)),
+    # of three positions i − 1 to i + 1 an even i has the coarse ones i/2 − 1 and i/2, which see i − 4 to i + 2; beside
+    # them i − 3 to i + 3
+    "and a window behind it": (lambda y: functional.conv2d(down_and_up(y), ones(3, 3, 3, 3), padding=1), (8, 8)),
     "rows as channels": (
         lambda y: functional.conv1d(y.flatten(1, 2), ones(4, 3 * SIDE, 3), padding=1), (3 + SIDE - 1, 3 + 2),
     ),

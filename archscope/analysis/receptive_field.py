@@ -329,15 +329,19 @@ def _meet(op: Op, inputs: list[Field]) -> Field | None:
     if len(widest.axes) != len(shape) or _crossed(inputs):
         return None
     sizes, coarse, shift = [max(ends) for ends in zip(*[field.size for field in inputs], strict=True)], (), ()
+    wider: list[int | Fraction] = [0] * len(sizes)  # than the largest of them
+    extents = [field.extent if field.coarse else field.size for field in inputs]
     if len({field.shift for field in inputs}) > 1:
-        sizes, shift = _ends(inputs)
+        ends, shift = _ends(inputs)
+        wider = [end - max(each) for end, each in zip(ends, zip(*extents, strict=True), strict=True)]
     else:
         shift = widest.shift
-        if any([field.coarse for field in inputs]):
-            extents = [field.extent if field.coarse else field.size for field in inputs]
-            largest = [inputs[ends.index(max(ends))] for ends in zip(*extents, strict=True)]
-            coarse = tuple([f.coarse[side] if f.coarse else (0, 1) for side, f in enumerate(largest)])
-            sizes = [field.size[side] for side, field in enumerate(largest)]
+    if any([field.coarse for field in inputs]):
+        largest = [inputs[each.index(max(each))] for each in zip(*extents, strict=True)]
+        bases = [f.coarse[side] if f.coarse else (0, 1) for side, f in enumerate(largest)]
+        coarse = tuple([(ceil(base + more), unit) for (base, unit), more in zip(bases, wider, strict=True)])
+        sizes = [field.size[side] for side, field in enumerate(largest)]
+    sizes = [_plain(size + more) for size, more in zip(sizes, wider, strict=True)]
     return Field(
         tuple(sizes),
         widest.jump,

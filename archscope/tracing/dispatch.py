@@ -80,6 +80,14 @@ def by_value(overload: Overload, args: Any) -> bool:
     return True
 
 
+def kept_whole(overload: Overload, args: Any, real: bool) -> bool:
+    """Whether an operator of known values is recorded in one piece, though PyTorch could take it apart. real: whether
+    every tensor has values."""
+    if not overload.priced or overload.joins:
+        return False
+    return (overload.decides and by_value(overload, args)) or not (real or overload.name in ZERO)
+
+
 def elements(overload: Overload, args: Any, kwargs: Any) -> int:
     """How many elements an operator that makes a tensor will make."""
     given = {**dict(zip(overload.arguments, args, strict=False)), **kwargs}

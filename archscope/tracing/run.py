@@ -31,7 +31,7 @@ from archscope.tracing.bounds import with_values
 from archscope.tracing.checks import ASKS, holding
 from archscope.tracing.compiler import no_compiler
 from archscope.tracing.devices import CPU, answers, device_of, is_meta, real_devices
-from archscope.tracing.dispatch import DROPOUTS, OVERLOADS, Overload, by_value, elements, overload_of
+from archscope.tracing.dispatch import DROPOUTS, OVERLOADS, Overload, by_value, elements, kept_whole, overload_of
 from archscope.tracing.lines import line_now
 from archscope.tracing.memory_order import ordered
 from archscope.tracing.modules import PLAIN, calls_go_to, describe, kind_of
@@ -290,7 +290,7 @@ class Run(TorchDispatchMode):
             self.keep(overload, self.named(overload, args, kwargs), ())
             return answer
         as_view = overload.joins and isinstance(args[0], torch.Tensor) and args[0].is_contiguous()
-        whole = real and overload.priced and not overload.joins and overload.decides and by_value(overload, args)
+        whole = real and kept_whole(overload, args, self.real)
         if overload.composite and not as_view and not whole:
             taken_apart = self.taken_apart(overload, func, args, kwargs, CPU if real else META)
             if taken_apart is not NotImplemented:
