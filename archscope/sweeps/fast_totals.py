@@ -362,7 +362,9 @@ class TotalsRun(MemoRun):
             step = call.field_steps[key] = _field_step(call, Field((1,) * n, (1,) * n, *key))
         if step is None:
             return None
-        size, jump = field.size, field.jump
+        size, jump, shift = field.size, field.jump, field.shift
+        if step.shift:
+            shift = receptive.moved(shift, [far * j for far, j in zip(step.shift, jump, strict=False)])
         if step.inner is not None:
             inner_size = tuple([s + g * j for s, g, j in zip(size, step.inner, jump, strict=True)])
             self.inner.append(Field(inner_size, jump, (), True, field.coarse))
@@ -372,7 +374,7 @@ class TotalsRun(MemoRun):
             step.axes,
             step.windowed,
             field.coarse,
-            receptive.moved(field.shift, [far * j for far, j in zip(step.shift, jump, strict=False)]),
+            shift,
         )
 
 
