@@ -326,12 +326,12 @@ def _meet(op: Op, inputs: list[Field]) -> Field | None:
     for field in inputs[1:]:
         if field.axes != widest.axes and _places(field) > _places(widest):
             widest = field
-    if len(widest.axes) != len(shape) or _crossed(inputs):
+    if len(widest.axes) != len(shape) or (any([f.axes != widest.axes for f in inputs]) and _crossed(inputs)):
         return None
     sizes, coarse, shift = [max(ends) for ends in zip(*[field.size for field in inputs], strict=True)], (), ()
     wider: list[int | Fraction] = [0] * len(sizes)  # than the largest of them
     extents = [field.extent if field.coarse else field.size for field in inputs]
-    if len({field.shift for field in inputs}) > 1:
+    if any([field.shift != widest.shift for field in inputs]):
         ends, shift = _ends(inputs)
         wider = [end - max(each) for end, each in zip(ends, zip(*extents, strict=True), strict=True)]
     else:
@@ -341,7 +341,8 @@ def _meet(op: Op, inputs: list[Field]) -> Field | None:
         bases = [f.coarse[side] if f.coarse else (0, 1) for side, f in enumerate(largest)]
         coarse = tuple([(ceil(base + more), unit) for (base, unit), more in zip(bases, wider, strict=True)])
         sizes = [field.size[side] for side, field in enumerate(largest)]
-    sizes = [_plain(size + more) for size, more in zip(sizes, wider, strict=True)]
+    if any(wider):
+        sizes = [_plain(size + more) for size, more in zip(sizes, wider, strict=True)]
     return Field(
         tuple(sizes),
         widest.jump,
@@ -354,11 +355,14 @@ def _meet(op: Op, inputs: list[Field]) -> Field | None:
 
 def _spread(field: Field, shape: Sequence[int]) -> Field:
     """A field whose one position of an axis meets all positions of another's: whatever lies between is between them."""
-    size, behind = list(field.size), len(shape) - len(field.axes)
-    for i, at in enumerate(field.axes):
-        if behind >= 0 and len(at) == 1 and at[0][1] == 1 < shape[i + behind]:
-            side = at[0][0]
-            size[side] += (shape[i + behind] - 1) * field.jump[side]
+    behind = len(shape) - len(field.axes)
+    spread = [(at[0][0], shape[i + behind] - 1) for i, at in enumerate(field.axes)
+              if behind >= 0 and len(at) == 1 and at[0][1] == 1 < shape[i + behind]]  # fmt: skip
+    if not spread:
+        return field
+    size = list(field.size)
+    for side, more in spread:
+        size[side] += more * field.jump[side]
     return field._replace(size=tuple(size))
 
 
