@@ -92,7 +92,7 @@ def in_full(factory: Any, typed: Mapping[str, Any]) -> dict[str, Any]:
         else:
             base = _NONE if isinstance(default, Mapping) else default  # a whole dict replaces the default
         made[key] = _value(value, hint, base, key, top=not from_file)
-    alone = [key for key, p in parameters.items() if key not in made and p.default is _NONE and _alone(hints.get(key))]
+    alone = [key for key in _without_default(parameters) if key not in made and _alone(hints.get(key))]
     return made | {key: hints[key]() for key in alone}
 
 
@@ -100,17 +100,19 @@ def required(factory: Any) -> list[str]:
     """The arguments of a builder that have to be given. One that is annotated with a dataclass need not be, where every
     field of that has a default."""
     hints = _hints(factory)
+    return [name for name in _without_default(inspect.signature(factory).parameters) if not _alone(hints.get(name))]
+
+
+def _without_default(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
     keyless = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = inspect.signature(factory).parameters.values()
-    needed = [p.name for p in parameters if p.default is _NONE and p.kind not in keyless]
-    return [name for name in needed if not _alone(hints.get(name))]
+    return [name for name, p in parameters.items() if p.default is _NONE and p.kind not in keyless]
 
 
 def _alone(hint: Any) -> bool:
     """Whether it is a dataclass that is built without arguments."""
     if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
         return False
-    return all(p.default is not _NONE for p in inspect.signature(hint).parameters.values())
+    return not _without_default(inspect.signature(hint).parameters)
 
 
 def _enter(held: dict[str, Any], path: list[str], value: Any, key: str) -> None:
@@ -250,9 +252,7 @@ def _instance(value: Mapping[str, Any], kind: type, base: Any, key: str) -> Any:
     if base is not _NONE:
         replace = base._replace if hasattr(base, "_replace") else partial(dataclasses.replace, base)
         return _called(lambda: replace(**made), key, kind)
-    keyless = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    needed = [p.name for p in parameters.values() if p.default is _NONE and p.kind not in keyless]
-    missing = [name for name in needed if name not in made]
+    missing = [name for name in _without_default(parameters) if name not in made]
     if missing:
         wants = "".join(f"@{key}.{name}=…" for name in missing)
         raise SpecError(f"{kind.__name__} needs {', '.join(missing)}: add {wants}")

@@ -104,7 +104,8 @@ def no_code(name: str) -> str:
 
 
 def written_with_at(typed: str) -> str:
-    """`nets.py:Net@width=2` for `nets.py:Net(width=2, pretrained=True)`: a call as it is written here, else nothing."""
+    """`resnet50@num_classes=10` for `resnet50(num_classes=10, pretrained=True)`: a call of a named network as it is
+    written here, else nothing."""
     found = re.fullmatch(r"([\w./-]+(?::\w+)?)\((.+)\)", typed)
     if found is None or found[2][0] in "'\"" or Path(typed).exists():
         return ""

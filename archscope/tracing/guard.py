@@ -147,7 +147,7 @@ def untouched(modules: Iterable[nn.Module], train: bool | None) -> Iterator[None
 def _caches(modules: Iterable[nn.Module], held: AttributeContents) -> list[tuple[Any, int]]:
     """The functions with a cache that the classes of modules and the files of these classes name, and how much each
     remembers; lists, dicts and sets among their names are held."""
-    classes = {base for module in modules for base in type(module).__mro__ if not _of_torch(base)}
+    classes = {base for kind in set(map(type, modules)) for base in kind.__mro__ if not _of_torch(base)}
     spaces = [vars(one) for one in classes]
     spaces += [vars(sys.modules[name]) for name in {one.__module__ for one in classes} if name in sys.modules]
     found: dict[int, tuple[Any, int]] = {}

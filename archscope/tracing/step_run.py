@@ -145,7 +145,7 @@ class StepRun(Run):
         """Whether its values are there: small, and nothing unknown was written into it."""
         if is_meta(tensor) or not is_small(tensor):
             return False
-        piece = self.live.get(tensor.untyped_storage()._cdata)
+        piece = self.live.get(storage_of(tensor))
         return piece is None or not piece.stale
 
     def record(self, tensor: torch.Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from archscope.tracing.checks import ASKS
-from archscope.tracing.devices import CPU
+from archscope.tracing.devices import CPU, storage_of
 from archscope.tracing.dispatch import Overload
 from archscope.tracing.step_run import StepRun
 from archscope.tracing.tensors import tensors_in
@@ -44,7 +44,7 @@ class RealStepRun(StepRun):
     def produce(self, overload: Overload, func: Any, args: Any, kwargs: Any, asked: bool) -> Any:
         tensors = [*tensors_in(args), *tensors_in(kwargs.values())]
         if self.optimizing:
-            found = [self.live.get(t.untyped_storage()._cdata) for t in tensors]
+            found = [self.live.get(storage_of(t)) for t in tensors]
             self.made_on_host = kwargs.get("device") is None and all([p is None or p.host for p in found])
             if overload.in_place and not self.made_on_host:
                 return args[0] if func._schema.returns else None
